@@ -1,3 +1,21 @@
-//! Pavlov's plain data and file formats: no tensors, no async.
+//! Pavlov's plain data and file formats: no tensors, no async, no printing.
+//!
+//! - [`text`], [`row`], [`dataset`]: what training reads, with TRL's column names;
+//! - [`judgment`]: what people (or simulated raters) say about answers;
+//! - [`rollout`]: what a policy wrote, what it earned, and which token is credited;
 
+//! - [`rng`]: random numbers named by a key.
+
+pub mod clock;
+pub mod dataset;
+mod error;
+pub mod files;
+pub mod judgment;
+mod parquet_file;
 pub mod rng;
+pub mod rollout;
+pub mod row;
+pub mod text;
+
+pub use error::{Error, Result};
+pub use serde_json::{Map, Value};

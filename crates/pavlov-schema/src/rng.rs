@@ -58,10 +58,8 @@ impl Rng {
     pub fn new(seed: u64, stream: Stream, step: u64, index: u64) -> Self {
         // The 64-bit step and index, the stream and the draw do not fit a 128-bit counter: one Philox call folds the
         // seed, the stream and the step into the key that the draws use.
-        let folded = philox(
-            [step as u32, (step >> 32) as u32, stream as u32, 0],
-            [seed as u32, (seed >> 32) as u32],
-        );
+        let folded =
+            philox([step as u32, (step >> 32) as u32, stream as u32, 0], [seed as u32, (seed >> 32) as u32]);
         Self {
             key: [folded[0], folded[1]],
             counter: [0, folded[2], index as u32, (index >> 32) as u32],
@@ -134,7 +132,10 @@ mod tests {
     fn known_answers_of_the_paper() {
         // kat_vectors of the authors' Random123 distribution.
         assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        assert_eq!(philox([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+        assert_eq!(
+            philox([u32::MAX; 4], [u32::MAX; 2]),
+            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
+        );
         assert_eq!(
             philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
@@ -168,7 +169,10 @@ mod tests {
             mean += x / f64::from(n);
             square += x * x / f64::from(n);
         }
-        assert!(mean.abs() < 4.0 / f64::from(n).sqrt() && (square - 1.0).abs() < 4.0 * (2.0 / f64::from(n)).sqrt());
+        assert!(
+            mean.abs() < 4.0 / f64::from(n).sqrt()
+                && (square - 1.0).abs() < 4.0 * (2.0 / f64::from(n)).sqrt()
+        );
         let mut counts = [0_u32; 6];
         (0..60_000).for_each(|_| counts[rng.below(6)] += 1);
         assert!(counts.iter().all(|&c| (9_600..10_400).contains(&c)), "{counts:?}");

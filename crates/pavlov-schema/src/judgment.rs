@@ -1,0 +1,306 @@
+//! What people, or simulated raters, say about answers: one JSON object a line, and the typed lessons read from it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::text::Text;
+
+/// One judgment of one annotator.
+///
+/// ```json
+/// {"id":"j1","kind":"rating","prompt":"…","responses":[{"text":"…"}],"rating":4,"scale":[1,5],"annotator":"ana"}
+/// {"kind":"comparison","prompt":"…","responses":[{"text":"…"},{"text":"…"}],"choice":"a","strength":2,"shown":["b","a"]}
+/// {"kind":"demonstration","prompt":"…","responses":[{"text":"…"}]}
+/// {"kind":"edit","prompt":"…","responses":[{"text":"the original"},{"text":"the edited"}]}
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgment {
+    /// A name of this judgment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What was judged to be what.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// What was asked.
+    pub prompt: Text,
+    /// The answers judged: one of a rating or demonstration, two of a comparison or edit.
+    pub responses: Vec<Response>,
+    /// Who judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotator: Option<String>,
+    /// When, in RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// Why, in the annotator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rationale: Option<String>,
+}
+
+/// An answer that was judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    /// A name of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The answer. A string after a prompt of messages is the next assistant turn.
+    pub text: Text,
+    /// The policy that wrote it, `run/step`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The seed it was sampled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+/// The four kinds of judgment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Verdict {
+    /// One answer on a scale.
+    Rating {
+        /// Points on the scale.
+        rating: f64,
+        /// The lowest and the highest possible rating.
+        scale: (f64, f64),
+    },
+    /// Which of two answers is better.
+    Comparison {
+        /// `a` is the first response, whatever the order on the screen.
+        choice: Choice,
+        /// How clearly, from 1 (negligibly) to 4 (significantly).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        strength: Option<u8>,
+        /// The order on the screen, from left to right.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shown: Option<[Side; 2]>,
+    },
+    /// The answer is one to imitate.
+    Demonstration,
+    /// The second response is the first one, mended by the annotator.
+    Edit,
+}
+
+/// The verdict of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// The first answer is better.
+    A,
+    /// The second answer is better.
+    B,
+    /// Equally good.
+    Tie,
+    /// Neither will do. Not a tie: it says nothing about which is better.
+    BothBad,
+}
+
+/// One of the two answers of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The first response.
+    A,
+    /// The second response.
+    B,
+}
+
+/// Two answers to one prompt, as reward training reads them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// What was asked; empty where the answers carry the prompt themselves.
+    pub prompt: Text,
+    /// The first answer.
+    pub a: Text,
+    /// The second answer.
+    pub b: Text,
+    /// Which is better.
+    pub choice: Choice,
+    /// How clearly, from 1 to 4.
+    pub strength: Option<u8>,
+    /// By how many reward points the better one should lead.
+    pub margin: Option<f64>,
+    /// Who judged.
+    pub annotator: Option<String>,
+}
+
+/// One answer with its rating, as reward training reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rated {
+    /// What was asked.
+    pub prompt: Text,
+    /// The answer.
+    pub response: Text,
+    /// Points on the scale.
+    pub rating: f64,
+    /// The lowest and the highest possible rating, where known.
+    pub scale: Option<(f64, f64)>,
+    /// Who judged.
+    pub annotator: Option<String>,
+}
+
+/// An answer to imitate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demonstration {
+    /// What was asked.
+    pub prompt: Text,
+    /// The answer.
+    pub response: Text,
+}
+
+impl Judgment {
+    /// Checks what the types do not say: the number of responses, the scale, the strength, the date.
+    /// The error says what is wrong and the mend, without naming the place.
+    pub fn validate(&self) -> Result<(), String> {
+        let (name, wanted) = match self.verdict {
+            Verdict::Rating { .. } => ("rating", 1),
+            Verdict::Demonstration => ("demonstration", 1),
+            Verdict::Comparison { .. } => ("comparison", 2),
+            Verdict::Edit => ("edit", 2),
+        };
+        if self.responses.len() != wanted {
+            let found = self.responses.len();
+            return Err(format!("a {name} needs `responses` of length {wanted}, found {found}"));
+        }
+        if self.prompt.is_empty() {
+            return Err(format!("the `prompt` of a {name} is empty; give it text"));
+        }
+        if let Some(at) = self.at.as_deref().filter(|at| !clock::is_rfc3339(at)) {
+            return Err(format!("`at` is \"{at}\"; write it as 2026-01-31T12:00:00Z (RFC 3339)"));
+        }
+        match self.verdict {
+            Verdict::Rating { rating, scale } => check_rating(rating, scale),
+            Verdict::Comparison { strength: Some(strength), .. } if !(1..=4).contains(&strength) => {
+                Err(format!("`strength` is {strength}; it goes from 1 (negligibly) to 4 (significantly)"))
+            }
+            Verdict::Comparison { shown: Some([left, right]), .. } if left == right => {
+                Err("`shown` names one answer twice; write [\"a\",\"b\"] or [\"b\",\"a\"]".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The comparison this judgment makes: its own, or of an edit that the edited answer is better.
+    pub fn comparison(&self) -> Option<Comparison> {
+        let (choice, strength) = match self.verdict {
+            Verdict::Comparison { choice, strength, .. } => (choice, strength),
+            Verdict::Edit => (Choice::B, None),
+            Verdict::Rating { .. } | Verdict::Demonstration => return None,
+        };
+        Some(Comparison {
+            prompt: self.prompt.clone(),
+            a: self.answer(0)?,
+            b: self.answer(1)?,
+            choice,
+            strength,
+            margin: None,
+            annotator: self.annotator.clone(),
+        })
+    }
+
+    /// The rating this judgment gives.
+    pub fn rated(&self) -> Option<Rated> {
+        let Verdict::Rating { rating, scale } = self.verdict else { return None };
+        Some(Rated {
+            prompt: self.prompt.clone(),
+            response: self.answer(0)?,
+            rating,
+            scale: Some(scale),
+            annotator: self.annotator.clone(),
+        })
+    }
+
+    /// The answer to imitate: a demonstration's, or an edit's edited one.
+    pub fn demonstration(&self) -> Option<Demonstration> {
+        let index = match self.verdict {
+            Verdict::Demonstration => 0,
+            Verdict::Edit => 1,
+            Verdict::Rating { .. } | Verdict::Comparison { .. } => return None,
+        };
+        Some(Demonstration { prompt: self.prompt.clone(), response: self.answer(index)? })
+    }
+
+    fn answer(&self, index: usize) -> Option<Text> {
+        Some(self.responses.get(index)?.text.clone().answering(&self.prompt))
+    }
+}
+
+/// A rating must lie on its scale. (A NaN lies on none.)
+pub(crate) fn check_rating(rating: f64, (low, high): (f64, f64)) -> Result<(), String> {
+    if !(low.is_finite() && high.is_finite() && low < high) {
+        return Err(format!("`scale` is [{low}, {high}]; write [lowest, highest]"));
+    }
+    if !(low..=high).contains(&rating) {
+        return Err(format!("`rating` is {rating}, off its scale [{low}, {high}]; correct one of them"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::Message;
+    use serde_json::{Value, json};
+
+    fn read(value: &Value) -> Result<Judgment, String> {
+        let judgment: Judgment = serde_json::from_value(value.clone()).map_err(|e| e.to_string())?;
+        judgment.validate().map(|()| judgment)
+    }
+
+    #[test]
+    fn every_kind_round_trips() {
+        for value in [
+            json!({"id":"1","kind":"rating","rating":4.0,"scale":[1.0,5.0],"prompt":"p",
+                   "responses":[{"id":"r","text":"t","policy":"run/10","seed":u64::MAX}],
+                   "annotator":"ana","at":"2026-01-31T12:00:00Z","rationale":"why"}),
+            json!({"kind":"comparison","choice":"both_bad","strength":1,"shown":["b","a"],"prompt":"p",
+                   "responses":[{"text":"x"},{"text":"y"}]}),
+            json!({"kind":"demonstration","prompt":[{"role":"user","content":"q"}],"responses":[{"text":"t"}]}),
+            json!({"kind":"edit","prompt":"p","responses":[{"text":"x"},{"text":"y"}]}),
+        ] {
+            assert_eq!(serde_json::to_value(read(&value).unwrap()).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn typed_lessons() {
+        let edit = read(&json!({"kind":"edit","prompt":[{"role":"user","content":"q"}],
+                               "responses":[{"text":"x"},{"text":"y"}]}))
+        .unwrap();
+        let turn = |text: &str| Text::Chat(vec![Message::new("assistant", text)]);
+        assert_eq!(edit.demonstration().unwrap().response, turn("y"));
+        let comparison = edit.comparison().unwrap();
+        assert_eq!((comparison.a, comparison.b, comparison.choice), (turn("x"), turn("y"), Choice::B));
+        assert_eq!(edit.rated(), None);
+        let rating =
+            json!({"kind":"rating","rating":4,"scale":[1,5],"prompt":"p","responses":[{"text":"t"}]});
+        let rated = read(&rating).unwrap().rated().unwrap();
+        assert_eq!((rated.rating, rated.scale, rated.response), (4.0, Some((1.0, 5.0)), Text::from("t")));
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let base =
+            json!({"kind":"comparison","choice":"a","prompt":"p","responses":[{"text":"x"},{"text":"y"}]});
+        assert!(read(&base).is_ok());
+        for (key, value, wanted) in [
+            ("kind", json!("praise"), "praise"),
+            ("choice", json!("c"), "unknown variant `c`"),
+            ("strength", json!(5), "`strength` is 5"),
+            ("strength", json!(-1), "-1"),
+            ("shown", json!(["a", "a"]), "`shown`"),
+            ("responses", json!([{"text": "x"}]), "length 2, found 1"),
+            ("prompt", json!(""), "empty"),
+            ("at", json!("today"), "RFC 3339"),
+        ] {
+            let mut wrong = base.clone();
+            wrong[key] = value;
+            let what = read(&wrong).unwrap_err();
+            assert!(what.contains(wanted), "{what}");
+        }
+        for (rating, scale) in
+            [(6.0, (1.0, 5.0)), (f64::NAN, (1.0, 5.0)), (1.0, (5.0, 1.0)), (1.0, (f64::NAN, 1.0))]
+        {
+            assert!(check_rating(rating, scale).is_err());
+        }
+    }
+}

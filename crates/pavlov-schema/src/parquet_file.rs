@@ -1,0 +1,44 @@
+//! Rows of Parquet files as JSON objects.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+use crate::dataset::OnRow;
+use crate::error::{Error, Result};
+
+/// Calls `on_row` for every row of a Parquet file. Numbers that JSON lacks (NaN, infinity) become null.
+pub(crate) fn each(path: &Path, on_row: OnRow<'_>) -> Result<()> {
+    read(path, |row, number| {
+        let serde_json::Value::Object(object) = row.to_json_value() else {
+            return Err("is no record; write columns".into());
+        };
+        on_row(number, object)
+    })
+}
+
+/// Calls `on_row` for every row and its number, from 1.
+pub(crate) fn read(
+    path: &Path,
+    mut on_row: impl FnMut(parquet::record::Row, usize) -> std::result::Result<(), String>,
+) -> Result<()> {
+    let file = File::open(path).map_err(Error::io(path, "open"))?;
+    // The reader asserts on some damaged files; such a file is bad input, not a bug of the program.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let reader = SerializedFileReader::new(file).map_err(|e| damaged(path, &e.to_string()))?;
+        let rows = reader.get_row_iter(None).map_err(|e| damaged(path, &e.to_string()))?;
+        for (i, row) in rows.enumerate() {
+            let row = row.map_err(|e| damaged(path, &e.to_string()))?;
+            on_row(row, i + 1).map_err(|what| Error::Row { file: path.to_owned(), row: i + 1, what })?;
+        }
+        Ok(())
+    }));
+    result.unwrap_or_else(|_| Err(damaged(path, "its pages contradict its schema")))
+}
+
+fn damaged(path: &Path, what: &str) -> Error {
+    let line = what.lines().next().unwrap_or_default();
+    Error::file(path, format!("cannot be read as Parquet: {line}; write it again"))
+}
