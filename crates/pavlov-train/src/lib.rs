@@ -1,1 +1,14 @@
-//! Under construction.
+//! Losses, advantage estimators, rewards, and the training loops.
+//!
+//! Everything a lesson is made of is a pure function on short vectors: [`loss`] turns log-probabilities into a value
+//! and its derivatives, [`estimator`] turns rewards into one credit per response token.
+
+#![cfg_attr(test, allow(clippy::float_cmp, reason = "tests of exact values compare exactly"))]
+
+pub mod calibration;
+pub mod error;
+pub mod estimator;
+pub mod loss;
+pub mod schedule;
+
+pub use error::{Error, Result};
