@@ -3,7 +3,8 @@
 /// One prediction: the probability given to "yes" and whether it was yes.
 pub type Prediction = (f64, bool);
 
-/// The share of predictions on the right side of ½; exactly ½ counts as half right. `None` without predictions.
+/// The share of predictions on the right side of ½; exactly ½ counts as half right. `None` without
+/// predictions.
 pub fn accuracy(predictions: &[Prediction]) -> Option<f64> {
     mean(predictions, |(p, yes)| match p.partial_cmp(&0.5) {
         Some(std::cmp::Ordering::Equal) => 0.5,
@@ -12,8 +13,8 @@ pub fn accuracy(predictions: &[Prediction]) -> Option<f64> {
     })
 }
 
-/// The Brier score, mean (p − y)² (Brier 1950): 0 is perfect, ¼ is a coin that knows it is one. `None` without
-/// predictions.
+/// The Brier score, mean (p − y)² (Brier 1950): 0 is perfect, ¼ is a coin that knows it is one. `None`
+/// without predictions.
 pub fn brier(predictions: &[Prediction]) -> Option<f64> {
     mean(predictions, |(p, yes)| (p - f64::from(u8::from(yes))).powi(2))
 }
@@ -23,12 +24,12 @@ fn mean(predictions: &[Prediction], of: impl Fn(Prediction) -> f64) -> Option<f6
     (!predictions.is_empty()).then(|| sum / predictions.len() as f64)
 }
 
-/// Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 5): Σ_b (n_b/n) |mean outcome − mean probability|
-/// over `bins` bins of equal width on [0, 1], each closed below and open above, the last closed. `None` without
-/// predictions or bins.
+/// Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 5): Σ_b (n_b/n) |mean outcome − mean
+/// probability| over `bins` bins of equal width on [0, 1], each closed below and open above, the last closed.
+/// `None` without predictions or bins.
 ///
-/// The bins are of the probability of "yes", not of the confidence max(p, 1 − p): for comparisons, give each pair once, in
-/// the order it was shown.
+/// The bins are of the probability of "yes", not of the confidence max(p, 1 − p): for comparisons, give each
+/// pair once, in the order it was shown.
 pub fn expected_calibration_error(predictions: &[Prediction], bins: usize) -> Option<f64> {
     let last = bins.checked_sub(1)?;
     let mut gaps = vec![0.0; bins];
@@ -41,8 +42,8 @@ pub fn expected_calibration_error(predictions: &[Prediction], bins: usize) -> Op
     (!predictions.is_empty()).then(|| gaps.iter().map(|gap| gap.abs()).sum::<f64>() / n)
 }
 
-/// The Wilson score interval (Wilson 1927) of a proportion: (low, high) for `successes` of `trials`, `z` standard
-/// deviations wide (1.96 for 95 %). (0, 1) without trials.
+/// The Wilson score interval (Wilson 1927) of a proportion: (low, high) for `successes` of `trials`, `z`
+/// standard deviations wide (1.96 for 95 %). (0, 1) without trials.
 pub fn wilson(successes: usize, trials: usize, z: f64) -> (f64, f64) {
     if trials == 0 {
         return (0.0, 1.0);

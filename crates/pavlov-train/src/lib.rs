@@ -1,7 +1,7 @@
 //! Losses, advantage estimators, rewards, and the training loops.
 //!
-//! Everything a lesson is made of is a pure function on short vectors: [`loss`] turns log-probabilities into a value
-//! and its derivatives, [`estimator`] turns rewards into one credit per response token.
+//! Everything a lesson is made of is a pure function on short vectors: [`loss`] turns log-probabilities into
+//! a value and its derivatives, [`estimator`] turns rewards into one credit per response token.
 
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests of exact values compare exactly"))]
 

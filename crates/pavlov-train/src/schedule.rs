@@ -29,8 +29,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule of `total_steps` optimizer steps. As in `transformers`, `warmup_steps` > 0 wins over `warmup_ratio`
-    /// (the share of all steps, rounded up).
+    /// A schedule of `total_steps` optimizer steps. As in `transformers`, `warmup_steps` > 0 wins over
+    /// `warmup_ratio` (the share of all steps, rounded up).
     pub fn new(
         scheduler: Scheduler,
         warmup_steps: usize,
@@ -50,8 +50,8 @@ impl Schedule {
         Ok(Self { scheduler, warmup_steps, total_steps })
     }
 
-    /// What the peak learning rate is multiplied with in optimizer step `step`, counted from 0. With warm-up the first
-    /// step has factor 0, as in `transformers`.
+    /// What the peak learning rate is multiplied with in optimizer step `step`, counted from 0. With warm-up
+    /// the first step has factor 0, as in `transformers`.
     pub fn factor(&self, step: usize) -> f64 {
         if step < self.warmup_steps {
             return step as f64 / self.warmup_steps as f64;

@@ -8,7 +8,8 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleRewards {
-    /// The group's standard deviation: GRPO's paper. Groups that are nearly all right or all wrong weigh most.
+    /// The group's standard deviation: GRPO's paper. Groups that are nearly all right or all wrong weigh
+    /// most.
     #[default]
     Group,
     /// The whole batch's standard deviation (arXiv:2508.08221).
@@ -30,15 +31,16 @@ pub struct GroupAdvantages {
     /// Groups whose rewards are all equal. Their advantages are exactly 0: they teach nothing. TRL's
     /// `frac_reward_zero_std` is `zero_spread / groups`.
     pub zero_spread: usize,
-    /// Mean over groups of the standard deviation of rewards within a group (TRL's `reward_std`), in reward points.
+    /// Mean over groups of the standard deviation of rewards within a group (TRL's `reward_std`), in reward
+    /// points.
     pub mean_deviation: f64,
 }
 
 /// Aᵢ = (rᵢ − mean(r)) / (std(r) + 10⁻⁴) within each group of `group_size` consecutive rewards.
 ///
-/// GRPO (arXiv:2402.03300, section 4.1.2) with TRL's choices: the deviation is the unbiased one (divisor G − 1, as
-/// `torch.std`), taken over the group or over the batch, or not used at all. Errors: fewer than two answers a group, rewards
-/// that do not fill whole groups, or a reward that is not finite.
+/// GRPO (arXiv:2402.03300, section 4.1.2) with TRL's choices: the deviation is the unbiased one (divisor
+/// G − 1, as `torch.std`), taken over the group or over the batch, or not used at all. Errors: fewer than two
+/// answers a group, rewards that do not fill whole groups, or a reward that is not finite.
 pub fn group_advantages(rewards: &[f64], group_size: usize, scale: ScaleRewards) -> Result<GroupAdvantages> {
     let batch_deviation = deviation(rewards);
     over_groups(rewards, group_size, |group| {
@@ -52,10 +54,11 @@ pub fn group_advantages(rewards: &[f64], group_size: usize, scale: ScaleRewards)
     })
 }
 
-/// Aᵢ = rᵢ − mean of the other G − 1 rewards = G/(G − 1) · (rᵢ − mean(r)): RLOO (Kool et al. 2019; arXiv:2402.14740).
+/// Aᵢ = rᵢ − mean of the other G − 1 rewards = G/(G − 1) · (rᵢ − mean(r)): RLOO (Kool et al. 2019;
+/// arXiv:2402.14740).
 ///
-/// The baseline does not look at the answer it is for, so the gradient has exactly the size of the true one. Errors as
-/// [`group_advantages`].
+/// The baseline does not look at the answer it is for, so the gradient has exactly the size of the true one.
+/// Errors as [`group_advantages`].
 pub fn leave_one_out(rewards: &[f64], group_size: usize) -> Result<GroupAdvantages> {
     over_groups(rewards, group_size, |group| {
         let mean = mean(group);

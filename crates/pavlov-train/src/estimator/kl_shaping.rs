@@ -1,14 +1,15 @@
 //! The KL to a reference as part of the reward.
 
-/// Takes β · Σ_{s ≥ t} (log π(yₛ) − log π_ref(yₛ)) from the credit of each token t of one answer: k1 in the reward, the
-/// penalty still to come at each token (γ = 1).
+/// Takes β · Σ_{s ≥ t} (log π(yₛ) − log π_ref(yₛ)) from the credit of each token t of one answer: k1 in the
+/// reward, the penalty still to come at each token (γ = 1).
 ///
-/// With log-probabilities of the policy that sampled, the policy gradient under this credit has expectation −β ∇KL(π‖π_ref)
-/// over whole answers, whatever their lengths (arXiv:2506.09477). Leaving out the part before t changes no expectation and
-/// removes its noise.
+/// With log-probabilities of the policy that sampled, and token shares that do not depend on the answer
+/// ([`DrGrpo`](crate::loss::Normalization::DrGrpo)), the policy gradient under this credit has expectation
+/// −β ∇KL(π‖π_ref) over whole answers (arXiv:2506.09477). Leaving out the part before t changes no expectation
+/// and removes its noise.
 ///
-/// Applied to credit, after the group's rewards are centred and scaled, so that β keeps its size whatever the rewards'
-/// deviation. Nothing here is differentiated: the numbers are constants of the update.
+/// Applied to credit, after the group's rewards are centred and scaled, so that β keeps its size whatever the
+/// rewards' deviation. Nothing here is differentiated: the numbers are constants of the update.
 pub fn k1_to_go(credit: &mut [f32], logp: &[f32], ref_logp: &[f32], beta: f64) {
     assert_eq!([logp.len(), ref_logp.len()], [credit.len(); 2], "one number of each kind per token");
     let mut to_go = 0.0;

@@ -10,8 +10,8 @@ pub use pairwise::pairwise_advantages;
 
 use pavlov_schema::rollout::{Credited, Scored};
 
-/// The same credit for every token of an answer, its stop token included: what a reward for the whole answer says about
-/// its tokens when nothing else is known. `method` names the estimator in the saved rollouts.
+/// The same credit for every token of an answer, its stop token included: what a reward for the whole answer
+/// says about its tokens when nothing else is known. `method` names the estimator in the saved rollouts.
 pub fn broadcast(scored: Scored, advantage: f64, method: &str) -> Credited {
     let weights = vec![advantage as f32; scored.rollout.tokens.len()];
     Credited { scored, advantage, weights, method: method.to_owned() }

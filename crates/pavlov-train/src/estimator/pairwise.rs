@@ -2,11 +2,12 @@
 
 use crate::{Error, Result};
 
-/// A = ±(2p − 1) for the two answers to a prompt, given p = P(first is better): [first, second] of each pair in turn.
+/// A = ±(2p − 1) for the two answers to a prompt, given p = P(first is better): first, second of each pair in
+/// turn.
 ///
-/// The better answer is rewarded by as much as the other is punished; a tie (p = ½) gives both exactly 0. Averaged over
-/// the two answers, the policy gradient with this credit is the gradient of P(win) − P(loss) against a frozen copy of
-/// the policy, so no baseline is needed. Errors: a probability outside [0, 1].
+/// The better answer is rewarded by as much as the other is punished; a tie (p = ½) gives both exactly 0.
+/// Averaged over the two answers, the policy gradient with this credit is the gradient of P(win) − P(loss)
+/// against a frozen copy of the policy, so no baseline is needed. Errors: a probability outside [0, 1].
 pub fn pairwise_advantages(first_better: &[f64]) -> Result<Vec<f64>> {
     let mut advantages = Vec::with_capacity(2 * first_better.len());
     for (pair, &p) in first_better.iter().enumerate() {

@@ -16,8 +16,8 @@ pub struct PairLoss {
 /// L = −(1/N) Σᵢ log σ(r_chosen − r_rejected − mᵢ) + (c/N) Σᵢ (r_chosen + r_rejected)²
 ///
 /// Bradley and Terry (1952), with the margin of Llama 2 (arXiv:2307.09288, eq. 2) and the centring term of
-/// arXiv:2312.09244, which holds the scores' free constant near zero (TRL's `center_rewards_coefficient`; 0 = off).
-/// `margin` is 0 where a row has none; `pairs` is N, over the whole optimizer step.
+/// arXiv:2312.09244, which holds the scores' free constant near zero (TRL's `center_rewards_coefficient`; 0 =
+/// off). `margin` is 0 where a row has none; `pairs` is N, over the whole optimizer step.
 pub fn bradley_terry(
     chosen: &[f32],
     rejected: &[f32],

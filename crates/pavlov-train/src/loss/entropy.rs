@@ -9,8 +9,8 @@ pub struct EntropyLoss {
     pub d_entropy: Vec<f32>,
 }
 
-/// L = −c Σₜ sₜ Hₜ, with H the entropy in nats of the distribution each token was drawn from (PPO, arXiv:1707.06347,
-/// eq. 9). A token whose `share` is 0 is not looked at.
+/// L = −c Σₜ sₜ Hₜ, with H the entropy in nats of the distribution each token was drawn from
+/// (PPO, arXiv:1707.06347, eq. 9). A token whose `share` is 0 is not looked at.
 pub fn entropy_bonus(entropy: &[f32], share: &[f64], coefficient: f64) -> EntropyLoss {
     assert_eq!(entropy.len(), share.len(), "one share per token");
     let counted = entropy.iter().zip(share).filter(|&(_, &share)| share != 0.0);

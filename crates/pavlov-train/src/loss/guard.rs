@@ -3,8 +3,8 @@
 /// Largest log-ratio, in nats, that is exponentiated: e²⁰ ≈ 5·10⁸ still multiplies safely in `f32`.
 pub const MAX_LOG_RATIO: f64 = 20.0;
 
-/// log(new/old) in nats, clamped to ±[`MAX_LOG_RATIO`]. A token that does not count has log-ratio 0 (ratio 1), never
-/// the ratio of whatever numbers fill its place.
+/// log(new/old) in nats, clamped to ±[`MAX_LOG_RATIO`]. A token that does not count has log-ratio 0 (ratio
+/// 1), never the ratio of whatever numbers fill its place.
 pub fn log_ratio(new: f32, old: f32, counts: bool) -> f64 {
     if counts { (new as f64 - old as f64).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO) } else { 0.0 }
 }

@@ -1,14 +1,16 @@
-//! Keeping the policy near a reference: estimators of KL(π‖π_ref), and penalties whose gradient is that of the KL.
+//! Keeping the policy near a reference: estimators of KL(π‖π_ref), and penalties whose gradient is that of
+//! the KL.
 //!
-//! With δₜ = log π(yₜ) − log π_ref(yₜ) on tokens sampled from π, J. Schulman ("Approximating KL divergence", 2020) names
-//! k1 = δ, k2 = δ²/2 and k3 = e^(−δ) − 1 + δ. As *values* k1 and k3 are unbiased. As *losses* differentiated by automatic
-//! differentiation they are not interchangeable (arXiv:2506.09477, arXiv:2512.21852):
+//! With δₜ = log π(yₜ) − log π_ref(yₜ) on tokens sampled from π, J. Schulman ("Approximating KL divergence",
+//! 2020) names k1 = δ, k2 = δ²/2 and k3 = e^(−δ) − 1 + δ. As *values* k1 and k3 are unbiased. As *losses*
+//! differentiated by automatic differentiation they are not interchangeable (arXiv:2506.09477,
+//! arXiv:2512.21852):
 //!
 //! | estimator | expected gradient |
 //! |---|---|
 //! | k1 in the reward | ∇KL(π‖π_ref): right |
 //! | k2 in the loss, over whole sequences | ∇KL(π‖π_ref): right |
-//! | k2 in the loss, token by token | right for one token; misses how a token changes the prefixes of later ones |
+//! | k2 in the loss, token by token | right for one token; misses what a token does to later ones |
 //! | k3 in the loss | near the reference that of KL(π_ref‖π), token by token: biased |
 //! | k1 in the loss | zero |
 //!
@@ -29,7 +31,8 @@ pub enum KlEstimator {
     K1InReward,
     /// A loss term, [`k2_penalty`]. Right gradient.
     K2,
-    /// A loss term, [`k3_penalty`], as in GRPO's paper and TRL. **Its gradient is not that of KL(π‖π_ref)**: offered to
+    /// A loss term, [`k3_penalty`], as in GRPO's paper and TRL. **Its gradient is not that of KL(π‖π_ref)**:
+    /// offered to
     /// repeat runs of others.
     K3,
 }
@@ -65,8 +68,8 @@ fn k3(delta: f64) -> f64 {
     (-delta).exp_m1() + delta
 }
 
-/// π(y)/π_old(y) of each whole sequence: the factor that makes an average over answers of an older policy one over
-/// answers of this one. Its log is clamped to ±20 nats; tokens whose `share` is 0 do not enter.
+/// π(y)/π_old(y) of each whole sequence: the factor that makes an average over answers of an older policy one
+/// over answers of this one. Its log is clamped to ±20 nats; tokens whose `share` is 0 do not enter.
 pub fn sequence_importance(logp: &[f32], old_logp: &[f32], lengths: &[usize], share: &[f64]) -> Vec<f64> {
     assert_eq!([old_logp.len(), share.len()], [logp.len(); 2], "one number of each kind per token");
     let log_ratio = |t: usize| if share[t] == 0.0 { 0.0 } else { logp[t] as f64 - old_logp[t] as f64 };
@@ -77,12 +80,12 @@ pub fn sequence_importance(logp: &[f32], old_logp: &[f32], lengths: &[usize], sh
 
 /// L = β Σᵢ sᵢ wᵢ ½ (Σₜ δᵢₜ)²: half the squared log-ratio of each whole answer.
 ///
-/// Its derivative with respect to each token's log π is β sᵢ wᵢ Σₜ δᵢₜ, which is the score-function form of ∇KL(π‖π_ref)
-/// when answers come from π; for answers of an older policy, `importance` w is
-/// [`sequence_importance`] (held constant: no derivative flows through it), else 1. sᵢ is the mean share of the answer's
-/// tokens, so that β has the meaning it has in TRL: with [`Normalization::DrGrpo`](super::Normalization::DrGrpo) the
-/// expected gradient is exactly that of β·KL per token of `max_completion_length`. Equal to K1InReward in expectation,
-/// noisier on long answers.
+/// Its derivative with respect to each token's log π is β sᵢ wᵢ Σₜ δᵢₜ, which is the score-function form of
+/// ∇KL(π‖π_ref) when answers come from π; for answers of an older policy, `importance` w is
+/// [`sequence_importance`] (held constant: no derivative flows through it), else 1. sᵢ is the mean share of
+/// the answer's tokens, so that β has the meaning it has in TRL: with
+/// [`Normalization::DrGrpo`](super::Normalization::DrGrpo) the expected gradient is exactly that of β·KL per
+/// token of `max_completion_length`. Equal to K1InReward in expectation, noisier on long answers.
 pub fn k2_penalty(
     logp: &[f32],
     ref_logp: &[f32],

@@ -2,9 +2,10 @@
 //!
 //! Three rules hold for every function here.
 //! - Inputs and derivatives are `f32`, as the engine gives and takes them; the arithmetic between is `f64`.
-//! - Normalisers are counts over the whole optimizer step, passed in. A batch cut into n parts therefore gives
-//!   n values and n lists of derivatives that add up to those of the whole.
-//! - Slices that describe the same tokens have the same length; anything else is a bug of the caller and panics.
+//! - Normalisers are counts over the whole optimizer step, passed in. A batch cut into n parts therefore
+//!   gives n values and n lists of derivatives that add up to those of the whole.
+//! - Slices that describe the same tokens have the same length; anything else is a bug of the caller and
+//!   panics.
 
 mod bradley_terry;
 mod entropy;

@@ -6,8 +6,9 @@ use super::TokenLoss;
 ///
 /// L = −(1/N) Σₜ wₜ log π(yₜ | y₍<ₜ₎, x)
 ///
-/// `weight` is 1 for a token to learn and 0 for one to skip (anything between or beyond is allowed); `normalizer` is N,
-/// the sum of the weights over the whole optimizer step, so that accumulation in parts changes nothing.
+/// `weight` is 1 for a token to learn and 0 for one to skip (anything between or beyond is allowed);
+/// `normalizer` is N, the sum of the weights over the whole optimizer step, so that accumulation in parts
+/// changes nothing.
 pub fn nll(logp: &[f32], weight: &[f32], normalizer: f64) -> TokenLoss {
     assert_eq!(logp.len(), weight.len(), "one weight per token");
     let mut value = 0.0;

@@ -8,15 +8,17 @@ use super::ranges;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalization {
-    /// Mean over sequences of the mean over a sequence's tokens (GRPO, arXiv:2402.03300, eq. 3). A token of a long
-    /// answer counts less than one of a short answer.
+    /// Mean over sequences of the mean over a sequence's tokens (GRPO, arXiv:2402.03300, eq. 3). A token of a
+    /// long answer counts less than one of a short answer.
     Grpo,
-    /// Sum over tokens, divided by sequences × `max_completion_length`: no length bias (Dr. GRPO, arXiv:2503.20783).
+    /// Sum over tokens, divided by sequences × `max_completion_length`: no length bias (Dr. GRPO,
+    /// arXiv:2503.20783).
     DrGrpo,
     /// Mean over all tokens of the optimizer step (DAPO, arXiv:2503.14476, eq. 8).
     Dapo,
-    /// TRL's `bnpo`, the mean over a batch's tokens. TRL takes it over each micro-batch, so that its result depends on
-    /// how a step is cut; here the batch is the optimizer step, which makes it equal to [`Dapo`](Self::Dapo).
+    /// TRL's `bnpo`, the mean over a batch's tokens. TRL takes it over each micro-batch, so that its result
+    /// depends on how a step is cut; here the batch is the optimizer step, which makes it equal to
+    /// [`Dapo`](Self::Dapo).
     Bnpo,
 }
 

@@ -37,8 +37,8 @@ pub fn spread_thresholds(classes: usize) -> Vec<f64> {
 
 /// L = −(1/N) Σᵢ log P(Yᵢ = classᵢ),  P(Y ≤ k) = σ(θₖ − s)
 ///
-/// The proportional-odds model of McCullagh (1980). `class` is the rating as an index from 0 (a 5-point scale has
-/// classes 0 to 4 and four free parameters); `answers` is N, over the whole optimizer step.
+/// The proportional-odds model of McCullagh (1980). `class` is the rating as an index from 0 (a 5-point scale
+/// has classes 0 to 4 and four free parameters); `answers` is N, over the whole optimizer step.
 pub fn ordinal(score: &[f32], class: &[usize], free: &[f64], answers: usize) -> OrdinalLoss {
     assert_eq!(score.len(), class.len(), "one rating per answer");
     assert!(class.iter().all(|&class| class <= free.len()), "a class beyond the scale");
@@ -97,7 +97,8 @@ pub fn class_probabilities(score: f32, free: &[f64]) -> Vec<f64> {
     (0..=cuts.len()).map(|k| log_interval(k.checked_sub(1).and_then(at), at(k)).0.exp()).collect()
 }
 
-/// The mean class under [`class_probabilities`], from 0 to K − 1: add the scale's lowest rating for rating points.
+/// The mean class under [`class_probabilities`], from 0 to K − 1: add the scale's lowest rating for rating
+/// points.
 pub fn expected_rating(score: f32, free: &[f64]) -> f64 {
     class_probabilities(score, free).iter().enumerate().map(|(k, p)| k as f64 * p).sum()
 }

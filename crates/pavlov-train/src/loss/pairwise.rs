@@ -5,16 +5,17 @@ use super::guard::{log_sigmoid, sigmoid};
 
 /// P(a is better) = σ((s_ab − s_ba)/2), from the scalar head's output on (x, a, b) and on (x, b, a).
 ///
-/// Reading both orders makes the answer symmetric by construction: P(a better) + P(b better) = 1, and whatever the model
-/// feels about the *position* of an answer cancels.
+/// Reading both orders makes the answer symmetric by construction: P(a better) + P(b better) = 1, and
+/// whatever the model feels about the *position* of an answer cancels.
 pub fn joint_probability(s_ab: f32, s_ba: f32) -> f64 {
     sigmoid((s_ab as f64 - s_ba as f64) / 2.0)
 }
 
 /// L = −(1/N) Σᵢ [tᵢ log Pᵢ + (1 − tᵢ) log(1 − Pᵢ)], with P from [`joint_probability`].
 ///
-/// `target` is t, the probability that a is better: 1, 0, ½ for a tie, or the share of raters who preferred a. `pairs` is
-/// N, over the whole optimizer step. [`PairLoss::d_first`] is ∂/∂s_ab, [`PairLoss::d_second`] ∂/∂s_ba.
+/// `target` is t, the probability that a is better: 1, 0, ½ for a tie, or the share of raters who preferred
+/// a. `pairs` is N, over the whole optimizer step. [`PairLoss::d_first`] is ∂/∂s_ab, [`PairLoss::d_second`]
+/// ∂/∂s_ba.
 pub fn joint_pairwise(s_ab: &[f32], s_ba: &[f32], target: &[f32], pairs: usize) -> PairLoss {
     assert_eq!([s_ba.len(), target.len()], [s_ab.len(); 2], "one number of each kind per pair");
     let n = pairs as f64;

@@ -7,10 +7,11 @@ use super::guard::{MAX_LOG_RATIO, log_ratio};
 pub struct Clip {
     /// ε_low: the ratio is held above 1 − ε_low where credit is negative (TRL's `epsilon`, 0.2).
     pub low: f64,
-    /// ε_high: the ratio is held below 1 + ε_high where credit is positive (TRL's `epsilon_high`; DAPO's 0.28).
+    /// ε_high: the ratio is held below 1 + ε_high where credit is positive (TRL's `epsilon_high`; DAPO's
+    /// 0.28).
     pub high: f64,
-    /// δ > 1 + ε_high: dual clip, an upper bound of the ratio where credit is negative (arXiv:1912.09729, TRL's
-    /// `delta`); none when absent.
+    /// δ > 1 + ε_high: dual clip, an upper bound of the ratio where credit is negative (arXiv:1912.09729,
+    /// TRL's `delta`); none when absent.
     pub delta: Option<f64>,
 }
 
@@ -38,9 +39,9 @@ pub struct PolicyLoss {
 
 /// L = −Σₜ sₜ min(min(ρₜ, δ)·Aₜ, clip(ρₜ, 1−ε_low, 1+ε_high)·Aₜ),  ρₜ = π(yₜ)/π_old(yₜ)
 ///
-/// PPO (arXiv:1707.06347, eq. 7) with the asymmetric range of DAPO (arXiv:2503.14476, eq. 8) and the dual clip of
-/// arXiv:1912.09729. `logp` and `old_logp` are in nats, `credit` is A, one per token, and `share` is s from
-/// [`token_shares`](super::token_shares); a token whose share is 0 neither counts nor is looked at.
+/// PPO (arXiv:1707.06347, eq. 7) with the asymmetric range of DAPO (arXiv:2503.14476, eq. 8) and the dual
+/// clip of arXiv:1912.09729. `logp` and `old_logp` are in nats, `credit` is A, one per token, and `share` is
+/// s from [`token_shares`](super::token_shares); a token whose share is 0 neither counts nor is looked at.
 pub fn policy_gradient(
     logp: &[f32],
     old_logp: &[f32],

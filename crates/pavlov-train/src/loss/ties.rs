@@ -21,11 +21,11 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TieModel {
-    /// Davidson (1970): P(first) : P(tie) : P(second) = e^(d/2) : ν : e^(−d/2), ν = e^η. An odds of ties that falls
-    /// with the gap; the even pair ties with probability ν/(2 + ν).
+    /// Davidson (1970): P(first) : P(tie) : P(second) = e^(d/2) : ν : e^(−d/2), ν = e^η. An odds of ties that
+    /// falls with the gap; the even pair ties with probability ν/(2 + ν).
     Davidson,
-    /// Rao and Kupper (1967): P(first) = σ(d − log θ), P(second) = σ(−d − log θ), θ = 1 + e^η ≥ 1. A judge who sees
-    /// no difference below the threshold log θ.
+    /// Rao and Kupper (1967): P(first) = σ(d − log θ), P(second) = σ(−d − log θ), θ = 1 + e^η ≥ 1. A judge
+    /// who sees no difference below the threshold log θ.
     RaoKupper,
 }
 
@@ -42,7 +42,8 @@ pub struct TieLoss {
     pub d_tie: f64,
 }
 
-/// L = −(1/N) Σᵢ log P(outcomeᵢ | r₁ᵢ − r₂ᵢ, η) under `model`; `tie` is η and `pairs` is N, over the whole optimizer step.
+/// L = −(1/N) Σᵢ log P(outcomeᵢ | r₁ᵢ − r₂ᵢ, η) under `model`; `tie` is η and `pairs` is N, over the whole
+/// optimizer step.
 pub fn preference_with_ties(
     model: TieModel,
     first: &[f32],
