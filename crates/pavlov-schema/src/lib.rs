@@ -3,7 +3,7 @@
 //! - [`text`], [`row`], [`dataset`]: what training reads, with TRL's column names;
 //! - [`judgment`]: what people (or simulated raters) say about answers;
 //! - [`rollout`]: what a policy wrote, what it earned, and which token is credited;
-
+//! - [`run`], [`tensorboard`]: the run directory;
 //! - [`rng`]: random numbers named by a key.
 
 pub mod clock;
@@ -14,7 +14,10 @@ pub mod judgment;
 mod parquet_file;
 pub mod rng;
 pub mod rollout;
+mod rollout_file;
 pub mod row;
+pub mod run;
+pub mod tensorboard;
 pub mod text;
 
 pub use error::{Error, Result};

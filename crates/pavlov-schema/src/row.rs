@@ -139,8 +139,12 @@ impl Row {
             }
             Self::Preference { prompt, chosen, rejected, margin, tie } => {
                 let mut value = json!({ "chosen": chosen, "rejected": rejected });
-                prompt.iter().for_each(|prompt| value["prompt"] = json!(prompt));
-                margin.iter().for_each(|margin| value["margin"] = json!(margin));
+                if let Some(prompt) = prompt {
+                    value["prompt"] = json!(prompt);
+                }
+                if let Some(margin) = margin {
+                    value["margin"] = json!(margin);
+                }
                 if *tie {
                     value["tie"] = json!(true);
                 }
