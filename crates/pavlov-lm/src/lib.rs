@@ -1,1 +1,5 @@
 //! Under construction.
+mod error;
+mod json;
+pub mod template;
+pub use error::{Error, Result};
