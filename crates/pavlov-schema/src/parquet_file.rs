@@ -40,5 +40,12 @@ pub(crate) fn read(
 
 fn damaged(path: &Path, what: &str) -> Error {
     let line = what.lines().next().unwrap_or_default();
-    Error::file(path, format!("cannot be read as Parquet: {line}; write it again"))
+    let line = line.strip_prefix("Parquet error: ").unwrap_or(line);
+    // The reader names the Cargo feature that an unusual compression would need.
+    let mend = if line.contains("Disabled feature") {
+        "write it with zstd, snappy or no compression"
+    } else {
+        "write it again"
+    };
+    Error::file(path, format!("cannot be read as Parquet: {line}; {mend}"))
 }
