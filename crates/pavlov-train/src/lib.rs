@@ -1,7 +1,8 @@
 //! Losses, advantage estimators, rewards, and the training loops.
 //!
 //! Everything a lesson is made of is a pure function on short vectors: [`loss`] turns log-probabilities into
-//! a value and its derivatives, [`estimator`] turns rewards into one credit per response token.
+//! a value and its derivatives, [`estimator`] turns rewards into one credit per response token,
+//! [`reward`] turns completions into reward points.
 
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests of exact values compare exactly"))]
 
@@ -9,6 +10,7 @@ pub mod calibration;
 pub mod error;
 pub mod estimator;
 pub mod loss;
+pub mod reward;
 pub mod schedule;
 
 pub use error::{Error, Result};
