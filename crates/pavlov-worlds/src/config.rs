@@ -79,16 +79,16 @@ impl Config {
             ("largest_start", s.largest_start.into(), 2, 12),
             ("largest_change", s.largest_change.into(), 1, 8),
         ] {
-            require((low..=high).contains(&value), key, value, format!("{low} to {high}"))?;
+            require((low..=high).contains(&value), key, &value, &format!("{low} to {high}"))?;
         }
         for (kind, weight) in s.kinds.by_kind() {
             let allowed = format!("a finite number, 0 or more, for {kind:?}");
-            require(weight.is_finite() && weight >= 0.0, "kinds", weight, allowed)?;
+            require(weight.is_finite() && weight >= 0.0, "kinds", &weight, &allowed)?;
         }
         let sum: f64 = s.kinds.by_kind().iter().map(|(_, weight)| weight).sum();
-        require(sum.is_finite() && sum > 0.0, "kinds", sum, "weights with a positive, finite sum")?;
+        require(sum.is_finite() && sum > 0.0, "kinds", &sum, "weights with a positive, finite sum")?;
         let accuracy = s.base_answer_accuracy;
-        require((0.0..=1.0).contains(&accuracy), "base_answer_accuracy", accuracy, "0 to 1")?;
+        require((0.0..=1.0).contains(&accuracy), "base_answer_accuracy", &accuracy, "0 to 1")?;
         Ok(Self(settings))
     }
 

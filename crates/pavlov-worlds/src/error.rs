@@ -22,8 +22,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub(crate) fn require(
     valid: bool,
     key: &'static str,
-    value: impl ToString,
-    allowed: impl ToString,
+    value: &impl ToString,
+    allowed: &(impl ToString + ?Sized),
 ) -> Result<()> {
     if valid {
         return Ok(());

@@ -66,7 +66,8 @@ impl Scene {
 
 /// A story of `n` statements; with `lie`, one of them says that the thing asked for is in a place where it is not.
 pub(crate) fn draft(rng: &mut Rng, config: &Config, n: usize, lie: bool) -> Draft {
-    // Most attempts succeed; one fails if the thing asked for was never mentioned, or not located before the lie.
+    // An attempt fails if the thing asked for was never mentioned, or not located before the lie, and often if the
+    // answer is obvious; about one in five succeeds.
     loop {
         if let Some(draft) = attempt(rng, config, n, lie) {
             return draft;
@@ -107,8 +108,33 @@ fn attempt(rng: &mut Rng, config: &Config, n: usize, lie: bool) -> Option<Draft>
     }
     let (holder, place) = (*scene.0.get(target)?, scene.place_of(target));
     let (query, value) = match place {
-        Some(place) if chance(rng, 0.7) => (Query::Place { thing: target }, place),
+        // With a container between, the place has to be worked out.
+        Some(place) if chance(rng, if place == holder { 0.6 } else { 0.8 }) => {
+            (Query::Place { thing: target }, place)
+        }
         _ => (Query::Holder { thing: target }, holder),
     };
+    // Random stories seldom ask for what follows from two statements, and too often for the last place named.
+    let nested = matches!(query, Query::Place { .. }) && place != Some(holder);
+    let obvious = last_named(&facts, place == Some(value)) == Some(value);
+    let keep = match (nested, obvious) {
+        (true, false) => 1.0,
+        (true, true) => 0.27,
+        (false, false) => 0.35,
+        (false, true) => 0.06,
+    };
+    if !chance(rng, if lie { 1.0 } else { keep }) {
+        return None;
+    }
     Some(Draft { facts, query, truth: (!lie).then_some(Value::Word(value)) })
+}
+
+/// The holder of the last statement, or of the last about a place.
+fn last_named(facts: &[Fact], only_places: bool) -> Option<&'static str> {
+    facts.iter().rev().find_map(|fact| match *fact {
+        Fact::In { holder, .. } | Fact::Put { holder, .. } | Fact::Carry { place: holder, .. } => {
+            (!only_places || PLACES.contains(&holder)).then_some(holder)
+        }
+        _ => None,
+    })
 }

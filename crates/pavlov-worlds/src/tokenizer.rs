@@ -69,12 +69,14 @@ pub fn tokenizer_json() -> String {
         },
         "post_processor": null,
         // WordPiece puts a space before every token but the first and takes it away before stops; there is none
-        // around a line feed either.
+        // around a line feed or an end token either.
         "decoder": {"type": "Sequence", "decoders": [
             {"type": "WordPiece", "prefix": "##", "cleanup": true},
             {"type": "Fuse"},
             {"type": "Replace", "pattern": {"String": " \n"}, "content": "\n"},
             {"type": "Replace", "pattern": {"String": "\n "}, "content": "\n"},
+            {"type": "Replace", "pattern": {"String": format!(" {END}")}, "content": END},
+            {"type": "Replace", "pattern": {"String": format!("{END} ")}, "content": END},
         ]},
         "model": {"type": "WordLevel", "vocab": vocab, "unk_token": UNKNOWN},
     });
