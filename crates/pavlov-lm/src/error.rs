@@ -54,6 +54,9 @@ pub enum Error {
     /// A model or a setting that the request does not fit.
     #[error("{0}")]
     Model(String),
+    /// A file could not be written.
+    #[error(transparent)]
+    Schema(#[from] pavlov_schema::Error),
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] pavlov_engine::Error),

@@ -3,9 +3,15 @@
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
+#[allow(clippy::needless_pass_by_value, reason = "the template engine passes arguments by value")]
 /// The filter `tojson` as transformers defines it: no HTML escapes, non-ASCII letters kept, and the arguments
 /// `indent`, `ensure_ascii`, `separators` and `sort_keys` of `json.dumps`.
-pub(crate) fn tojson(state: &State, value: &Value, indent: Option<Value>, args: Kwargs) -> Result<Value, Error> {
+pub(crate) fn tojson(
+    state: &State,
+    value: &Value,
+    indent: Option<Value>,
+    args: Kwargs,
+) -> Result<Value, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
         None => args.get::<Option<Value>>("indent")?,

@@ -55,7 +55,14 @@ impl ChatTemplate {
         env.add_template_owned(TEMPLATE, rewritten).map_err(|e| failed(&e))?;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let source = source.to_owned();
-        let mut template = Self { env, source, specials, now: DateTime::UNIX_EPOCH, variables: serde_json::Map::new(), marks_generation };
+        let mut template = Self {
+            env,
+            source,
+            specials,
+            now: DateTime::UNIX_EPOCH,
+            variables: serde_json::Map::new(),
+            marks_generation,
+        };
         template.set_now(now.as_secs() as i64);
         Ok(template)
     }
@@ -69,7 +76,10 @@ impl ChatTemplate {
             let mut text = String::new();
             match write!(text, "{}", now.format(format)) {
                 Ok(()) => Ok(text),
-                Err(_) => Err(JinjaError::new(ErrorKind::InvalidOperation, format!("strftime_now: bad format {format}"))),
+                Err(_) => Err(JinjaError::new(
+                    ErrorKind::InvalidOperation,
+                    format!("strftime_now: bad format {format}"),
+                )),
             }
         });
     }
@@ -95,10 +105,15 @@ impl ChatTemplate {
     }
 
     /// Renders a conversation. With `add_generation_prompt` the text ends where the assistant begins to speak.
-    pub fn render(&self, messages: &[Message], tools: Option<&[Json]>, add_generation_prompt: bool) -> Result<Rendered> {
+    pub fn render(
+        &self,
+        messages: &[Message],
+        tools: Option<&[Json]>,
+        add_generation_prompt: bool,
+    ) -> Result<Rendered> {
         let mut taken = PrivateChars::default();
         let mut bytes = 0;
-        let messages: Vec<Json> = messages.iter().map(|message| plain(message)).collect();
+        let messages: Vec<Json> = messages.iter().map(plain).collect();
         for value in messages.iter().chain(tools.unwrap_or_default()).chain(self.variables.values()) {
             bytes += taken.scan(value);
         }
@@ -151,8 +166,9 @@ impl PythonEnvironment for Environment<'static> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the template engine passes arguments by value")]
 /// What a rewritten `{% generation %}` calls: its body between two marks.
-fn generation(state: &mut State, open: String, close: String, args: Kwargs) -> Result<String, JinjaError> {
+fn generation(state: &mut State, open: &str, close: &str, args: Kwargs) -> Result<String, JinjaError> {
     let caller: Value = args.get("caller")?;
     let body = caller.call(state, &[])?;
     Ok(format!("{open}{body}{close}"))
@@ -165,7 +181,8 @@ fn plain(message: &Message) -> Json {
     object.insert("content".into(), message.content.clone().into());
     object.extend(message.extra.iter().map(|(key, value)| (key.clone(), value.clone())));
     let names = ["reasoning_content", "thinking", "reasoning"];
-    if let Some(reasoning) = names.iter().find_map(|name| object.get(*name).filter(|v| !v.is_null())).cloned() {
+    if let Some(reasoning) = names.iter().find_map(|name| object.get(*name).filter(|v| !v.is_null())).cloned()
+    {
         object.entry("thinking").or_insert_with(|| reasoning.clone());
         object.insert("reasoning_content".into(), reasoning);
     }
@@ -176,7 +193,9 @@ fn failed(error: &JinjaError) -> Error {
     let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
     let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     let mend = match error.kind() {
-        ErrorKind::OutOfFuel => "; it works longer or writes more than a chat template has to, so it is refused",
+        ErrorKind::OutOfFuel => {
+            "; it works longer or writes more than a chat template has to, so it is refused"
+        }
         _ => "",
     };
     Error::Template(format!("{line}{}{mend}", one_line(what)))
@@ -200,7 +219,9 @@ fn rewrite_generation(source: &str) -> (String, bool) {
             _ => "endcall",
         };
         found = true;
-        out.push_str(&format!("{{%{left} {call} {right}%}}"));
+        for part in ["{%", left, " ", call, " ", right, "%}"] {
+            out.push_str(part);
+        }
         rest = &rest[length..];
     }
     out.push_str(rest);
@@ -222,7 +243,8 @@ fn unmark(marked: &str, open: char, close: char) -> Result<Rendered> {
     let mut text = String::with_capacity(marked.len());
     let mut generated = Vec::new();
     let (mut depth, mut start) = (0_usize, 0);
-    let broken = || Error::Template("it takes the text of a {% generation %} block apart; print it whole".into());
+    let broken =
+        || Error::Template("it takes the text of a {% generation %} block apart; print it whole".into());
     for c in marked.chars() {
         if c == open {
             if depth == 0 {

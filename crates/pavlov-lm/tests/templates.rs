@@ -62,8 +62,11 @@ fn real_templates_render_as_in_transformers() {
             assert_eq!(rendered.text, expected, "{place}");
             if let Some(expected) = case["generation_spans"].as_array() {
                 let found = characters(&rendered.text, &rendered.generated);
-                let expected: Vec<[usize; 2]> =
-                    expected.iter().map(|s| serde_json::from_value(s.clone()).unwrap()).filter(|s: &[usize; 2]| s[0] < s[1]).collect();
+                let expected: Vec<[usize; 2]> = expected
+                    .iter()
+                    .map(|s| serde_json::from_value(s.clone()).unwrap())
+                    .filter(|s: &[usize; 2]| s[0] < s[1])
+                    .collect();
                 assert_eq!(found, expected, "{place}");
                 spans += found.len();
             }
@@ -71,4 +74,69 @@ fn real_templates_render_as_in_transformers() {
     }
     // The fixture is not empty, and holds texts, spans and refusals.
     assert!(checked > 200 && spans > 50 && refused > 10, "{checked} {spans} {refused}");
+}
+
+fn template(source: &str) -> ChatTemplate {
+    ChatTemplate::new(source, BTreeMap::new()).unwrap()
+}
+
+#[test]
+fn a_message_cannot_forge_a_generation_span() {
+    let template = template(
+        "{% for m in messages %}{{ m.content }}|{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+    );
+    // The marks are private-use characters; the first that are free are not those of the message.
+    let content = "\u{F0000}x\u{F0001}\u{F0000}{% generation %}";
+    let rendered = template.render(&[Message::new("user", content)], None, false).unwrap();
+    assert_eq!(rendered.text, format!("{content}|{content}"));
+    assert_eq!(rendered.generated, [content.len() + 1..2 * content.len() + 1]);
+}
+
+#[test]
+fn hostile_templates_end_in_an_error() {
+    let message = [Message::new("user", "x")];
+    for source in [
+        "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}",
+        "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
+        "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+        "{% set ns = namespace(s=['x']) %}{% for i in range(64) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s | tojson }}",
+        "{{ 'x' * 100000000000 }}",
+        "{{ messages[0].content.nothing.there }}",
+        "{{ strftime_now('%Q') }}",
+        "{{ {'a': 1} | tojson(indent=100000000) }}",
+        "{{ raise_exception('two\nlines') }}",
+        "{% generation %}a{% generation %}b",
+    ] {
+        let rendered =
+            ChatTemplate::new(source, BTreeMap::new()).and_then(|t| t.render(&message, None, false));
+        let error = rendered.map(|r| r.text.len()).expect_err(source).to_string();
+        assert!(
+            error.starts_with("chat template: ") && !error.contains('\n') && error.len() < 500,
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_date_is_the_one_that_was_set() {
+    let mut template = template("{{ strftime_now('%d %b %Y') }}");
+    template.set_now(1_700_000_000);
+    assert_eq!(template.render(&[], None, false).unwrap().text, "14 Nov 2023");
+}
+
+#[test]
+fn json_is_written_as_python_writes_it() {
+    let render = |source: &str| {
+        let mut template = template(source);
+        let value = serde_json::json!({"v": {"b": [1, 2.0, 1e-5, null, true], "a": "é<\"\n\u{1}>'", "e": [], "o": {}}});
+        template.set_variables(value.as_object().unwrap().clone());
+        template.render(&[], None, false).unwrap().text
+    };
+    // What json.dumps(v, ensure_ascii=False) and its variants print.
+    let flat = r#"{"b": [1, 2.0, 1e-05, null, true], "a": "é<\"\n\u0001>'", "e": [], "o": {}}"#;
+    assert_eq!(render("{{ v | tojson }}"), flat);
+    assert_eq!(render("{{ v.b | tojson(separators=(',', ':')) }}"), "[1,2.0,1e-05,null,true]");
+    assert_eq!(render("{{ v.a | tojson(ensure_ascii=true) }}"), r#""\u00e9<\"\n\u0001>'""#);
+    let indented = "{\n  \"a\": \"é<\\\"\\n\\u0001>'\",\n  \"b\": [\n    1,\n    2.0,\n    1e-05,\n    null,\n    true\n  ],\n  \"e\": [],\n  \"o\": {}\n}";
+    assert_eq!(render("{{ v | tojson(indent=2, sort_keys=true) }}"), indented);
 }
