@@ -60,5 +60,12 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// An [`Error::Setting`].
+    pub(crate) fn setting(key: &str, problem: impl Into<String>) -> Self {
+        Self::Setting { key: key.to_owned(), problem: problem.into() }
+    }
+}
+
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -12,5 +12,6 @@ pub mod estimator;
 pub mod loss;
 pub mod reward;
 pub mod schedule;
+pub mod settings;
 
 pub use error::{Error, Result};
