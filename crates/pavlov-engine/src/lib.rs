@@ -1,10 +1,30 @@
-//! engine
+//! The decoder of Pavlov: one configurable transformer with an explicit forward and an explicit backward pass, its
+//! optimizer and its sampler. No files, no text.
+//!
+//! A loss sees numbers per token: [`Decoder::forward`] gives log-probabilities and entropies ([`Outputs`]), the loss
+//! gives their derivatives ([`OutputGradients`]), [`Decoder::backward`] takes it from there.
+
+mod activations;
+pub mod backend;
+mod cache;
 mod config;
 mod cpu;
+mod decoder;
 mod error;
 mod forest;
+mod optim;
+mod parameters;
+pub mod plan;
+mod sampling;
 
-pub use config::*;
+pub use activations::Activations;
+pub use config::{
+    Activation, DecoderConfig, Llama3Scaling, NormKind, ParameterKind, ParameterSpec, Position,
+};
+pub use cpu::{Buffer, Cpu, Half, Isa};
+pub use decoder::{Decoder, OutputGradients, Outputs};
 pub use error::{Error, Result};
 pub use forest::{Batch, Forest, Segment, SegmentId, Target};
-pub use cpu::Isa;
+pub use optim::{AdamW, AdamWConfig, Moments, clip_factor};
+pub use parameters::{Dtype, Parameters};
+pub use sampling::{Control, Finish, SampleRequest, Sampled, Sampler, SamplingParams};

@@ -1,6 +1,338 @@
 //! The processor backend.
+
+mod attention;
 mod buffer;
+mod elementwise;
+mod head;
 mod linear;
+mod math;
+mod norm;
 mod pool;
 mod tile;
+
+pub use buffer::Buffer;
+pub use elementwise::AdamWStep;
+pub use head::Score;
 pub use tile::Isa;
+pub(crate) use head::exp_shifted;
+
+use crate::backend::{AttentionSaved, AttentionShape, Backend, NormWeight, TableStorage, Weight};
+use crate::config::Activation;
+use crate::plan::AttentionPlan;
+use elementwise::TableLayout;
+use head::{Head, HeadScratch};
+use linear::{Engine, Packing, Panels};
+use norm::Norm;
+use pool::Pool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tile::narrow;
+use xxhash_rust::xxh3::Xxh3;
+
+/// A matrix rounded to bf16, in panels.
+pub struct Half(Vec<u16>);
+
+/// The processor: its threads and its widest instruction set.
+pub struct Cpu {
+    pool: Pool,
+    isa: Isa,
+    scratch: Mutex<(Packing, HeadScratch)>,
+}
+
+impl Cpu {
+    /// A backend on `threads` threads (0: as many as the machine has).
+    pub fn new(threads: usize) -> Self {
+        Self::with_isa(threads, Isa::detect())
+    }
+
+    /// A backend restricted to an instruction set, for comparing kernels.
+    ///
+    /// # Panics
+    /// If this processor lacks it.
+    pub fn with_isa(threads: usize, isa: Isa) -> Self {
+        assert!(Isa::available().contains(&isa), "this processor does not have {isa:?}");
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
+        };
+        Self { pool: Pool::new(threads), isa, scratch: Mutex::default() }
+    }
+
+    /// Threads that kernels run on.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// One phrase for logs and manifests.
+    pub fn describe(&self) -> String {
+        let isa = match self.isa {
+            Isa::Avx512 => "AVX-512",
+            Isa::Avx2 => "AVX2",
+            Isa::Portable => "portable",
+        };
+        format!("{} {}, {isa} kernels, {} threads", std::env::consts::ARCH, std::env::consts::OS, self.threads())
+    }
+
+    fn scratch(&self) -> MutexGuard<'_, (Packing, HeadScratch)> {
+        // Scratch holds nothing between calls, so a panic elsewhere cannot have left it wrong.
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn product<T>(&self, run: impl FnOnce(&mut Engine<'_>, &mut HeadScratch) -> T) -> T {
+        let (packing, head) = &mut *self.scratch();
+        run(&mut Engine { pool: &self.pool, isa: self.isa, packing }, head)
+    }
+}
+
+fn panels<'a>(w: Weight<'a, Cpu>) -> Panels<'a> {
+    match w.compute {
+        Some(half) => Panels::Bf16(&half.0),
+        None => Panels::F32(w.master),
+    }
+}
+
+fn norm_of<'a>(norm: &NormWeight<'a, Cpu>) -> Norm<'a> {
+    let NormWeight { kind, width, eps, weight, bias } = *norm;
+    Norm { kind, width, eps, weight, bias: bias.map(|b| &**b) }
+}
+
+fn shape_of(shape: AttentionShape) -> attention::Shape {
+    let AttentionShape { heads, kv_heads, head_dim, window } = shape;
+    attention::Shape { heads, kv_heads, head_dim, window }
+}
+
+fn layout_of(storage: TableStorage) -> TableLayout {
+    match storage {
+        TableStorage::Rows => TableLayout::Rows,
+        TableStorage::Matrix => TableLayout::Panels,
+    }
+}
+
+impl Backend for Cpu {
+    type Buffer = Buffer;
+    type Half = Half;
+
+    fn zeros(&self, len: usize) -> Buffer {
+        Buffer::zeros(len)
+    }
+
+    fn resize(&self, buffer: &mut Buffer, len: usize) {
+        buffer.resize(len);
+    }
+
+    fn upload(&self, buffer: &mut Buffer, data: &[f32]) {
+        buffer.resize(data.len());
+        buffer.copy_from_slice(data);
+    }
+
+    fn download(&self, buffer: &Buffer) -> Vec<f32> {
+        buffer.to_vec()
+    }
+
+    fn fill_zero(&self, buffer: &mut Buffer) {
+        self.pool.chunks(buffer, 1 << 14, |_, x| x.fill(0.0));
+    }
+
+    fn copy(&self, to: &mut Buffer, from: &Buffer) {
+        to.resize(from.len());
+        self.pool.chunks(to, 1 << 14, |i, to| to.copy_from_slice(&from[i << 14..][..to.len()]));
+    }
+
+    fn matrix_len(&self, rows: usize, cols: usize) -> usize {
+        linear::panels_len(rows, cols)
+    }
+
+    fn upload_matrix(&self, buffer: &mut Buffer, rows: usize, cols: usize, data: &[f32]) {
+        linear::to_panels(data, rows, cols, buffer);
+    }
+
+    fn download_matrix(&self, buffer: &Buffer, rows: usize, cols: usize) -> Vec<f32> {
+        linear::from_panels(buffer, rows, cols)
+    }
+
+    fn narrow(&self, half: &mut Option<Half>, buffer: &Buffer) {
+        let half = half.get_or_insert_with(|| Half(vec![0; buffer.len()]));
+        self.pool.chunks(&mut half.0, 1 << 14, |i, to| {
+            to.iter_mut().zip(&buffer[i << 14..]).for_each(|(h, x)| *h = narrow(*x));
+        });
+    }
+
+    fn digest(&self, buffer: &Buffer, compute: Option<&Half>) -> u64 {
+        match compute {
+            Some(half) => digest_of(half.0.iter().map(|h| h.to_le_bytes())),
+            None => digest_of(buffer.iter().map(|x| x.to_le_bytes())),
+        }
+    }
+
+    fn digest_narrowed(&self, buffer: &Buffer) -> u64 {
+        digest_of(buffer.iter().map(|x| narrow(*x).to_le_bytes()))
+    }
+
+    fn linear(&self, y: &mut Buffer, x: &Buffer, w: Weight<'_, Self>, bias: Option<&Buffer>, m: usize) {
+        self.product(|e, _| e.forward(y, x, panels(w), [m, w.rows, w.cols], bias.map(|b| &**b), false));
+    }
+
+    fn linear_backward_input(&self, dx: &mut Buffer, dy: &Buffer, w: Weight<'_, Self>, m: usize, accumulate: bool) {
+        self.product(|e, _| e.backward_input(dx, dy, panels(w), [m, w.rows, w.cols], accumulate));
+    }
+
+    fn linear_backward_weight(&self, dw: &mut Buffer, dy: &Buffer, x: &Buffer, w: Weight<'_, Self>, m: usize) {
+        self.product(|e, _| e.backward_weight(dw, dy, x, [m, w.rows, w.cols], w.compute.is_some()));
+    }
+
+    fn column_sums(&self, sums: &mut Buffer, x: &Buffer) {
+        norm::column_sums(&self.pool, sums, x);
+    }
+
+    fn norm(&self, y: &mut Buffer, stats: &mut Buffer, x: &Buffer, norm: &NormWeight<'_, Self>) {
+        norm_of(norm).forward(&self.pool, y, stats, x);
+    }
+
+    fn norm_backward(
+        &self,
+        dx: &mut Buffer,
+        dy: &Buffer,
+        x: &Buffer,
+        stats: &Buffer,
+        norm: &NormWeight<'_, Self>,
+        accumulate: bool,
+    ) {
+        norm_of(norm).backward(&self.pool, dx, dy, x, stats, accumulate);
+    }
+
+    fn norm_backward_parameters(
+        &self,
+        dweight: &mut Buffer,
+        dbias: Option<&mut Buffer>,
+        dy: &Buffer,
+        x: &Buffer,
+        stats: &Buffer,
+    ) {
+        norm::backward_parameters(&self.pool, dweight, dbias.map(|b| &mut **b), dy, x, stats);
+    }
+
+    fn rotary(
+        &self,
+        x: &mut Buffer,
+        width: usize,
+        head_dim: usize,
+        positions: &[u32],
+        table: &Buffer,
+        inverse: bool,
+    ) {
+        elementwise::rotary(&self.pool, x, width, head_dim, positions, table, inverse);
+    }
+
+    fn activate(&self, out: &mut Buffer, kind: Activation, gate: Option<&Buffer>, up: &Buffer) {
+        elementwise::activate(&self.pool, kind, out, gate.map(|g| &**g), up);
+    }
+
+    fn activate_backward(&self, dout: &Buffer, kind: Activation, gate: Option<&mut Buffer>, up: &mut Buffer) {
+        elementwise::activate_backward(&self.pool, kind, dout, gate.map(|g| &mut **g), up);
+    }
+
+    fn add(&self, x: &mut Buffer, y: &Buffer) {
+        elementwise::add(&self.pool, x, y);
+    }
+
+    fn scale(&self, x: &mut Buffer, factor: f32) {
+        elementwise::scale(&self.pool, x, factor);
+    }
+
+    fn embed(
+        &self,
+        x: &mut Buffer,
+        table: &Buffer,
+        storage: TableStorage,
+        ids: &[u32],
+        width: usize,
+        accumulate: bool,
+    ) {
+        elementwise::embed(&self.pool, x, table, layout_of(storage), ids, width, accumulate);
+    }
+
+    fn embed_backward(&self, dtable: &mut Buffer, storage: TableStorage, ids: &[u32], dx: &Buffer, width: usize) {
+        elementwise::embed_backward(&self.pool, dtable, layout_of(storage), ids, dx, width);
+    }
+
+    fn store_keys(&self, store: &mut Buffer, width: usize, x: &Buffer, plan: &AttentionPlan) {
+        attention::store_panels(&self.pool, store, width, x, plan);
+    }
+
+    fn store_rows(&self, store: &mut Buffer, width: usize, x: &Buffer, plan: &AttentionPlan) {
+        attention::store_rows(&self.pool, store, width, x, plan);
+    }
+
+    fn attention(
+        &self,
+        out: &mut Buffer,
+        lse: &mut Buffer,
+        q: &Buffer,
+        key_store: &Buffer,
+        values: &Buffer,
+        shape: AttentionShape,
+        plan: &AttentionPlan,
+    ) {
+        attention::forward(&self.pool, self.isa, shape_of(shape), plan, out, lse, q, key_store, values);
+    }
+
+    fn attention_backward(
+        &self,
+        [dq, dk, dv]: [&mut Buffer; 3],
+        dout: &Buffer,
+        saved: &AttentionSaved<'_, Self>,
+        shape: AttentionShape,
+        plan: &AttentionPlan,
+    ) {
+        let AttentionSaved { q, k, key_store, value_store, out, lse } = *saved;
+        let saved = attention::Saved { q, k, key_panels: key_store, value_panels: value_store, out, lse };
+        attention::backward(&self.pool, self.isa, shape_of(shape), plan, saved, dout, dq, dk, dv);
+    }
+
+    fn score(&self, scores: &mut [Score], x: &Buffer, w: Weight<'_, Self>, targets: &[u32], inverse_temperature: f32) {
+        let head = Head { weight: panels(w), vocab: w.rows, hidden: w.cols, inverse_temperature };
+        self.product(|e, scratch| head.forward(e, scratch, scores, x, targets));
+    }
+
+    fn score_backward(
+        &self,
+        dx: &mut Buffer,
+        dw: &mut Buffer,
+        scores: &[Score],
+        x: &Buffer,
+        w: Weight<'_, Self>,
+        targets: &[u32],
+        gradients: [&[f32]; 2],
+        inverse_temperature: f32,
+    ) {
+        let head = Head { weight: panels(w), vocab: w.rows, hidden: w.cols, inverse_temperature };
+        self.product(|e, scratch| head.backward(e, scratch, scores, x, targets, gradients, dx, dw));
+    }
+
+    fn square_sum(&self, x: &Buffer) -> f64 {
+        norm::square_sum(&self.pool, x)
+    }
+
+    fn adamw(&self, step: AdamWStep, w: &mut Buffer, g: &Buffer, m: &mut Buffer, v: &mut Buffer) {
+        elementwise::adamw(&self.pool, step, w, g, m, v);
+    }
+}
+
+fn digest_of<const N: usize>(bytes: impl Iterator<Item = [u8; N]>) -> u64 {
+    let mut hash = Xxh3::new();
+    let mut block = Vec::with_capacity(1 << 16);
+    for item in bytes {
+        block.extend_from_slice(&item);
+        if block.len() >= 1 << 16 {
+            hash.update(&block);
+            block.clear();
+        }
+    }
+    hash.update(&block);
+    hash.digest()
+}
+

@@ -1,0 +1,260 @@
+//! What a device must offer: arrays of floats and the fused operations of a decoder, forward and backward.
+//!
+//! Activations are row-major \[rows, width\]; integers (token ids, positions, attention plans) stay with the caller and
+//! are small. A matrix parameter lies as the device likes: it is written and read through `upload_matrix` and
+//! `download_matrix`, and only the device's own products look inside.
+
+use crate::config::{Activation, NormKind};
+use crate::plan::AttentionPlan;
+
+pub use crate::cpu::{AdamWStep, Score};
+
+/// A matrix parameter as an operand: `master` in f32, `compute` its bf16 copy if products run in bf16.
+pub struct Weight<'a, B: Backend> {
+    /// The parameter.
+    pub master: &'a B::Buffer,
+    /// Its rounded copy, which the products read instead.
+    pub compute: Option<&'a B::Half>,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+}
+
+impl<B: Backend> Clone for Weight<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Weight<'_, B> {}
+
+/// A norm's parameters.
+pub struct NormWeight<'a, B: Backend> {
+    /// Root mean square or mean and variance.
+    pub kind: NormKind,
+    /// Width of a normalised row.
+    pub width: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Scale.
+    pub weight: &'a B::Buffer,
+    /// Shift.
+    pub bias: Option<&'a B::Buffer>,
+}
+
+/// Sizes of an attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Sliding window in tokens.
+    pub window: Option<usize>,
+}
+
+/// How an embedding table is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableStorage {
+    /// Row by row.
+    Rows,
+    /// As a matrix parameter, because the language head is tied to it.
+    Matrix,
+}
+
+/// Activations that attention's backward pass reads again.
+pub struct AttentionSaved<'a, B: Backend> {
+    /// Queries \[rows, heads·d\].
+    pub q: &'a B::Buffer,
+    /// Keys \[rows, kv_heads·d\].
+    pub k: &'a B::Buffer,
+    /// Keys as `store_keys` arranged them.
+    pub key_store: &'a B::Buffer,
+    /// Values as `store_keys` arranged them.
+    pub value_store: &'a B::Buffer,
+    /// Output \[rows, heads·d\].
+    pub out: &'a B::Buffer,
+    /// Log divisors \[rows, heads\].
+    pub lse: &'a B::Buffer,
+}
+
+/// A device.
+#[expect(missing_docs, reason = "one-line operations; each is documented by the group it stands in")]
+pub trait Backend: Send + Sync + 'static {
+    /// An array of f32.
+    type Buffer: Send + Sync;
+    /// The bf16 copy of a matrix.
+    type Half: Send + Sync;
+
+    // Memory. `resize` keeps larger memory and leaves the contents unspecified.
+    fn zeros(&self, len: usize) -> Self::Buffer;
+    fn resize(&self, buffer: &mut Self::Buffer, len: usize);
+    fn upload(&self, buffer: &mut Self::Buffer, data: &[f32]);
+    fn download(&self, buffer: &Self::Buffer) -> Vec<f32>;
+    fn fill_zero(&self, buffer: &mut Self::Buffer);
+    fn copy(&self, to: &mut Self::Buffer, from: &Self::Buffer);
+    fn matrix_len(&self, rows: usize, cols: usize) -> usize;
+    fn upload_matrix(&self, buffer: &mut Self::Buffer, rows: usize, cols: usize, data: &[f32]);
+    fn download_matrix(&self, buffer: &Self::Buffer, rows: usize, cols: usize) -> Vec<f32>;
+    /// Rounds a matrix to bf16.
+    fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer);
+    /// A digest of the bytes that products read.
+    fn digest(&self, buffer: &Self::Buffer, compute: Option<&Self::Half>) -> u64;
+    /// A digest of the bytes that `narrow` would make.
+    fn digest_narrowed(&self, buffer: &Self::Buffer) -> u64;
+
+    // Linear layers: y \[m, out\] = x \[m, in\]·Wᵀ.
+    fn linear(
+        &self,
+        y: &mut Self::Buffer,
+        x: &Self::Buffer,
+        w: Weight<'_, Self>,
+        bias: Option<&Self::Buffer>,
+        m: usize,
+    ) where
+        Self: Sized;
+    fn linear_backward_input(
+        &self,
+        dx: &mut Self::Buffer,
+        dy: &Self::Buffer,
+        w: Weight<'_, Self>,
+        m: usize,
+        accumulate: bool,
+    ) where
+        Self: Sized;
+    fn linear_backward_weight(
+        &self,
+        dw: &mut Self::Buffer,
+        dy: &Self::Buffer,
+        x: &Self::Buffer,
+        w: Weight<'_, Self>,
+        m: usize,
+    ) where
+        Self: Sized;
+    /// sums += Σ over rows.
+    fn column_sums(&self, sums: &mut Self::Buffer, x: &Self::Buffer);
+
+    // Norms: `stats` holds (mean, 1/deviation) a row.
+    fn norm(&self, y: &mut Self::Buffer, stats: &mut Self::Buffer, x: &Self::Buffer, norm: &NormWeight<'_, Self>)
+    where
+        Self: Sized;
+    fn norm_backward(
+        &self,
+        dx: &mut Self::Buffer,
+        dy: &Self::Buffer,
+        x: &Self::Buffer,
+        stats: &Self::Buffer,
+        norm: &NormWeight<'_, Self>,
+        accumulate: bool,
+    ) where
+        Self: Sized;
+    fn norm_backward_parameters(
+        &self,
+        dweight: &mut Self::Buffer,
+        dbias: Option<&mut Self::Buffer>,
+        dy: &Self::Buffer,
+        x: &Self::Buffer,
+        stats: &Self::Buffer,
+    );
+
+    // Positions, feed-forward, residual stream.
+    fn rotary(
+        &self,
+        x: &mut Self::Buffer,
+        width: usize,
+        head_dim: usize,
+        positions: &[u32],
+        table: &Self::Buffer,
+        inverse: bool,
+    );
+    fn activate(&self, out: &mut Self::Buffer, kind: Activation, gate: Option<&Self::Buffer>, up: &Self::Buffer);
+    fn activate_backward(
+        &self,
+        dout: &Self::Buffer,
+        kind: Activation,
+        gate: Option<&mut Self::Buffer>,
+        up: &mut Self::Buffer,
+    );
+    fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer);
+    fn scale(&self, x: &mut Self::Buffer, factor: f32);
+
+    // Embedding tables and chosen rows.
+    fn embed(
+        &self,
+        x: &mut Self::Buffer,
+        table: &Self::Buffer,
+        storage: TableStorage,
+        ids: &[u32],
+        width: usize,
+        accumulate: bool,
+    );
+    fn embed_backward(
+        &self,
+        dtable: &mut Self::Buffer,
+        storage: TableStorage,
+        ids: &[u32],
+        dx: &Self::Buffer,
+        width: usize,
+    );
+
+    // Attention: `store_keys` arranges keys (or values) by slot for products over channels, `store_rows` copies values
+    // to the rows of a cache. The gradients of the backward pass are those of q, k and v.
+    fn store_keys(&self, store: &mut Self::Buffer, width: usize, x: &Self::Buffer, plan: &AttentionPlan);
+    fn store_rows(&self, store: &mut Self::Buffer, width: usize, x: &Self::Buffer, plan: &AttentionPlan);
+    fn attention(
+        &self,
+        out: &mut Self::Buffer,
+        lse: &mut Self::Buffer,
+        q: &Self::Buffer,
+        key_store: &Self::Buffer,
+        values: &Self::Buffer,
+        shape: AttentionShape,
+        plan: &AttentionPlan,
+    );
+    fn attention_backward(
+        &self,
+        gradients: [&mut Self::Buffer; 3],
+        dout: &Self::Buffer,
+        saved: &AttentionSaved<'_, Self>,
+        shape: AttentionShape,
+        plan: &AttentionPlan,
+    ) where
+        Self: Sized;
+
+    // The language head over rows x \[targets, hidden\].
+    fn score(
+        &self,
+        scores: &mut [Score],
+        x: &Self::Buffer,
+        w: Weight<'_, Self>,
+        targets: &[u32],
+        inverse_temperature: f32,
+    ) where
+        Self: Sized;
+    fn score_backward(
+        &self,
+        dx: &mut Self::Buffer,
+        dw: &mut Self::Buffer,
+        scores: &[Score],
+        x: &Self::Buffer,
+        w: Weight<'_, Self>,
+        targets: &[u32],
+        gradients: [&[f32]; 2],
+        inverse_temperature: f32,
+    ) where
+        Self: Sized;
+
+    // Optimizer.
+    fn square_sum(&self, x: &Self::Buffer) -> f64;
+    fn adamw(
+        &self,
+        step: AdamWStep,
+        w: &mut Self::Buffer,
+        g: &Self::Buffer,
+        m: &mut Self::Buffer,
+        v: &mut Self::Buffer,
+    );
+}

@@ -1,0 +1,189 @@
+//! Log-probabilities and entropies of chosen tokens without ever holding \[tokens, vocabulary\] logits, and their
+//! derivative by recomputation.
+
+use super::buffer::Buffer;
+use super::linear::{Engine, Panels};
+use super::math::{LANES, add_lanes, exp, max};
+use super::pool::SharedMut;
+use multiversion::multiversion;
+
+/// Scored rows at a time.
+const ROWS: usize = 512;
+/// Vocabulary entries at a time: a multiple of 32.
+const VOCAB: usize = 2048;
+
+/// Per scored token: what the forward pass gives the losses, and the divisor that the backward pass needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Score {
+    /// Log-probability of the target, nats.
+    pub logp: f32,
+    /// Entropy of the distribution, nats.
+    pub entropy: f32,
+    /// log Σ exp of the scaled logits.
+    pub lse: f32,
+    /// Whether the target has the largest logit.
+    pub correct: bool,
+}
+
+/// Running softmax statistics of one row: m = max z, s = Σ e^(z-m), w = Σ e^(z-m)·(z-m), the target's z.
+#[derive(Clone, Copy)]
+struct Running {
+    max: f32,
+    sum: f32,
+    weighted: f32,
+    target: f32,
+}
+
+const START: Running = Running { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, target: f32::NEG_INFINITY };
+
+/// Working memory, kept between calls.
+#[derive(Default)]
+pub(crate) struct HeadScratch {
+    logits: Buffer,
+}
+
+/// The language head: W \[vocab, hidden\] in panels, and the factor 1/temperature on its logits.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) weight: Panels<'a>,
+    pub(crate) vocab: usize,
+    pub(crate) hidden: usize,
+    pub(crate) inverse_temperature: f32,
+}
+
+impl Head<'_> {
+    fn chunks(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.vocab).step_by(VOCAB).map(move |first| (first, VOCAB.min(self.vocab - first)))
+    }
+
+    /// scores\[i\] of `targets[i]` under the distribution at x\[i\].
+    pub(crate) fn forward(
+        self,
+        engine: &mut Engine<'_>,
+        scratch: &mut HeadScratch,
+        scores: &mut [Score],
+        x: &[f32],
+        targets: &[u32],
+    ) {
+        let blocks = scores.chunks_mut(ROWS).zip(x.chunks(ROWS * self.hidden)).zip(targets.chunks(ROWS));
+        for ((scores, x), targets) in blocks {
+            let mut running = [START; ROWS];
+            for (first, width) in self.chunks() {
+                scratch.logits.resize(scores.len() * width);
+                let shape = [scores.len(), width, self.hidden];
+                let weight = self.weight.from_row(first, self.hidden);
+                engine.forward(&mut scratch.logits, x, weight, shape, None, false);
+                let logits = SharedMut::new(&mut scratch.logits);
+                engine.pool.chunks(&mut running[..scores.len()], 8, |i, running| {
+                    for (r, running) in running.iter_mut().enumerate() {
+                        #[expect(unsafe_code, reason = "each task scales the logits of its own rows")]
+                        // SAFETY: rows of distinct tasks are distinct.
+                        let row = unsafe { logits.slice((i * 8 + r) * width, width) };
+                        let target = (targets[i * 8 + r] as usize).wrapping_sub(first);
+                        *running = update(*running, row, target, self.inverse_temperature);
+                    }
+                });
+            }
+            for (score, r) in scores.iter_mut().zip(&running) {
+                let log_sum = r.sum.ln();
+                let lse = r.max + log_sum;
+                *score = Score {
+                    logp: r.target - lse,
+                    entropy: log_sum - r.weighted / r.sum,
+                    lse,
+                    correct: r.target >= r.max,
+                };
+            }
+        }
+    }
+
+    /// dx\[i\] = and dW += the derivative of Σ dlogp·logp + dentropy·entropy. `dweight` is in panels.
+    pub(crate) fn backward(
+        self,
+        engine: &mut Engine<'_>,
+        scratch: &mut HeadScratch,
+        scores: &[Score],
+        x: &[f32],
+        targets: &[u32],
+        [dlogp, dentropy]: [&[f32]; 2],
+        dx: &mut [f32],
+        dweight: &mut [f32],
+    ) {
+        let bf16 = matches!(self.weight, Panels::Bf16(_));
+        for (block, (x, dx)) in x.chunks(ROWS * self.hidden).zip(dx.chunks_mut(ROWS * self.hidden)).enumerate() {
+            let rows = x.len() / self.hidden;
+            let at = block * ROWS;
+            for (first, width) in self.chunks() {
+                scratch.logits.resize(rows * width);
+                let shape = [rows, width, self.hidden];
+                let weight = self.weight.from_row(first, self.hidden);
+                engine.forward(&mut scratch.logits, x, weight, shape, None, false);
+                engine.pool.chunks(&mut scratch.logits, 8 * width, |i, logits| {
+                    for (r, row) in logits.chunks_exact_mut(width).enumerate() {
+                        let t = at + i * 8 + r;
+                        let target = (targets[t] as usize).wrapping_sub(first);
+                        derivative(row, target, scores[t], dlogp[t], dentropy[t], self.inverse_temperature);
+                    }
+                });
+                engine.backward_input(dx, &scratch.logits, weight, shape, first > 0);
+                engine.backward_weight(&mut dweight[first * self.hidden..], &scratch.logits, x, shape, bf16);
+            }
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn update(before: Running, logits: &mut [f32], target: usize, inverse_temperature: f32) -> Running {
+    logits.iter_mut().for_each(|z| *z *= inverse_temperature);
+    let new = max(logits).max(before.max);
+    let (mut sums, mut weights) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    let chunks = logits.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for i in 0..LANES {
+            let e = exp(chunk[i] - new);
+            sums[i] += e;
+            weights[i] += e * (chunk[i] - new);
+        }
+    }
+    for (i, z) in rest.iter().enumerate() {
+        let e = exp(z - new);
+        sums[i] += e;
+        weights[i] += e * (z - new);
+    }
+    let (mut sum, mut weighted) = (add_lanes(sums), add_lanes(weights));
+    if before.sum > 0.0 {
+        let shift = before.max - new;
+        let rescale = exp(shift);
+        sum += before.sum * rescale;
+        weighted += rescale * (before.weighted + shift * before.sum);
+    }
+    let target = logits.get(target).copied().unwrap_or(before.target);
+    // A NaN logit must not vanish in a maximum: it would be trained on.
+    let max = if sum.is_nan() { f32::NAN } else { new };
+    Running { max, sum, weighted, target }
+}
+
+/// dz_j = (dlogp·(\[j = target\] - p_j) - dH·p_j·(log p_j + H)) / temperature.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn derivative(row: &mut [f32], target: usize, score: Score, dlogp: f32, dentropy: f32, inverse_temperature: f32) {
+    for z in row.iter_mut() {
+        let logp = *z * inverse_temperature - score.lse;
+        let p = exp(logp);
+        *z = -p * (dlogp + dentropy * (logp + score.entropy)) * inverse_temperature;
+    }
+    if let Some(z) = row.get_mut(target) {
+        *z += dlogp * inverse_temperature;
+    }
+}
+
+/// In place: e^(z - largest) of each logit; returns the sums of successive blocks of 256.
+pub(crate) fn exp_shifted(logits: &mut [f32], largest: f32) -> Vec<f64> {
+    logits.chunks_mut(256).map(|block| f64::from(exp_block(block, largest))).collect()
+}
+
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn exp_block(block: &mut [f32], largest: f32) -> f32 {
+    block.iter_mut().for_each(|z| *z = exp(*z - largest));
+    super::math::sum1(block, |x| x)
+}
