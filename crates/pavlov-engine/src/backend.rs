@@ -93,7 +93,7 @@ pub trait Backend: Send + Sync + 'static {
     fn zeros(&self, len: usize) -> Self::Buffer;
     fn resize(&self, buffer: &mut Self::Buffer, len: usize);
     fn upload(&self, buffer: &mut Self::Buffer, data: &[f32]);
-    fn download(&self, buffer: &Self::Buffer) -> Vec<f32>;
+    fn download(&self, to: &mut Vec<f32>, buffer: &Self::Buffer);
     fn fill_zero(&self, buffer: &mut Self::Buffer);
     fn copy(&self, to: &mut Self::Buffer, from: &Self::Buffer);
     fn matrix_len(&self, rows: usize, cols: usize) -> usize;

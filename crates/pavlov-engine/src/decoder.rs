@@ -124,7 +124,7 @@ impl<B: Backend> Decoder<B> {
             let weight = params.weight(self.ids.score.expect("checked"));
             self.backend.resize(&mut head.outputs, head.rows.len() * self.config.scalar_outputs);
             self.backend.linear(&mut head.outputs, &head.normed, weight, None, head.rows.len());
-            outputs.scalars = self.backend.download(&head.outputs);
+            self.backend.download(&mut outputs.scalars, &head.outputs);
             if let Some(i) = outputs.scalars.iter().position(|x| !x.is_finite()) {
                 let row = batch.reads[i / self.config.scalar_outputs];
                 return Err(Error::NotFinite { what: "a scalar output".into(), at: format!(" at row {row}") });

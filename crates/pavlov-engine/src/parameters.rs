@@ -92,7 +92,11 @@ impl<B: Backend> Parameters<B> {
             ParameterKind::Matrix => {
                 self.backend.download_matrix(&tensor.data, tensor.spec.rows, tensor.spec.cols)
             }
-            ParameterKind::Table | ParameterKind::Vector => self.backend.download(&tensor.data),
+            ParameterKind::Table | ParameterKind::Vector => {
+                let mut data = Vec::with_capacity(tensor.spec.len());
+                self.backend.download(&mut data, &tensor.data);
+                data
+            }
         })
     }
 

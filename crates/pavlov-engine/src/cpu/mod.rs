@@ -129,8 +129,9 @@ impl Backend for Cpu {
         buffer.copy_from_slice(data);
     }
 
-    fn download(&self, buffer: &Buffer) -> Vec<f32> {
-        buffer.to_vec()
+    fn download(&self, to: &mut Vec<f32>, buffer: &Buffer) {
+        to.clear();
+        to.extend_from_slice(buffer);
     }
 
     fn fill_zero(&self, buffer: &mut Buffer) {

@@ -105,10 +105,11 @@ struct Run<'a, B: Backend> {
     tokens: Vec<u32>,
     positions: Vec<u32>,
     rows: Vec<u32>,
+    logits: Vec<f32>,
 }
 
 /// Called with (request, choice, token) after every drawn token, the stop token included.
-pub type OnToken<'a> = dyn FnMut(usize, usize, u32) -> Control + 'a;
+type OnToken<'a> = dyn FnMut(usize, usize, u32) -> Control + 'a;
 
 impl<B: Backend> Sampler<B> {
     /// A sampler that decodes up to `max_batch` answers at a time.
@@ -194,6 +195,7 @@ impl<'a, B: Backend> Run<'a, B> {
             tokens: Vec::new(),
             positions: Vec::new(),
             rows: Vec::new(),
+            logits: Vec::new(),
         }
     }
 
@@ -260,9 +262,9 @@ impl<'a, B: Backend> Run<'a, B> {
             self.positions.extend(0..prompt.len() as u32);
             self.rows.push(self.tokens.len() as u32 - 1);
         }
-        let logits = self.extend(cache, acts);
+        self.extend(cache, acts);
         let width = self.decoder.config().vocab_size;
-        for (&request, row) in fresh.iter().zip(logits.chunks_exact(width)) {
+        for (&request, row) in fresh.iter().zip(self.logits.chunks_exact(width)) {
             if let Some(at) = row.iter().position(|z| !z.is_finite()) {
                 return Err(not_finite(request, 0, at));
             }
@@ -280,10 +282,11 @@ impl<'a, B: Backend> Run<'a, B> {
         self.rows.clear();
     }
 
-    fn extend(&self, cache: &mut KvCache<B>, acts: &mut Activations<B>) -> Vec<f32> {
+    /// Computes the planned rows; their logits come to `self.logits`.
+    fn extend(&mut self, cache: &mut KvCache<B>, acts: &mut Activations<B>) {
         let (tokens, positions) = (&self.tokens, &self.positions);
         let logits = self.decoder.extend(self.params, cache, tokens, positions, &self.plan, &self.rows, acts);
-        self.decoder.backend().download(logits)
+        self.decoder.backend().download(&mut self.logits, logits);
     }
 
     /// The first token of the newest `count` answers, from the logits of their prompts.
@@ -345,16 +348,18 @@ impl<'a, B: Backend> Run<'a, B> {
             self.positions.push((prompt.len + offset) as u32);
             self.rows.push(row as u32);
         }
-        let mut logits = self.extend(cache, acts);
+        self.extend(cache, acts);
         let width = self.decoder.config().vocab_size;
-        for (live, row) in self.live.iter().zip(logits.chunks_exact(width)) {
+        for (live, row) in self.live.iter().zip(self.logits.chunks_exact(width)) {
             if let Some(at) = row.iter().position(|z| !z.is_finite()) {
                 return Err(not_finite(live.request, live.tokens.len(), at));
             }
         }
+        let mut logits = std::mem::take(&mut self.logits);
         for index in (0..self.live.len()).rev() {
             self.take_token(index, &mut logits[index * width..][..width], on_token);
         }
+        self.logits = logits;
         Ok(())
     }
 }

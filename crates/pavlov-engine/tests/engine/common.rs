@@ -1,0 +1,166 @@
+//! Small decoders of every shape, with informative random weights.
+
+use pavlov_engine::{
+    Activation, Activations, Batch, Cpu, Decoder, DecoderConfig, Dtype, Isa, Llama3Scaling, NormKind, OutputGradients,
+    Outputs, ParameterKind, Parameters, Position,
+};
+use pavlov_schema::rng::{Rng, Stream};
+use std::sync::Arc;
+
+/// Sizes are odd on purpose: no panel, lane or block is whole.
+fn base() -> DecoderConfig {
+    DecoderConfig {
+        vocab_size: 71,
+        hidden_size: 20,
+        intermediate_size: 37,
+        num_layers: 2,
+        num_heads: 4,
+        num_kv_heads: 2,
+        head_dim: 6,
+        max_positions: 400,
+        norm: NormKind::Rms,
+        norm_eps: 1e-5,
+        position: Position::Rotary { theta: 10_000.0, scaling: None },
+        activation: Activation::Silu,
+        gated_mlp: true,
+        attention_bias: false,
+        output_bias: false,
+        mlp_bias: false,
+        qk_norm: false,
+        tie_embeddings: false,
+        windows: vec![None; 2],
+        language_head: true,
+        scalar_outputs: 0,
+    }
+}
+
+/// One configuration for each switch, by name.
+pub(crate) fn families() -> Vec<(&'static str, DecoderConfig)> {
+    let scaling =
+        Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_positions: 64 };
+    vec![
+        ("llama", base()),
+        (
+            "llama 3 scaled, tied",
+            DecoderConfig {
+                tie_embeddings: true,
+                position: Position::Rotary { theta: 500.0, scaling: Some(scaling) },
+                ..base()
+            },
+        ),
+        ("window, one kv head", DecoderConfig { windows: vec![Some(3), None], num_kv_heads: 1, ..base() }),
+        ("qwen2", DecoderConfig { attention_bias: true, ..base() }),
+        ("qwen3", DecoderConfig { qk_norm: true, head_dim: 8, ..base() }),
+        (
+            "gpt2",
+            DecoderConfig {
+                norm: NormKind::Layer,
+                position: Position::Learned,
+                activation: Activation::GeluTanh,
+                gated_mlp: false,
+                attention_bias: true,
+                output_bias: true,
+                mlp_bias: true,
+                tie_embeddings: true,
+                num_kv_heads: 4,
+                head_dim: 5,
+                ..base()
+            },
+        ),
+        ("both heads", DecoderConfig { scalar_outputs: 3, num_heads: 2, num_kv_heads: 2, ..base() }),
+        ("scalar head", DecoderConfig { scalar_outputs: 1, language_head: false, tie_embeddings: true, ..base() }),
+    ]
+}
+
+pub(crate) struct Model {
+    pub(crate) decoder: Decoder,
+    pub(crate) params: Parameters,
+}
+
+/// A model with weights large enough that every part matters.
+pub(crate) fn model(config: &DecoderConfig, threads: usize, isa: Isa, dtype: Dtype) -> Model {
+    let decoder = Decoder::new(Arc::new(Cpu::with_isa(threads, isa)), config.clone()).unwrap();
+    let mut params = Parameters::zeros(&decoder, dtype);
+    let specs: Vec<_> = params.specs().cloned().collect();
+    for (i, spec) in specs.iter().enumerate() {
+        let mut rng = Rng::new(5, Stream::Init, 1, i as u64);
+        let norm = spec.kind == ParameterKind::Vector && spec.name.ends_with("weight");
+        let data: Vec<f32> = (0..spec.len()).map(|_| if norm { 1.0 } else { 0.0 } + 0.25 * rng.normal()).collect();
+        params.set(&spec.name, &data).unwrap();
+    }
+    params.refresh();
+    Model { decoder, params }
+}
+
+pub(crate) fn plain(config: &DecoderConfig) -> Model {
+    model(config, 2, Isa::detect(), Dtype::F32)
+}
+
+pub(crate) fn tokens(rng: &mut Rng, n: usize, vocab: usize) -> Vec<u32> {
+    (0..n).map(|_| rng.below(vocab) as u32).collect()
+}
+
+/// Two trees: a prompt with three answers, one of them continued, and a lone sequence; long enough to cross the blocks
+/// of keys. Scores all tokens that can be scored and reads some rows, as far as the configuration has the heads.
+pub(crate) fn forest(config: &DecoderConfig) -> Batch {
+    let mut rng = Rng::new(9, Stream::Data, 0, 0);
+    let mut batch = Batch::new();
+    let mut push = |parent, n| {
+        let ids = tokens(&mut rng, n, config.vocab_size);
+        batch.forest.push(parent, &ids)
+    };
+    let prompt = push(None, 133);
+    let lone = push(None, 9);
+    let a = push(Some(prompt), 5);
+    let b = push(Some(prompt), 1);
+    let c = push(Some(prompt), 12);
+    let d = push(Some(a), 4);
+    for id in [prompt, lone, a, b, c, d] {
+        if config.language_head {
+            batch.score_segment(id);
+        }
+        if config.scalar_outputs > 0 {
+            let segment = batch.forest.segment(id);
+            batch.reads.push((segment.start + segment.len - 1) as u32);
+        }
+    }
+    batch
+}
+
+/// A loss with derivatives of every output: Σ a·logp + b·entropy + c·scalar with fixed random coefficients.
+pub(crate) fn coefficients(outputs: &Outputs) -> OutputGradients {
+    let mut rng = Rng::new(13, Stream::Data, 0, 0);
+    let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
+    OutputGradients {
+        logp: draw(outputs.logp.len()),
+        entropy: draw(outputs.entropy.len()),
+        scalars: draw(outputs.scalars.len()),
+    }
+}
+
+pub(crate) fn loss(outputs: &Outputs, coefficients: &OutputGradients) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    dot(&outputs.logp, &coefficients.logp)
+        + dot(&outputs.entropy, &coefficients.entropy)
+        + dot(&outputs.scalars, &coefficients.scalars)
+}
+
+pub(crate) const TEMPERATURE: f32 = 0.8;
+
+/// Outputs and the gradient of every parameter, by name.
+pub(crate) fn run(model: &Model, batch: &Batch, recompute: bool) -> (Outputs, Vec<(String, Vec<f32>)>) {
+    let mut acts = Activations::new(recompute);
+    let outputs = model.decoder.forward(&model.params, batch, TEMPERATURE, &mut acts).unwrap();
+    let mut grads = model.decoder.gradients();
+    let d = coefficients(&outputs);
+    model.decoder.backward(&model.params, batch, TEMPERATURE, &d, &mut acts, &mut grads).unwrap();
+    let named = model.params.specs().map(|s| (s.name.clone(), grads.get(&s.name).unwrap())).collect();
+    (outputs, named)
+}
+
+/// Largest difference relative to the largest element.
+pub(crate) fn distance(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let largest = b.iter().fold(0.0_f32, |m, x| m.max(x.abs())).max(1e-12);
+    a.iter().zip(b).map(|(x, y)| f64::from((x - y).abs()) / f64::from(largest)).fold(0.0, f64::max)
+}
