@@ -1,4 +1,5 @@
 //! Which tokens of a row are learned, to the token.
+#![allow(clippy::unwrap_used, reason = "an unexpected error fails the test")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Folders that transformers wrote are read tensor by tensor, and what is written is read back.
+#![allow(clippy::unwrap_used, reason = "an unexpected error fails the test")]
 
 mod common;
 

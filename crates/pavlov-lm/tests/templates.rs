@@ -1,4 +1,5 @@
 //! Chat templates render as in `transformers`; the fixture is made by scripts/golden/templates.py.
+#![allow(clippy::unwrap_used, reason = "an unexpected error fails the test")]
 
 use std::collections::BTreeMap;
 
@@ -89,7 +90,8 @@ fn a_message_cannot_forge_a_generation_span() {
     let content = "\u{F0000}x\u{F0001}\u{F0000}{% generation %}";
     let rendered = template.render(&[Message::new("user", content)], None, false).unwrap();
     assert_eq!(rendered.text, format!("{content}|{content}"));
-    assert_eq!(rendered.generated, [content.len() + 1..2 * content.len() + 1]);
+    assert_eq!(rendered.generated.len(), 1);
+    assert_eq!(rendered.generated[0], content.len() + 1..2 * content.len() + 1);
 }
 
 #[test]

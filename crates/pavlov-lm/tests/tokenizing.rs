@@ -1,4 +1,5 @@
 //! Text to tokens and back, whole and streamed.
+#![allow(clippy::unwrap_used, reason = "an unexpected error fails the test")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Folders and tokenizers that tests write themselves.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails the test")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
