@@ -12,6 +12,66 @@ pub enum Error {
         problem: String,
     },
 
+    /// One row of the data cannot be learned from.
+    #[error("{place}: {problem}")]
+    Row {
+        /// The file and the row's number, from 1.
+        place: String,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+
+    /// A prompt cannot be answered.
+    #[error("prompt {row}: {problem}")]
+    Prompt {
+        /// Its number in the data, from 1.
+        row: usize,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+
+    /// A number of an update is not finite. The weights are those before the update.
+    #[error(
+        "step {step}: {what} is not finite (rows {rows} of the data); lower learning_rate or look at these rows, then \
+         resume from the newest checkpoint"
+    )]
+    NotFinite {
+        /// The update, from 1.
+        step: u64,
+        /// The loss, or the tensor.
+        what: String,
+        /// The numbers of its rows, from 1.
+        rows: String,
+    },
+
+    /// The run cannot begin: what it would train on is not what it should.
+    #[error("preflight: {what}")]
+    Preflight {
+        /// What is wrong, and the mend.
+        what: String,
+    },
+
+    /// A checkpoint is not what it has to be.
+    #[error("{}: {problem}", file.display())]
+    Checkpoint {
+        /// The file.
+        file: std::path::PathBuf,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Schema(#[from] pavlov_schema::Error),
+
+    /// A model's folder, tokenizer or template refused.
+    #[error(transparent)]
+    Lm(#[from] pavlov_lm::Error),
+
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] pavlov_engine::Error),
+
     /// A reward that is not a finite number.
     #[error(
         "reward of completion {row} is {value}: rewards must be finite numbers; mend the reward function"

@@ -9,9 +9,13 @@
 pub mod calibration;
 pub mod error;
 pub mod estimator;
+pub mod evaluate;
+pub mod loops;
 pub mod loss;
 pub mod reward;
+pub mod run;
 pub mod schedule;
 pub mod settings;
+pub mod stage;
 
 pub use error::{Error, Result};

@@ -80,7 +80,8 @@ pub trait Settings: Clone + Default {
 /// Reads a TOML file of settings.
 pub fn read_toml(path: &Path) -> Result<Map<String, Value>> {
     let place = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| Error::setting(&place, format!("cannot read: {e}")))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| Error::setting(&place, format!("cannot read: {e}")))?;
     toml::from_str(&text).map_err(|e: toml::de::Error| {
         let line = e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         Error::setting(&format!("{place}:{line}"), e.message().replace('\n', " "))

@@ -1,0 +1,4 @@
+//! The loops. Each owns its own and reads from top to bottom; what they share are functions, never control flow.
+
+pub mod pretrain;
+pub mod sft;

@@ -1,0 +1,16 @@
+//! What every loop does around its lessons: settings, the run directory, checkpoints, progress.
+
+pub mod checkpoint;
+mod host;
+mod metrics;
+mod session;
+mod training;
+mod update;
+
+pub use checkpoint::TrainerState;
+pub use host::{Ending, Event, Host};
+pub use metrics::{Means, Metrics};
+pub use session::Session;
+pub(crate) use training::given;
+pub use training::{Precision, TrainingConfig, load_model, load_options};
+pub use update::{name_rows, update};

@@ -1,0 +1,4 @@
+//! The typed steps that the loops share.
+
+pub mod order;
+pub mod pack;
