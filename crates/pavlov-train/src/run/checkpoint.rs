@@ -9,7 +9,6 @@
 //!
 //! Random numbers and the order of the data have no state: they are named by (seed, stream, step, index).
 
-use std::borrow::Cow;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -17,7 +16,7 @@ use std::path::Path;
 use pavlov_engine::{AdamW, Moments};
 use pavlov_lm::{Checkpoint, LanguageModel, SaveDtype};
 use pavlov_schema::files::write_atomic;
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -60,16 +59,7 @@ pub(crate) const ORDER_KEYS: [&str; 8] = [
 /// Writes a checkpoint into an empty folder.
 pub fn write(folder: &Path, model: &LanguageModel, optimizer: &AdamW, state: &TrainerState) -> Result<()> {
     model.save(folder, SaveDtype::F32)?;
-    let moments = optimizer.state()?;
-    let tensors = moments.iter().flat_map(|moments| {
-        [
-            (format!("{FIRST}{}", moments.name), Numbers::new(&moments.first)),
-            (format!("{SECOND}{}", moments.name), Numbers::new(&moments.second)),
-        ]
-    });
-    let file = folder.join(OPTIMIZER);
-    safetensors::serialize_to_file(tensors, None, &file)
-        .map_err(|e| wrong(&file, format!("cannot write: {e}")))?;
+    write_moments(&folder.join(OPTIMIZER), &optimizer.state()?)?;
     let file = folder.join(STATE);
     write_atomic(&file, |out| {
         serde_json::to_writer_pretty(&mut *out, state)?;
@@ -90,6 +80,38 @@ pub fn read(folder: &Path, model: &mut LanguageModel, optimizer: &mut AdamW) -> 
     })?;
     model.params.refresh();
     Ok(state)
+}
+
+/// Writes the header, then one tensor after another, so that the bytes of one alone are in memory.
+fn write_moments(file: &Path, moments: &[Moments]) -> Result<()> {
+    let tensors: Vec<(String, &[f32])> = moments
+        .iter()
+        .flat_map(|moments| [(FIRST, moments, &moments.first), (SECOND, moments, &moments.second)])
+        .map(|(prefix, moments, numbers)| (format!("{prefix}{}", moments.name), numbers.as_slice()))
+        .collect();
+    let mut end = 0;
+    let info = |(name, numbers): &(String, &[f32])| {
+        let start = end;
+        end += 4 * numbers.len();
+        (
+            name.clone(),
+            TensorInfo { dtype: Dtype::F32, shape: vec![numbers.len()], data_offsets: (start, end) },
+        )
+    };
+    let metadata = Metadata::new(None, tensors.iter().map(info).collect());
+    let metadata = metadata.map_err(|e| wrong(file, format!("cannot describe the moments: {e}")))?;
+    write_atomic(file, |out| {
+        let mut header = serde_json::to_vec(&metadata)?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        for (_, numbers) in &tensors {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+            out.write_all(&bytes)?;
+        }
+        Ok(())
+    })?;
+    Ok(())
 }
 
 fn restore_moments(file: &Path, optimizer: &mut AdamW, steps: u64) -> Result<()> {
@@ -118,36 +140,6 @@ fn restore_moments(file: &Path, optimizer: &mut AdamW, steps: u64) -> Result<()>
     });
     let moments = moments.collect::<Result<Vec<_>>>()?;
     optimizer.restore(steps, &moments).map_err(|e| damaged(file, &e))
-}
-
-/// A row of numbers as safetensors writes it; bytes are made when their turn comes.
-struct Numbers<'a> {
-    numbers: &'a [f32],
-    shape: [usize; 1],
-}
-
-impl<'a> Numbers<'a> {
-    fn new(numbers: &'a [f32]) -> Self {
-        Self { numbers, shape: [numbers.len()] }
-    }
-}
-
-impl View for Numbers<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.numbers.iter().flat_map(|x| x.to_le_bytes()).collect())
-    }
-
-    fn data_len(&self) -> usize {
-        4 * self.numbers.len()
-    }
 }
 
 fn wrong(file: &Path, problem: String) -> Error {

@@ -1,0 +1,259 @@
+//! The loop of supervised fine-tuning on a tiny model.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod tiny;
+
+use std::path::Path;
+
+use pavlov_engine::Activations;
+use pavlov_lm::LanguageModel;
+use pavlov_schema::row::Row;
+use pavlov_train::evaluate::score_rows;
+use pavlov_train::loops::pretrain::{self, PretrainConfig};
+use pavlov_train::loops::sft::{self, Lessons, SftConfig};
+use pavlov_train::run::{Ending, Event, TrainingConfig};
+use pavlov_train::schedule::Scheduler;
+use tiny::{curve, demonstrations, host_run, metrics, weights};
+
+fn config(output_dir: &Path) -> SftConfig {
+    let training = TrainingConfig {
+        output_dir: output_dir.to_owned(),
+        learning_rate: 3e-3,
+        max_steps: 12,
+        per_device_train_batch_size: 4,
+        logging_steps: 5,
+        save_steps: 0,
+        ..TrainingConfig::default()
+    };
+    SftConfig { training, max_length: 64, ..SftConfig::default() }
+}
+
+fn lessons(model: &LanguageModel, rows: &[Row], held_out: &[Row], config: &SftConfig) -> Lessons {
+    let mut encoded = Lessons::default();
+    let (_, _) = host_run(None, |host| {
+        encoded.rows = sft::encode(&model.encoder(), rows, config, Path::new("rows"), host)?;
+        encoded.held_out = sft::encode(&model.encoder(), held_out, config, Path::new("held out"), host)?;
+        Ok(Ending::Finished { model: "".into(), step: 0, metrics: pavlov_schema::Map::new() })
+    });
+    encoded
+}
+
+/// Trains a fresh model; stops after an update if asked.
+fn train(config: &SftConfig, stop_after: Option<u64>) -> (pavlov_train::Result<Ending>, Vec<Event>) {
+    let mut model = tiny::model();
+    let lessons = lessons(&model, &demonstrations(21), &demonstrations(6), config);
+    host_run(stop_after, |host| sft::train(&mut model, &lessons, config, host))
+}
+
+#[test]
+fn the_loss_falls_and_the_run_directory_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut config = config(&run);
+    config.training.max_steps = 150;
+    config.training.learning_rate = 1e-2;
+    config.training.eval_steps = 50;
+    config.training.save_steps = 60;
+    let (ending, events) = train(&config, None);
+    let Ok(Ending::Finished { model, step: 150, metrics: last }) = ending else { panic!("{ending:?}") };
+    let loss = curve(&run, "loss");
+    assert_eq!(loss.len(), 30, "every five updates");
+    // log 230 words = 5.4 nats to begin with.
+    assert!(loss[0] > 4.0 && loss[29] < 0.55, "{loss:?}");
+    // Of six learned tokens, the name and the number are hard.
+    assert!(curve(&run, "mean_token_accuracy")[29] > 0.7);
+    assert_eq!(curve(&run, "eval_loss").len(), 3);
+    assert!(last["eval_loss"].as_f64().unwrap() < 0.55);
+    for name in ["entropy", "grad_norm", "learning_rate", "num_tokens", "epoch"] {
+        assert_eq!(curve(&run, name).len(), 30, "{name}");
+    }
+    let saved: Vec<_> = events.iter().filter(|event| matches!(event, Event::Saved { .. })).collect();
+    assert_eq!(saved.len(), 3, "{saved:?}");
+    for file in
+        ["config.toml", "manifest.json", "checkpoints/step-000120/optimizer.safetensors", "model/config.json"]
+    {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    let options = pavlov_train::run::load_options(&config.training);
+    LanguageModel::load(&model, &options).unwrap();
+}
+
+#[test]
+fn a_run_that_stopped_and_resumed_has_the_bytes_of_one_that_did_not() {
+    for packing in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, parted) = (folder.path().join("whole"), folder.path().join("parted"));
+        let settings = |path: &Path, resume| {
+            let mut config = config(path);
+            config.packing = packing;
+            config.training.gradient_accumulation_steps = 2;
+            config.training.eval_steps = 4;
+            config.training.resume_from_checkpoint = resume;
+            config
+        };
+        train(&settings(&whole, false), None).0.unwrap();
+        // Neither a line of metrics nor an evaluation is due at 3 or 7.
+        let (ending, _) = train(&settings(&parted, false), Some(3));
+        let Ok(Ending::Stopped { checkpoint, step: 3 }) = ending else { panic!("{ending:?}") };
+        assert!(checkpoint.ends_with("checkpoints/step-000003"));
+        let ending = train(&settings(&parted, true), Some(7)).0;
+        assert!(matches!(ending, Ok(Ending::Stopped { step: 7, .. })), "{ending:?}");
+        // What a crash after the checkpoint left is forgotten.
+        let line = "{\"step\":8,\"loss\":1}\n{\"step\":9,\"lo";
+        std::fs::write(
+            parted.join("metrics.jsonl"),
+            std::fs::read_to_string(parted.join("metrics.jsonl")).unwrap() + line,
+        )
+        .unwrap();
+        train(&settings(&parted, true), None).0.unwrap();
+        assert_eq!(weights(&whole.join("model")), weights(&parted.join("model")));
+        assert_eq!(metrics(&whole), metrics(&parted));
+        assert_eq!(metrics(&whole).len(), 3 + 3);
+    }
+}
+
+#[test]
+fn a_resumed_run_must_have_the_same_order_and_tells_what_else_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    train(&config, Some(2)).0.unwrap();
+    let refused = train(&config, None).0.unwrap_err().to_string();
+    assert!(refused.contains("holds another run"), "{refused}");
+    config.training.resume_from_checkpoint = true;
+    config.training.seed = 1;
+    let refused = train(&config, None).0.unwrap_err().to_string();
+    assert!(refused.starts_with("seed: was 42 and is 1 now"), "{refused}");
+    config.training.seed = 42;
+    config.training.learning_rate = 1e-3;
+    let (ending, events) = train(&config, None);
+    ending.unwrap();
+    let told =
+        |event: &Event| matches!(event, Event::Note(line) if line.starts_with("learning_rate was 0.003"));
+    assert!(events.iter().any(told), "{events:?}");
+}
+
+/// One row an update is far from all of them, so agreement here is agreement of the normaliser.
+#[test]
+fn parts_of_an_update_are_the_whole() {
+    let losses = |rows: usize, parts: usize, packing: bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        config.training.per_device_train_batch_size = rows;
+        config.training.gradient_accumulation_steps = parts;
+        config.training.logging_steps = 1;
+        config.training.lr_scheduler_type = Scheduler::Constant;
+        config.packing = packing;
+        if packing {
+            // A budget that holds every row of the epoch.
+            config.max_length = 1000;
+            config.training.max_steps = 3;
+        }
+        train(&config, None).0.unwrap();
+        (curve(folder.path(), "loss"), curve(folder.path(), "grad_norm"))
+    };
+    let close = |a: &[f64], b: &[f64]| {
+        assert_eq!(a.len(), b.len());
+        for (a, b) in a.iter().zip(b) {
+            assert!((a - b).abs() < 1e-4 * a.abs(), "{a} {b}");
+        }
+    };
+    let whole = losses(6, 1, false);
+    for (rows, parts) in [(3, 2), (2, 3), (1, 6)] {
+        let parted = losses(rows, parts, false);
+        close(&whole.0, &parted.0);
+        close(&whole.1, &parted.1);
+        assert!((whole.1[0] - parted.1[0]).abs() < 1e-6 * whole.1[0], "the first gradient is the same sum");
+    }
+    let (epoch, packed) = (losses(21, 1, false), losses(21, 1, true));
+    close(&epoch.0[..3], &packed.0);
+    close(&epoch.1[..3], &packed.1);
+}
+
+#[test]
+fn packed_is_one_by_one() {
+    let model = tiny::model();
+    let folder = tempfile::tempdir().unwrap();
+    let rows = lessons(&model, &demonstrations(9), &[], &config(folder.path())).rows;
+    let mut backwards = rows.clone();
+    backwards.reverse();
+    let score = |rows: &[pavlov_lm::Encoded], size| {
+        score_rows(&model.decoder, &model.params, rows, size, &mut Activations::new(false)).unwrap()
+    };
+    let (packed, single) = (score(&rows, 9), score(&rows, 1));
+    assert_eq!(
+        packed.tokens,
+        rows.iter().map(|row| row.trained.iter().filter(|t| **t).count()).sum::<usize>()
+    );
+    for other in [single, score(&rows, 4), score(&backwards, 4)] {
+        assert!((packed.nll - other.nll).abs() < 1e-6 * packed.nll, "{packed:?} {other:?}");
+        assert!((packed.entropy - other.entropy).abs() < 1e-6 * packed.entropy);
+        assert_eq!((packed.tokens, packed.correct), (other.tokens, other.correct));
+    }
+}
+
+#[test]
+fn a_number_that_is_not_finite_stops_the_run_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.training.shuffle_dataset = false;
+    let mut model = tiny::model();
+    let lessons = lessons(&model, &demonstrations(8), &[], &config);
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let mut planted = model.params.get(name).unwrap();
+    planted[5] = f32::NAN;
+    model.params.set(name, &planted).unwrap();
+    let before = model.params.get("lm_head.weight").unwrap();
+    let (ending, _) = host_run(None, |host| sft::train(&mut model, &lessons, &config, host));
+    let error = ending.unwrap_err().to_string();
+    assert!(
+        error.starts_with("step 1: ") && error.contains(name) && error.contains("rows 1, 2, 3, 4 "),
+        "{error}"
+    );
+    assert_eq!(model.params.get("lm_head.weight").unwrap(), before);
+}
+
+#[test]
+fn rows_that_teach_nothing_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.max_length = 5;
+    let model = tiny::model();
+    let (ending, _) = host_run(None, |host| {
+        sft::encode(&model.encoder(), &demonstrations(2), &config, Path::new("a.jsonl"), host)?;
+        Ok(Ending::Stopped { checkpoint: "".into(), step: 0 })
+    });
+    let error = ending.unwrap_err().to_string();
+    assert!(error.starts_with("a.jsonl: row 1: ") && error.contains("max_length"), "{error}");
+}
+
+#[test]
+fn pre_training_learns_every_token_of_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts: Vec<Row> = (0..12)
+        .map(|i| Row::Text { text: format!("Ana has {} apples. Ben has {} apples.", i % 4, i % 4) })
+        .collect();
+    let mut model = tiny::model();
+    let rows = pretrain::cut(&model.encoder(), &texts, 16, Path::new("texts")).unwrap();
+    // Eleven tokens a text with its end.
+    let lengths: Vec<usize> = rows.iter().map(|row| row.tokens.len()).collect();
+    assert_eq!(
+        (lengths.iter().sum::<usize>(), lengths[0], rows[0].trained[1..].contains(&false)),
+        (132, 16, false)
+    );
+    let training = TrainingConfig {
+        output_dir: folder.path().to_owned(),
+        learning_rate: 1e-2,
+        num_train_epochs: 40.0,
+        lr_scheduler_type: Scheduler::Cosine,
+        warmup_ratio: 0.1,
+        per_device_train_batch_size: 3,
+        logging_steps: 10,
+        ..TrainingConfig::default()
+    };
+    let config = PretrainConfig { training, max_length: 16 };
+    let lessons = Lessons { rows, ..Lessons::default() };
+    let (ending, _) = host_run(None, |host| pretrain::train(&mut model, &lessons, &config, host));
+    assert!(matches!(ending, Ok(Ending::Finished { step: 120, .. })), "{ending:?}");
+    let loss = curve(folder.path(), "loss");
+    assert!(loss[0] > 4.0 && loss[11] < 1.0, "{loss:?}");
+}
