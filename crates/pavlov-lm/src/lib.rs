@@ -4,6 +4,7 @@ mod checkpoint;
 mod encode;
 mod error;
 mod files;
+pub mod generate;
 mod hf_config;
 mod json;
 mod keys;
