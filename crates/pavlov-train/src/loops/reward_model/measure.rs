@@ -1,0 +1,159 @@
+//! How good scores are: TRL's names, and calibration.
+
+use serde_json::json;
+
+use super::head::{Head, class, outcome, rating};
+use super::lessons::Lesson;
+use crate::calibration::{Prediction, accuracy, brier, expected_calibration_error};
+use crate::loss::{Outcome, class_probabilities};
+use crate::run::Metrics;
+
+/// Bins of the expected calibration error, as in Guo et al. 2017.
+const BINS: usize = 15;
+
+/// Numbers about lessons and their scores (those of one lesson together), each name after `prefix`.
+///
+/// Comparisons: `accuracy` (over decided pairs), `min_reward`, `mean_reward`, `max_reward` (raw scores; not of a joint
+/// model) and `margin` (how far the better one leads). Ratings: the rewards, `mae` in points, and `accuracy` (the most
+/// probable rating is right; in regression, the rating is right to half a point). With `calibrated` also `ece` and
+/// `brier`: of P(first is better | decided), or of P(rating > k) over all k.
+pub(crate) fn measure(
+    head: &Head,
+    lessons: &[&Lesson],
+    scores: &[f32],
+    prefix: &str,
+    calibrated: bool,
+) -> Metrics {
+    let mut metrics = Metrics::new();
+    let mut put = |name: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            metrics.insert(format!("{prefix}{name}"), json!(value));
+        }
+    };
+    let predictions = match head {
+        Head::Comparisons { .. } | Head::Joint => {
+            let predictions = decided(head, lessons, scores);
+            put("accuracy", accuracy(&predictions));
+            put("margin", mean(&leads(lessons, scores)));
+            predictions
+        }
+        Head::Ordinal { lowest, free } => {
+            let right = |(lesson, &score): (&&Lesson, &f32)| {
+                f64::from(u8::from(
+                    most_probable(&class_probabilities(score, free)) == class(lesson, *lowest),
+                ))
+            };
+            put("accuracy", mean(&lessons.iter().zip(scores).map(right).collect::<Vec<_>>()));
+            put("mae", mean(&misses(head, lessons, scores)));
+            exceedances(lessons, scores, *lowest, free)
+        }
+        Head::Regression { .. } => {
+            let misses = misses(head, lessons, scores);
+            put(
+                "accuracy",
+                mean(&misses.iter().map(|miss| f64::from(u8::from(*miss <= 0.5))).collect::<Vec<_>>()),
+            );
+            put("mae", mean(&misses));
+            Vec::new()
+        }
+    };
+    if !head.is_joint() {
+        let scores: Vec<f64> = scores.iter().map(|&score| f64::from(score)).collect();
+        put("min_reward", scores.iter().copied().reduce(f64::min));
+        put("mean_reward", mean(&scores));
+        put("max_reward", scores.iter().copied().reduce(f64::max));
+    }
+    if calibrated {
+        put("ece", expected_calibration_error(&predictions, BINS));
+        put("brier", brier(&predictions));
+    }
+    metrics
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// P(first better) and whether it was, of each pair that was decided.
+fn decided(head: &Head, lessons: &[&Lesson], scores: &[f32]) -> Vec<Prediction> {
+    let pairs = lessons.iter().zip(scores.chunks_exact(2));
+    let decided = pairs.filter(|(lesson, _)| outcome(lesson) != Outcome::Tie);
+    decided
+        .map(|(lesson, pair)| (head.decided(pair[0], pair[1]), outcome(lesson) == Outcome::First))
+        .collect()
+}
+
+/// By how much the better answer's score leads, of each pair that was decided.
+fn leads(lessons: &[&Lesson], scores: &[f32]) -> Vec<f64> {
+    let lead = |(lesson, pair): (&&Lesson, &[f32])| match outcome(lesson) {
+        Outcome::First => Some(f64::from(pair[0] - pair[1])),
+        Outcome::Second => Some(f64::from(pair[1] - pair[0])),
+        Outcome::Tie => None,
+    };
+    lessons.iter().zip(scores.chunks_exact(2)).filter_map(lead).collect()
+}
+
+/// How far each rating is from the one its score means, in points.
+fn misses(head: &Head, lessons: &[&Lesson], scores: &[f32]) -> Vec<f64> {
+    let miss = |(lesson, &score): (&&Lesson, &f32)| Some((head.rating(score)? - rating(lesson)).abs());
+    lessons.iter().zip(scores).filter_map(miss).collect()
+}
+
+fn most_probable(probabilities: &[f64]) -> usize {
+    (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b])).unwrap_or(0)
+}
+
+/// P(rating > k) and whether it was, of each answer and each k.
+fn exceedances(lessons: &[&Lesson], scores: &[f32], lowest: f64, free: &[f64]) -> Vec<Prediction> {
+    let of_one = |(lesson, &score): (&&Lesson, &f32)| {
+        let (probabilities, class) = (class_probabilities(score, free), class(lesson, lowest));
+        (0..free.len()).map(|k| (probabilities[k + 1..].iter().sum(), class > k)).collect::<Vec<_>>()
+    };
+    lessons.iter().zip(scores).flat_map(of_one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lessons::Verdict;
+    use super::*;
+    use crate::loss::spread_thresholds;
+
+    fn lesson(verdict: Verdict) -> Lesson {
+        Lesson { prompt: vec![1], answers: vec![vec![2]], verdict, row: 0 }
+    }
+
+    fn number(metrics: &Metrics, name: &str) -> f64 {
+        metrics[name].as_f64().unwrap()
+    }
+
+    #[test]
+    fn comparisons_by_hand() {
+        let of = |outcome| lesson(Verdict::Pair { outcome, margin: 0.0 });
+        let lessons = [of(Outcome::First), of(Outcome::Second), of(Outcome::Tie)];
+        let lessons: Vec<&Lesson> = lessons.iter().collect();
+        let head = Head::Comparisons { ties: None, eta: 0.0 };
+        let metrics = measure(&head, &lessons, &[2.0, 0.0, 1.0, 0.0, 5.0, 5.0], "eval_", true);
+        assert!((number(&metrics, "eval_accuracy") - 0.5).abs() < 1e-12);
+        assert!((number(&metrics, "eval_margin") - 0.5).abs() < 1e-12);
+        assert!((number(&metrics, "eval_mean_reward") - 13.0 / 6.0).abs() < 1e-12);
+        let (p, q) = (1.0 / (1.0 + (-2.0_f64).exp()), 1.0 / (1.0 + (-1.0_f64).exp()));
+        assert!((number(&metrics, "eval_brier") - ((1.0 - p).powi(2) + q * q) / 2.0).abs() < 1e-12);
+        assert!((number(&metrics, "eval_ece") - ((1.0 - p) + q) / 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn ratings_by_hand() {
+        let lessons = [lesson(Verdict::Rating(1.0)), lesson(Verdict::Rating(3.0))];
+        let lessons: Vec<&Lesson> = lessons.iter().collect();
+        let head = Head::Ordinal { lowest: 1.0, free: spread_thresholds(3) };
+        let metrics = measure(&head, &lessons, &[-9.0, 0.0], "", true);
+        // At score 0 the middle class is not the most probable of three with thresholds ±½, but class 1 and 3 tie
+        // above it: σ(−½) = 0.378 > 0.245.
+        assert!((number(&metrics, "mae") - 0.5).abs() < 1e-3, "{metrics:?}");
+        assert_eq!(number(&metrics, "max_reward"), 0.0);
+        let regression = Head::Regression { rating_mean: 2.0, rating_std: 1.0 };
+        let metrics = measure(&regression, &lessons, &[-1.0, 0.0], "", true);
+        assert_eq!((number(&metrics, "mae"), number(&metrics, "accuracy")), (0.5, 0.5));
+        assert!(!metrics.contains_key("ece"));
+    }
+}
