@@ -206,6 +206,7 @@ macro_rules! settings {
 pub(crate) use settings;
 
 #[cfg(test)]
+#[allow(unreachable_pub, reason = "the macro makes public structs")]
 mod tests {
     use super::*;
     use serde_json::json;

@@ -33,15 +33,15 @@ impl PretrainConfig {
 pub fn run(config: &PretrainConfig, host: &mut Host) -> Result<Ending> {
     let training = &config.training;
     let mut model = load_model(training)?;
-    let mut lessons = Lessons::default();
-    let (rows, files) = read_rows("data", &training.data)?;
-    lessons.rows = cut(&model.encoder(), &rows, config.max_length, &training.data)?;
-    lessons.files = files;
+    let (rows, mut files) = read_rows("data", &training.data)?;
+    let rows = cut(&model.encoder(), &rows, config.max_length, &training.data)?;
+    let mut held_out = Vec::new();
     if let Some(path) = &training.eval_data {
-        let (rows, files) = read_rows("eval_data", path)?;
-        lessons.held_out = cut(&model.encoder(), &rows, config.max_length, path)?;
-        lessons.files.extend(files);
+        let (rows, more) = read_rows("eval_data", path)?;
+        files.extend(more);
+        held_out = cut(&model.encoder(), &rows, config.max_length, path)?;
     }
+    let lessons = Lessons { rows, held_out, files };
     train(&mut model, &lessons, config, host)
 }
 

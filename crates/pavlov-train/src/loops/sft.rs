@@ -63,14 +63,14 @@ pub fn run(config: &SftConfig, host: &mut Host) -> Result<Ending> {
     let training = &config.training;
     let mut model = load_model(training)?;
     let (rows, mut files) = read_rows("data", &training.data)?;
-    let mut lessons = Lessons::default();
-    lessons.rows = encode(&model.encoder(), &rows, config, &training.data, host)?;
+    let rows = encode(&model.encoder(), &rows, config, &training.data, host)?;
+    let mut held_out = Vec::new();
     if let Some(path) = &training.eval_data {
         let (rows, more) = read_rows("eval_data", path)?;
         files.extend(more);
-        lessons.held_out = encode(&model.encoder(), &rows, config, path, host)?;
+        held_out = encode(&model.encoder(), &rows, config, path, host)?;
     }
-    lessons.files = files;
+    let lessons = Lessons { rows, held_out, files };
     train(&mut model, &lessons, config, host)
 }
 

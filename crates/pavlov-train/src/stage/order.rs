@@ -67,12 +67,11 @@ impl Order {
                 Batching::Rows(most) => part.len() < most.max(1),
                 Batching::Tokens(most) => tokens + self.lengths[row] <= most,
             });
-            match parts.last_mut().filter(|_| room) {
-                Some(part) => part.push(row),
-                None => {
-                    tokens = 0;
-                    parts.push(vec![row]);
-                }
+            if let Some(part) = parts.last_mut().filter(|_| room) {
+                part.push(row);
+            } else {
+                tokens = 0;
+                parts.push(vec![row]);
             }
             tokens += self.lengths[row];
         }

@@ -137,8 +137,8 @@ mod tests {
         assert!((number(&metrics, "eval_margin") - 0.5).abs() < 1e-12);
         assert!((number(&metrics, "eval_mean_reward") - 13.0 / 6.0).abs() < 1e-12);
         let (p, q) = (1.0 / (1.0 + (-2.0_f64).exp()), 1.0 / (1.0 + (-1.0_f64).exp()));
-        assert!((number(&metrics, "eval_brier") - ((1.0 - p).powi(2) + q * q) / 2.0).abs() < 1e-12);
-        assert!((number(&metrics, "eval_ece") - ((1.0 - p) + q) / 2.0).abs() < 1e-12);
+        assert!((number(&metrics, "eval_brier") - 0.5 * ((1.0 - p).powi(2) + q * q)).abs() < 1e-12);
+        assert!((number(&metrics, "eval_ece") - 0.5 * ((1.0 - p) + q)).abs() < 1e-12);
     }
 
     #[test]
