@@ -89,8 +89,11 @@ pub fn generate(
         let writing = &mut writings[request * n + choice];
         match writing.push(token) {
             Ok(text) => {
-                let told =
-                    if text.is_empty() { Control::Continue } else { on_piece(Piece { request, choice, text }) };
+                let told = if text.is_empty() {
+                    Control::Continue
+                } else {
+                    on_piece(Piece { request, choice, text })
+                };
                 if writing.stopped { Control::Stop } else { told }
             }
             Err(error) => {
@@ -229,7 +232,10 @@ mod tests {
 
     #[test]
     fn what_may_become_a_stop_string_is_held_back_and_the_stop_string_left_out() {
-        assert_eq!(pieces("abxaby", &["aby"]), (["", "", "abx", "", "", "", ""].map(String::from).to_vec(), true));
+        assert_eq!(
+            pieces("abxaby", &["aby"]),
+            (["", "", "abx", "", "", "", ""].map(String::from).to_vec(), true)
+        );
         // The last "aa" may be the beginning of "aab" after one more letter.
         assert_eq!(pieces("aaab", &["aab"]), (["", "", "a", "", ""].map(String::from).to_vec(), true));
         // Held back to the end, then given out.

@@ -1,0 +1,75 @@
+//! One file a verb.
+
+pub(crate) mod chat;
+pub(crate) mod logprobs;
+pub(crate) mod sample;
+pub(crate) mod teach;
+
+use std::path::Path;
+
+use anyhow::Result;
+use pavlov_engine::{Dtype, SamplingParams};
+use pavlov_lm::generate::GenerateOptions;
+use pavlov_lm::{LanguageModel, LoadOptions};
+use pavlov_train::run::Precision;
+
+use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
+use crate::failure::bad_input;
+use crate::screen;
+
+/// Loads a model that can speak, and says what it computes with.
+fn load(folder: &Path, dtype: Option<DtypeArg>, threads: Option<u16>) -> Result<LanguageModel> {
+    let dtype = match dtype {
+        None => Precision::Auto.resolve(),
+        Some(DtypeArg::F32) => Dtype::F32,
+        Some(DtypeArg::Bf16) => Dtype::Bf16,
+    };
+    let options = LoadOptions { dtype, threads: threads.map_or(0, usize::from) };
+    let model = LanguageModel::load(folder, &options)?;
+    screen::machine(model.decoder.backend(), dtype);
+    if !model.decoder.config().language_head {
+        let mend = "give a language model";
+        return Err(bad_input(format!("{}: is a reward model, it writes no text; {mend}", folder.display())));
+    }
+    if let Some(tensor) = model.params.find_not_finite() {
+        let what = "holds a number that is not finite; the model is broken, fetch or train it again";
+        return Err(bad_input(format!("{}: tensor {tensor}: {what}", folder.display())));
+    }
+    Ok(model)
+}
+
+fn load_speaker(args: &ModelArgs) -> Result<LanguageModel> {
+    load(&args.model, args.dtype, args.threads)
+}
+
+/// What the flags ask of the sampler.
+fn generate_options(args: &SamplingArgs) -> GenerateOptions {
+    GenerateOptions {
+        sampling: SamplingParams {
+            temperature: if args.greedy { 0.0 } else { args.temperature },
+            top_k: args.top_k,
+            top_p: args.top_p,
+            min_p: args.min_p,
+            repetition_penalty: args.repetition_penalty,
+            max_new_tokens: args.max_tokens as usize,
+            stop_tokens: Vec::new(),
+        },
+        stop: args.stop.clone(),
+        n: 1,
+        seed: args.seed,
+        first: 0,
+        max_batch: 1,
+    }
+}
+
+/// Refuses a prompt that leaves no room for an answer; `place` names it.
+fn check_room(model: &LanguageModel, prompt: &[u32], place: &str) -> Result<()> {
+    let context = model.decoder.config().max_positions;
+    if prompt.len() < context {
+        return Ok(());
+    }
+    let length = prompt.len();
+    Err(bad_input(format!(
+        "{place}: has {length} tokens, which leaves no room in the model's context of {context}; shorten it"
+    )))
+}

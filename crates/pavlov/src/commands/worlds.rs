@@ -1,0 +1,148 @@
+//! `pavlov worlds`: data sets of small worlds with known truth, and a random model that can read them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use pavlov_engine::{Activation, Cpu, DecoderConfig, Dtype, NormKind, Position};
+use pavlov_lm::{LanguageModel, ModelFiles, SaveDtype};
+use pavlov_schema::row::Row;
+use pavlov_schema::text::Text;
+use pavlov_schema::{Map, dataset};
+use pavlov_worlds::{self as worlds, Config, Split};
+use serde_json::json;
+
+use crate::failure::bad_input;
+use crate::screen;
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// {"text"}: stories, and questions with answers that are often wrong, for a base model
+    Text,
+    /// {"prompt", "completion"}: questions with their right answers, for sft
+    Demonstrations,
+    /// {"prompt", "answer"}: questions, and the answer for a reward to compare with
+    Prompts,
+    /// A folder with a small random model of the Llama family and the tokenizer of the worlds
+    Model,
+}
+
+/// Difficulty of the worlds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Size {
+    /// Short stories, as in the demonstration
+    Demo,
+    /// Longer stories over all words
+    Large,
+}
+
+/// `pavlov worlds`.
+#[derive(Debug, Args)]
+pub(crate) struct WorldsArgs {
+    /// What to write
+    #[arg(value_enum)]
+    kind: Kind,
+    /// The file (for a model: the folder) to write
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// Number of worlds
+    #[arg(short, long = "num", value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    n: u32,
+    /// Names the worlds, or the random weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Worlds that no training set of any seed has
+    #[arg(long)]
+    held_out: bool,
+    /// How difficult the worlds are
+    #[arg(long, value_enum, default_value_t = Size::Demo)]
+    size: Size,
+    /// Width of the model's residual stream, a multiple of 32
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(32..=1024))]
+    hidden: u32,
+    /// Blocks of the model
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=32))]
+    layers: u32,
+}
+
+pub(crate) fn run(args: &WorldsArgs) -> Result<()> {
+    if args.kind == Kind::Model {
+        return model(args);
+    }
+    let config = match args.size {
+        Size::Demo => Config::demo(),
+        Size::Large => Config::large(),
+    };
+    let split = if args.held_out { Split::HeldOut } else { Split::Train };
+    if args.kind == Kind::Text && args.held_out {
+        return Err(bad_input("--held-out: text is for training and never has held-out worlds; leave it out"));
+    }
+    let rows: Vec<Row> = (0..u64::from(args.n))
+        .map(|index| {
+            if args.kind == Kind::Text {
+                return Row::Text { text: worlds::statement_text(args.seed, index, &config) };
+            }
+            let world = worlds::generate(args.seed, index, &config, split);
+            let prompt = Text::Plain(world.prompt());
+            if args.kind == Kind::Demonstrations {
+                return Row::PromptCompletion { prompt, completion: Text::Plain(world.answer) };
+            }
+            Row::PromptOnly { prompt, columns: Map::from_iter([("answer".to_owned(), json!(world.answer))]) }
+        })
+        .collect();
+    create_parent(&args.out)?;
+    dataset::write(&args.out, &rows)?;
+    screen::line(&format!("{} rows in {}", rows.len(), args.out.display()));
+    Ok(())
+}
+
+fn create_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(folder) => std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be created", folder.display())),
+        None => Ok(()),
+    }
+}
+
+fn model(args: &WorldsArgs) -> Result<()> {
+    let (hidden, layers) = (args.hidden as usize, args.layers as usize);
+    if !hidden.is_multiple_of(32) {
+        return Err(bad_input(format!("--hidden: {hidden} is no multiple of 32; give 32, 64, 96, 128, …")));
+    }
+    let decoder = DecoderConfig {
+        vocab_size: (worlds::SPECIALS.len() + worlds::vocabulary().len()).next_multiple_of(32),
+        hidden_size: hidden,
+        // Llama's 8/3 of the width, in whole panels.
+        intermediate_size: (8 * hidden / 3).next_multiple_of(32),
+        num_layers: layers,
+        num_heads: 4,
+        num_kv_heads: 4,
+        head_dim: hidden / 4,
+        max_positions: 256,
+        norm: NormKind::Rms,
+        norm_eps: 1e-5,
+        position: Position::Rotary { theta: 10_000.0, scaling: None },
+        activation: Activation::Silu,
+        gated_mlp: true,
+        attention_bias: false,
+        output_bias: false,
+        mlp_bias: false,
+        qk_norm: false,
+        tie_embeddings: true,
+        windows: vec![None; layers],
+        language_head: true,
+        scalar_outputs: 0,
+    };
+    let specials = [("pad_token", worlds::PAD), ("eos_token", worlds::END), ("unk_token", worlds::UNKNOWN)];
+    let specials: BTreeMap<String, String> = specials.map(|(name, text)| (name.into(), text.into())).into();
+    let tokenizer = worlds::tokenizer_json();
+    let files = ModelFiles::new_llama(&decoder, &tokenizer, &specials, Some(worlds::CHAT_TEMPLATE))?;
+    let model = LanguageModel::random(files, &Arc::new(Cpu::new(0)), Dtype::F32, args.seed)?;
+    create_parent(&args.out)?;
+    model.save(&args.out, SaveDtype::F32)?;
+    let parameters = model.params.count();
+    screen::line(&format!("a random model of {parameters} parameters in {}", args.out.display()));
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! `pavlov demo`: a small model learns first from demonstrations, then from rewards, in one command.
+//!
+//! Every stage is what a user would run: data sets are written to files, and the loops of `sft`, `reward` and `grpo` read
+//! them. The worlds have known answers, so that each stage is measured against the truth, on worlds no lesson showed.
+
+mod base;
+mod measure;
+mod recipe;
+mod stages;
+mod summary;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use pavlov_engine::{Cpu, Dtype};
+
+use crate::failure::bad_input;
+use crate::{interrupt, screen, stdout};
+use stages::Demo;
+use summary::Summary;
+
+/// `pavlov demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Folder for the data, the runs and summary.json; a demonstration that is there is replaced
+    #[arg(long, value_name = "DIR", default_value = "runs/demo")]
+    out: PathBuf,
+    /// Names every random number: equal seeds, equal numbers
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 32))]
+    seed: u64,
+    /// Print summary.json on stdout, and nothing else there
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &DemoArgs) -> Result<()> {
+    let start = Instant::now();
+    clear(&args.out)?;
+    let cpu = Arc::new(Cpu::new(0));
+    screen::machine(&cpu, Dtype::F32);
+    interrupt::listen("stopping; press Ctrl-C again to stop at once")?;
+    let mut demo = Demo::new(&args.out, args.seed, cpu)?;
+    let mut summary = Summary::new(args.seed);
+
+    screen::line("1/5  base: a model that knows the language of small worlds and guesses at answers");
+    summary.push(demo.base()?);
+    screen::line("2/5  sft: it is shown what to say");
+    summary.push(demo.sft()?);
+    screen::line("3/5  reward_model: simulated people say which of two answers they like better");
+    summary.push(demo.reward_model()?);
+    screen::line("4/5  rl_reward_model: it is rewarded by the model of what people like");
+    summary.push(demo.rl_reward_model()?);
+    screen::line("5/5  rl_verified: beside that, it is rewarded for what is true");
+    summary.push(demo.rl_verified()?);
+
+    summary.finish(demo.samples()?, start.elapsed().as_secs_f64());
+    let file = args.out.join("summary.json");
+    summary.write(&file)?;
+    if args.json {
+        stdout::json(&summary)?;
+    } else {
+        stdout::text(&summary.table())?;
+    }
+    screen::line(&format!("everything is in {}", args.out.display()));
+    Ok(())
+}
+
+/// Removes an earlier demonstration, and nothing else.
+fn clear(out: &std::path::Path) -> Result<()> {
+    if !out.exists() {
+        return std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be created", out.display()));
+    }
+    let reading = || format!("{}: cannot be read", out.display());
+    for entry in std::fs::read_dir(out).with_context(reading)? {
+        let entry = entry.with_context(reading)?;
+        let name = entry.file_name();
+        let known = stages::FOLDERS.iter().any(|f| name == *f) || name == "summary.json";
+        if !known {
+            let problem = format!("{}: holds {}", out.display(), name.to_string_lossy());
+            return Err(bad_input(format!("{problem}, which is not of a demonstration; give another --out")));
+        }
+    }
+    std::fs::remove_dir_all(out).with_context(|| format!("{}: cannot be cleared", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be created", out.display()))
+}

@@ -1,0 +1,278 @@
+//! The five stages.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use pavlov_engine::{Cpu, Dtype};
+use pavlov_lm::LanguageModel;
+use pavlov_schema::judgment::{Choice, Judgment, Response, Verdict};
+use pavlov_schema::row::Row;
+use pavlov_schema::text::Text;
+use pavlov_schema::{Map, clock, dataset};
+use pavlov_train::evaluate::{TokenSums, score_rows};
+use pavlov_train::loops::rl::sources::SourceEntry;
+use pavlov_train::loops::{reward_model, rl, sft};
+use pavlov_train::reward::Rule;
+use pavlov_train::run::{Ending, Event, Host, Metrics};
+use pavlov_worlds::{self as worlds, Candidate, Config, Rater, Split, World};
+use serde_json::json;
+
+use super::measure::{Accuracy, accuracy, answers};
+use super::recipe;
+use super::summary::{Sample, Stage};
+use super::base;
+use crate::interrupt;
+use crate::screen::Progress;
+
+/// Folders that a demonstration makes in its output folder.
+pub(super) const FOLDERS: [&str; 6] = ["base", "data", "sft", "reward_model", "rl_reward_model", "rl_verified"];
+
+/// The weight of the KL to the demonstrated policy where a learned reward is followed: it is right near what it saw.
+const KL_WEIGHT: f64 = 0.05;
+
+/// Uses of worlds, which must not share any: each has its own worlds for every seed.
+#[derive(Clone, Copy)]
+enum Use {
+    Demonstrations = 1,
+    Comparisons = 2,
+    Rewards = 3,
+    Evaluation = 4,
+}
+
+/// A demonstration under way.
+pub(super) struct Demo {
+    out: PathBuf,
+    seed: u64,
+    cpu: Arc<Cpu>,
+    worlds: Config,
+    held_out: Vec<World>,
+    comparison_bits: f64,
+}
+
+impl Demo {
+    pub(super) fn new(out: &Path, seed: u64, cpu: Arc<Cpu>) -> Result<Self> {
+        std::fs::create_dir_all(out.join("data"))?;
+        let mut demo = Self {
+            out: out.to_owned(),
+            seed,
+            cpu,
+            worlds: Config::demo(),
+            held_out: Vec::new(),
+            comparison_bits: 0.0,
+        };
+        demo.held_out = demo.worlds(Use::Evaluation, recipe::EVALUATION_WORLDS, Split::HeldOut);
+        Ok(demo)
+    }
+
+    fn worlds(&self, use_: Use, n: usize, split: Split) -> Vec<World> {
+        // The base model learned the language from the worlds of seed 0.
+        let seed = (self.seed << 3) + use_ as u64;
+        (0..n).map(|i| worlds::generate(seed, i as u64, &self.worlds, split)).collect()
+    }
+
+    fn load(&self, folder: &str) -> Result<LanguageModel> {
+        Ok(LanguageModel::load_on(&self.out.join(folder), &self.cpu, Dtype::F32)?)
+    }
+
+    fn data(&self, name: &str) -> PathBuf {
+        self.out.join("data").join(name)
+    }
+
+    fn accuracy(&self, folder: &str) -> Result<Accuracy> {
+        accuracy(&self.load(folder)?, &self.held_out, self.seed)
+    }
+
+    pub(super) fn base(&mut self) -> Result<Stage> {
+        let start = Instant::now();
+        base::write(&self.out.join("base"))?;
+        let accuracy = self.accuracy("base")?;
+        Ok(Stage::new("base", accuracy, 0.0, 0, start.elapsed().as_secs_f64()))
+    }
+
+    pub(super) fn sft(&mut self) -> Result<Stage> {
+        let start = Instant::now();
+        let shown = self.worlds(Use::Demonstrations, recipe::DEMONSTRATIONS, Split::Train);
+        let rows: Vec<Row> = shown
+            .iter()
+            .map(|world| Row::PromptCompletion {
+                prompt: Text::Plain(world.prompt()),
+                completion: Text::Plain(world.answer.clone()),
+            })
+            .collect();
+        let file = self.data("demonstrations.jsonl");
+        dataset::write(&file, &rows)?;
+        let config = recipe::sft(&self.out.join("base"), file.clone(), self.out.join("sft"), self.seed);
+        let bits = self.surprisal(&rows, &config, &file)?;
+        teach(|host| sft::run(&config, host))?;
+        let accuracy = self.accuracy("sft/model")?;
+        Ok(Stage::new("sft", accuracy, bits, rows.len() as u64, start.elapsed().as_secs_f64()))
+    }
+
+    /// Bits by which the demonstrations surprise the base model: what there is to learn from them.
+    fn surprisal(&self, rows: &[Row], config: &sft::SftConfig, file: &Path) -> Result<f64> {
+        let model = self.load("base")?;
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let mut host = Host { stop: &stop, events: &mut |_| {}, command: &[] };
+        let encoded = sft::encode(&model.encoder(), rows, config, file, &mut host)?;
+        let sums: TokenSums = score_rows(&model, &encoded, 64)?;
+        Ok(sums.nll / std::f64::consts::LN_2)
+    }
+
+    pub(super) fn reward_model(&mut self) -> Result<Stage> {
+        let start = Instant::now();
+        let prompts = self.worlds(Use::Comparisons, recipe::COMPARISONS, Split::Train);
+        let drawn = answers(&self.load("sft/model")?, &prompts, 2, self.seed + 1)?;
+        let raters: Vec<Rater> = (0..recipe::RATERS)
+            .map(|id| Rater::new(self.seed, id, recipe::raters()))
+            .collect::<std::result::Result<_, _>>()?;
+        let mut rows = Vec::new();
+        for (i, (world, pair)) in prompts.iter().zip(drawn.chunks_exact(2)).enumerate() {
+            // Nobody is asked to choose between two equal answers.
+            if pair[0].text == pair[1].text {
+                continue;
+            }
+            let rater = i % raters.len();
+            let [a, b] = [0, 1].map(|side| Candidate::of(world, &pair[side].text));
+            let choice = match raters[rater].compare(i as u64, a, b) {
+                worlds::Choice::A => Choice::A,
+                worlds::Choice::B => Choice::B,
+                worlds::Choice::Tie => Choice::Tie,
+            };
+            let texts = [&pair[0].text, &pair[1].text];
+            rows.push(Row::Judgment(self.judgment(i, world, texts, choice, rater)));
+        }
+        let held = recipe::HELD_OUT_COMPARISONS.min(rows.len() / 2);
+        let held_out = rows.split_off(rows.len() - held);
+        let (file, held_file) = (self.data("comparisons.jsonl"), self.data("comparisons-held-out.jsonl"));
+        dataset::write(&file, &rows)?;
+        dataset::write(&held_file, &held_out)?;
+        let out = self.out.join("reward_model");
+        let config = recipe::reward_model(&self.out.join("sft/model"), file, held_file, out, self.seed);
+        let metrics = teach(|host| reward_model::run(&config, host))?;
+        let share = metrics.get("eval_accuracy").and_then(serde_json::Value::as_f64);
+        let share = share.ok_or_else(|| anyhow!("the reward model was not evaluated"))?;
+        self.comparison_bits = rows.len() as f64;
+        let accuracy = Accuracy::of((share * held as f64).round() as usize, held);
+        let lessons = rows.len() as u64;
+        Ok(Stage::new("reward_model", accuracy, self.comparison_bits, lessons, start.elapsed().as_secs_f64()))
+    }
+
+    fn judgment(&self, i: usize, world: &World, texts: [&String; 2], choice: Choice, rater: usize) -> Judgment {
+        let response = |text: &String| Response {
+            id: None,
+            text: Text::Plain(text.clone()),
+            policy: Some("sft".into()),
+            seed: Some(self.seed + 1),
+        };
+        Judgment {
+            id: Some(format!("comparison-{i}")),
+            verdict: Verdict::Comparison { choice, strength: None, shown: None },
+            prompt: Text::Plain(world.prompt()),
+            responses: texts.map(response).into(),
+            annotator: Some(format!("simulated-{rater}")),
+            at: Some(clock::rfc3339(0.0)),
+            rationale: None,
+        }
+    }
+
+    pub(super) fn rl_reward_model(&mut self) -> Result<Stage> {
+        let reward = SourceEntry::Model(self.out.join("reward_model/model"));
+        let (accuracy, _, lessons, seconds) = self.rl("rl_reward_model", reward, KL_WEIGHT)?;
+        Ok(Stage::new("rl_reward_model", accuracy, self.comparison_bits, lessons, seconds))
+    }
+
+    pub(super) fn rl_verified(&mut self) -> Result<Stage> {
+        let reward = SourceEntry::Rule(Rule::Exact { column: "answer".into(), ignore_case: false });
+        let (accuracy, bits, lessons, seconds) = self.rl("rl_verified", reward, 0.0)?;
+        Ok(Stage::new("rl_verified", accuracy, bits, lessons, seconds))
+    }
+
+    /// Reinforcement learning from the demonstrated policy: accuracy, bits of right-or-wrong verdicts, answers, seconds.
+    fn rl(&self, name: &str, reward: SourceEntry, beta: f64) -> Result<(Accuracy, f64, u64, f64)> {
+        let start = Instant::now();
+        let file = self.data("prompts.jsonl");
+        let rows: Vec<Row> = self
+            .worlds(Use::Rewards, recipe::PROMPTS, Split::Train)
+            .into_iter()
+            .map(|world| Row::PromptOnly {
+                prompt: Text::Plain(world.prompt()),
+                columns: Map::from_iter([("answer".to_owned(), json!(world.answer))]),
+            })
+            .collect();
+        dataset::write(&file, &rows)?;
+        let model = self.out.join("sft/model");
+        let config = recipe::grpo(&model, file, self.out.join(name), self.seed, reward, beta);
+        let per_step = config.training.per_device_train_batch_size as f64;
+        let (mut bits, mut lessons) = (0.0, 0.0);
+        let mut count = |metrics: &Metrics| {
+            let right = metrics.get("reward").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+            bits += per_step * binary_entropy(right);
+            lessons += per_step;
+        };
+        teach_counting(|host| rl::run_grpo(&config, host), &mut count)?;
+        let accuracy = self.accuracy(&format!("{name}/model"))?;
+        Ok((accuracy, bits, lessons as u64, start.elapsed().as_secs_f64()))
+    }
+
+    /// Three held-out worlds, answered by every model that writes answers.
+    pub(super) fn samples(&self) -> Result<Vec<Sample>> {
+        let worlds = &self.held_out[..3];
+        let mut samples: Vec<Sample> = worlds
+            .iter()
+            .map(|w| Sample { prompt: w.prompt(), truth: w.answer.clone(), answers: Vec::new() })
+            .collect();
+        let stages = [
+            ("base", "base"),
+            ("sft", "sft/model"),
+            ("rl_reward_model", "rl_reward_model/model"),
+            ("rl_verified", "rl_verified/model"),
+        ];
+        for (stage, folder) in stages {
+            for answer in answers(&self.load(folder)?, worlds, 1, self.seed)? {
+                samples[answer.request].answers.push((stage, answer.text.trim().to_owned()));
+            }
+        }
+        Ok(samples)
+    }
+}
+
+/// Bits of a yes-or-no verdict that is yes with probability `p`.
+fn binary_entropy(p: f64) -> f64 {
+    [p, 1.0 - p].iter().filter(|p| **p > 0.0).map(|p| -p * p.log2()).sum()
+}
+
+fn teach(run: impl FnOnce(&mut Host) -> pavlov_train::Result<Ending>) -> Result<Metrics> {
+    teach_counting(run, &mut |_| {})
+}
+
+/// Runs a loop under a progress bar and returns its last evaluation; `count` sees the metrics of every update.
+fn teach_counting(
+    run: impl FnOnce(&mut Host) -> pavlov_train::Result<Ending>,
+    count: &mut dyn FnMut(&Metrics),
+) -> Result<Metrics> {
+    let mut progress = None;
+    let mut events = |event: Event| match event {
+        Event::Started { step, total, .. } => progress = Some(Progress::start(step, total)),
+        Event::Step { step, metrics, .. } => {
+            count(&metrics);
+            if let Some(progress) = &progress {
+                progress.step(step, &shown(&metrics));
+            }
+        }
+        _ => {}
+    };
+    let mut host = Host { stop: interrupt::flag(), events: &mut events, command: &[] };
+    let ending = run(&mut host);
+    drop(progress);
+    match ending? {
+        Ending::Finished { metrics, .. } => Ok(metrics),
+        Ending::Stopped { .. } => Err(crate::failure::Interrupted("the demonstration was stopped; start it again".into()).into()),
+    }
+}
+
+fn shown(metrics: &Metrics) -> String {
+    let part = |name: &str| Some(format!("{name} {:.3}", metrics.get(name)?.as_f64()?));
+    ["reward", "loss", "accuracy", "kl"].into_iter().filter_map(part).collect::<Vec<_>>().join(" · ")
+}
