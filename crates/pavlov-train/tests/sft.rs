@@ -129,6 +129,12 @@ fn a_resumed_run_must_have_the_same_order_and_tells_what_else_changed() {
     let told =
         |event: &Event| matches!(event, Event::Note(line) if line.starts_with("learning_rate was 0.003"));
     assert!(events.iter().any(told), "{events:?}");
+    // A run that was overwritten leaves no model that could pass for the new one's.
+    config.training.resume_from_checkpoint = false;
+    config.training.overwrite_output_dir = true;
+    assert!(folder.path().join("model").exists());
+    train(&config, Some(1)).0.unwrap();
+    assert!(!folder.path().join("model").exists());
 }
 
 /// Every weight after the updates of a run whose updates are the gradient itself: with an epsilon that dwarfs every

@@ -29,6 +29,9 @@ const FREE_KEYS: [&str; 8] = [
     "save_total_limit",
 ];
 
+/// The folder of the final model in a run directory.
+const MODEL: &str = "model";
+
 /// A run directory in use by one loop.
 pub struct Session<'a> {
     run: RunDir,
@@ -60,6 +63,10 @@ impl<'a> Session<'a> {
             (false, false) => Existing::Refuse,
         };
         let run = RunDir::create(path, existing)?;
+        if existing == Existing::Overwrite {
+            // The model of the run that was removed must not pass for the new one's.
+            remove_folder(&path.join(MODEL))?;
+        }
         let saved = if existing == Existing::Resume {
             compare(&run, settings, &data, host)?;
             run.latest_checkpoint()?
@@ -208,7 +215,7 @@ impl<'a> Session<'a> {
         metrics: Metrics,
         more: &dyn Fn(&Path) -> Result<()>,
     ) -> Result<Ending> {
-        let path = self.run.path().join("model");
+        let path = self.run.path().join(MODEL);
         replace_folder(&path, &|folder| {
             model.save(folder, SaveDtype::F32)?;
             more(folder)
@@ -226,11 +233,8 @@ fn replace_folder(path: &Path, write: &dyn Fn(&Path) -> Result<()>) -> Result<()
     let (temporary, old) = (aside(".tmp-"), aside(".old-"));
     let io =
         |source| Error::Schema(pavlov_schema::Error::Io { file: path.to_owned(), doing: "save", source });
-    for leftover in [&temporary, &old] {
-        if leftover.exists() {
-            fs::remove_dir_all(leftover).map_err(io)?;
-        }
-    }
+    remove_folder(&temporary)?;
+    remove_folder(&old)?;
     fs::create_dir(&temporary).map_err(io)?;
     write(&temporary).inspect_err(|_| {
         let _ = fs::remove_dir_all(&temporary);
@@ -239,7 +243,17 @@ fn replace_folder(path: &Path, write: &dyn Fn(&Path) -> Result<()>) -> Result<()
         fs::rename(path, &old).map_err(io)?;
     }
     fs::rename(&temporary, path).map_err(io)?;
-    if old.exists() { fs::remove_dir_all(&old).map_err(io) } else { Ok(()) }
+    remove_folder(&old)
+}
+
+/// Removes a folder with all in it; absent is fine.
+fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Schema(pavlov_schema::Error::Io { file: path.to_owned(), doing: "remove", source }))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn manifest(
