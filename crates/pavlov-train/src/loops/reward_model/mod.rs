@@ -168,7 +168,8 @@ pub fn train(
             (step, &data_rows),
         )?;
         let scalar_rate = config.scalar_learning_rate * factor;
-        let mut metrics = measure(&head, &parts.concat(), &learned.scores, "", false);
+        let mut metrics = Metrics::from_iter([("loss".to_owned(), json!(learned.value))]);
+        metrics.extend(measure(&head, &parts.concat(), &learned.scores, "", false));
         head_optimizer.step(head.free_mut(), &learned.d_free, scalar_rate, &training.adamw());
 
         // 6. What happened.
@@ -178,7 +179,6 @@ pub fn train(
             rows.iter().map(|&row| lessons.rows[row].tokens(joint) as u64).sum::<u64>();
         state.extra.insert("head".into(), json!(head));
         state.extra.insert("head_optimizer".into(), json!(head_optimizer));
-        metrics.insert("loss".into(), json!(learned.value));
         metrics.insert("grad_norm".into(), json!(norm));
         metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
         state.pending.add(&metrics);
