@@ -138,8 +138,13 @@ pub trait Backend: Send + Sync + 'static {
     fn column_sums(&self, sums: &mut Self::Buffer, x: &Self::Buffer);
 
     // Norms: `stats` holds (mean, 1/deviation) a row.
-    fn norm(&self, y: &mut Self::Buffer, stats: &mut Self::Buffer, x: &Self::Buffer, norm: &NormWeight<'_, Self>)
-    where
+    fn norm(
+        &self,
+        y: &mut Self::Buffer,
+        stats: &mut Self::Buffer,
+        x: &Self::Buffer,
+        norm: &NormWeight<'_, Self>,
+    ) where
         Self: Sized;
     fn norm_backward(
         &self,
@@ -170,7 +175,13 @@ pub trait Backend: Send + Sync + 'static {
         table: &Self::Buffer,
         inverse: bool,
     );
-    fn activate(&self, out: &mut Self::Buffer, kind: Activation, gate: Option<&Self::Buffer>, up: &Self::Buffer);
+    fn activate(
+        &self,
+        out: &mut Self::Buffer,
+        kind: Activation,
+        gate: Option<&Self::Buffer>,
+        up: &Self::Buffer,
+    );
     fn activate_backward(
         &self,
         dout: &Self::Buffer,

@@ -124,6 +124,11 @@ impl ParameterSpec {
         self.rows * self.cols
     }
 
+    /// Whether it is added rather than multiplied.
+    pub fn is_bias(&self) -> bool {
+        self.kind == ParameterKind::Vector && self.name.rsplit('.').next() == Some("bias")
+    }
+
     /// Never true for a validated configuration.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -146,7 +151,11 @@ impl DecoderConfig {
         let mut list = ParameterList::default();
         let (d, f) = (self.hidden_size, self.intermediate_size);
         // A tied embedding is an operand of the head's product, so it is stored as one.
-        let embedding = if self.tie_embeddings && self.language_head { ParameterKind::Matrix } else { ParameterKind::Table };
+        let embedding = if self.tie_embeddings && self.language_head {
+            ParameterKind::Matrix
+        } else {
+            ParameterKind::Table
+        };
         list.push("model.embed_tokens.weight", self.vocab_size, d, embedding);
         if self.position == Position::Learned {
             list.push("model.embed_positions.weight", self.max_positions, d, ParameterKind::Table);
@@ -208,7 +217,10 @@ impl DecoderConfig {
             )));
         }
         if matches!(self.position, Position::Rotary { .. }) && !self.head_dim.is_multiple_of(2) {
-            return Err(Error::Config(format!("head_dim is {}; rotary positions need an even one", self.head_dim)));
+            return Err(Error::Config(format!(
+                "head_dim is {}; rotary positions need an even one",
+                self.head_dim
+            )));
         }
         if self.windows.len() != self.num_layers {
             return Err(Error::Config(format!(
@@ -261,7 +273,8 @@ pub(crate) fn rotary_frequencies(head_dim: usize, theta: f64, scaling: Option<Ll
         } else if wavelength > original / s.low_freq_factor {
             frequency / s.factor
         } else {
-            let smooth = (original / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+            let smooth =
+                (original / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
             (1.0 - smooth) * frequency / s.factor + smooth * frequency
         }
     };

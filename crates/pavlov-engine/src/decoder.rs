@@ -92,14 +92,35 @@ impl<B: Backend> Decoder<B> {
         let kept = if acts.recompute { 1 } else { layers };
         acts.plan.of_forest(&batch.forest);
         acts.fit(&self.backend, &self.config, rows, [kept, layers + 1], positions);
-        let Activations { recompute, plan, streams, blocks, shared, targets, reads, target_tokens, scores, .. } = acts;
+        let Activations {
+            recompute,
+            plan,
+            streams,
+            blocks,
+            shared,
+            targets,
+            reads,
+            target_tokens,
+            scores,
+            ..
+        } = acts;
         let shared = shared.as_mut().expect("sized by fit");
         self.embed(params, &mut streams[0], batch.forest.tokens(), batch.forest.positions());
         for layer in 0..layers {
             let (before, after) = streams.split_at_mut(layer + 1);
             let block = &mut blocks[if *recompute { 0 } else { layer }];
             let input = &before[layer];
-            self.block(params, layer, input, Some(&mut after[0]), block, shared, batch.forest.positions(), plan, Stores::Batch);
+            self.block(
+                params,
+                layer,
+                input,
+                Some(&mut after[0]),
+                block,
+                shared,
+                batch.forest.positions(),
+                plan,
+                Stores::Batch,
+            );
         }
         let last = &streams[layers];
         let mut outputs = Outputs::default();
@@ -127,7 +148,10 @@ impl<B: Backend> Decoder<B> {
             self.backend.download(&mut outputs.scalars, &head.outputs);
             if let Some(i) = outputs.scalars.iter().position(|x| !x.is_finite()) {
                 let row = batch.reads[i / self.config.scalar_outputs];
-                return Err(Error::NotFinite { what: "a scalar output".into(), at: format!(" at row {row}") });
+                return Err(Error::NotFinite {
+                    what: "a scalar output".into(),
+                    at: format!(" at row {row}"),
+                });
             }
         }
         Ok(outputs)
@@ -214,7 +238,15 @@ impl<B: Backend> Decoder<B> {
             Stores::Batch => {
                 backend.resize(&mut shared.key_store, plan.slots * width);
                 backend.store_keys(&mut shared.key_store, width, &block.k, plan);
-                backend.attention(&mut block.out, &mut block.lse, &block.q, &shared.key_store, &block.v, shape, plan);
+                backend.attention(
+                    &mut block.out,
+                    &mut block.lse,
+                    &block.q,
+                    &shared.key_store,
+                    &block.v,
+                    shape,
+                    plan,
+                );
             }
             Stores::Cache { keys, values } => {
                 backend.store_keys(keys, width, &block.k, plan);
@@ -272,10 +304,16 @@ impl<B: Backend> Decoder<B> {
         Ok(())
     }
 
-    fn check_gradients(&self, batch: &Batch, gradients: &OutputGradients, acts: &Activations<B>) -> Result<()> {
+    fn check_gradients(
+        &self,
+        batch: &Batch,
+        gradients: &OutputGradients,
+        acts: &Activations<B>,
+    ) -> Result<()> {
         let (n, m) = (batch.targets.len(), batch.reads.len() * self.config.scalar_outputs);
         let fits = |len: usize, needed: usize| len == 0 || len == needed;
-        if gradients.logp.len() != n || !fits(gradients.entropy.len(), n) || !fits(gradients.scalars.len(), m) {
+        if gradients.logp.len() != n || !fits(gradients.entropy.len(), n) || !fits(gradients.scalars.len(), m)
+        {
             return Err(Error::Batch(format!(
                 "derivatives of {} log-probs, {} entropies and {} scalars for {n} targets and {m} scalars",
                 gradients.logp.len(),
@@ -288,9 +326,10 @@ impl<B: Backend> Decoder<B> {
         }
         let all = gradients.logp.iter().chain(&gradients.entropy).chain(&gradients.scalars);
         match all.enumerate().find(|(_, x)| !x.is_finite()) {
-            Some((i, x)) => {
-                Err(Error::NotFinite { what: format!("the loss's derivative ({x})"), at: format!(" at output {i}") })
-            }
+            Some((i, x)) => Err(Error::NotFinite {
+                what: format!("the loss's derivative ({x})"),
+                at: format!(" at output {i}"),
+            }),
             None => Ok(()),
         }
     }
@@ -421,7 +460,15 @@ impl<B: Backend> Decoder<B> {
         backend.activate_backward(&b.dact, config.activation, gate, &mut block.up);
         self.linear_backward(params, ids.up, grads, &shared.normed, &block.up, (&mut b.dnormed, false), rows);
         if let Some(gate) = ids.gate {
-            self.linear_backward(params, gate, grads, &shared.normed, &block.gate, (&mut b.dnormed, true), rows);
+            self.linear_backward(
+                params,
+                gate,
+                grads,
+                &shared.normed,
+                &block.gate,
+                (&mut b.dnormed, true),
+                rows,
+            );
         }
         self.norm_parameters(ids.norm2, grads, &b.dnormed, &block.mid, &block.stats2);
         backend.norm_backward(&mut b.dx, &b.dnormed, &block.mid, &block.stats2, &norm2, true);

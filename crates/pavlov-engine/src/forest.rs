@@ -164,7 +164,9 @@ impl Batch {
         if let Some((row, token)) =
             self.forest.tokens.iter().enumerate().find(|(_, token)| **token as usize >= vocab_size)
         {
-            return Err(Error::Batch(format!("row {row}: token {token} is outside the vocabulary of {vocab_size}")));
+            return Err(Error::Batch(format!(
+                "row {row}: token {token} is outside the vocabulary of {vocab_size}"
+            )));
         }
         if let Some(segment) = self.forest.segments.iter().find(|s| s.position + s.len > max_positions) {
             return Err(Error::Batch(format!(

@@ -4,6 +4,8 @@
 //! A loss sees numbers per token: [`Decoder::forward`] gives log-probabilities and entropies ([`Outputs`]), the loss
 //! gives their derivatives ([`OutputGradients`]), [`Decoder::backward`] takes it from there.
 
+#![cfg_attr(test, allow(clippy::float_cmp, reason = "tests of exact values compare exactly"))]
+
 mod activations;
 pub mod backend;
 mod cache;

@@ -62,7 +62,7 @@ impl<B: Backend> Parameters<B> {
                 ParameterKind::Matrix | ParameterKind::Table => {
                     (0..spec.len()).map(|_| 0.02 * rng.normal()).collect()
                 }
-                ParameterKind::Vector if spec.name.ends_with(".bias") => vec![0.0; spec.len()],
+                ParameterKind::Vector if spec.is_bias() => vec![0.0; spec.len()],
                 ParameterKind::Vector => vec![1.0; spec.len()],
             };
             self.write(index, &data);
@@ -147,7 +147,9 @@ impl<B: Backend> Parameters<B> {
     }
 
     fn fold_digests(&self, digest: impl Fn(&Tensor<B>) -> u64) -> u64 {
-        self.tensors.iter().fold(0, |sum: u64, t| sum.rotate_left(7).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ digest(t))
+        self.tensors
+            .iter()
+            .fold(0, |sum: u64, t| sum.rotate_left(7).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ digest(t))
     }
 
     /// Zeros everywhere.
@@ -171,7 +173,10 @@ impl<B: Backend> Parameters<B> {
 
     /// The first parameter that holds a NaN or an infinity.
     pub fn find_not_finite(&self) -> Option<&str> {
-        self.tensors.iter().find(|t| !self.backend.square_sum(&t.data).is_finite()).map(|t| t.spec.name.as_str())
+        self.tensors
+            .iter()
+            .find(|t| !self.backend.square_sum(&t.data).is_finite())
+            .map(|t| t.spec.name.as_str())
     }
 
     fn position(&self, name: &str) -> Result<usize> {
@@ -204,7 +209,10 @@ impl<B: Backend> Parameters<B> {
     }
 
     pub(crate) fn pair_mut(&mut self, first: usize, second: usize) -> (&mut B::Buffer, &mut B::Buffer) {
-        let [a, b] = self.tensors.get_disjoint_mut([first, second]).expect("a norm's weight and bias are two parameters");
+        let [a, b] = self
+            .tensors
+            .get_disjoint_mut([first, second])
+            .expect("a norm's weight and bias are two parameters");
         (&mut a.data, &mut b.data)
     }
 
@@ -215,7 +223,13 @@ impl<B: Backend> Parameters<B> {
 
     pub(crate) fn norm(&self, ids: NormIds, kind: NormKind, eps: f32) -> NormWeight<'_, B> {
         let width = self.tensors[ids.weight].spec.cols;
-        NormWeight { kind, width, eps, weight: self.buffer(ids.weight), bias: ids.bias.map(|b| self.buffer(b)) }
+        NormWeight {
+            kind,
+            width,
+            eps,
+            weight: self.buffer(ids.weight),
+            bias: ids.bias.map(|b| self.buffer(b)),
+        }
     }
 
     pub(crate) fn table_storage(&self, index: usize) -> TableStorage {
@@ -288,7 +302,9 @@ impl ParameterIds {
                     q: linear(&at("self_attn.q_proj")),
                     k: linear(&at("self_attn.k_proj")),
                     v: linear(&at("self_attn.v_proj")),
-                    qk_norms: config.qk_norm.then(|| [norm(&at("self_attn.q_norm")), norm(&at("self_attn.k_norm"))]),
+                    qk_norms: config
+                        .qk_norm
+                        .then(|| [norm(&at("self_attn.q_norm")), norm(&at("self_attn.k_norm"))]),
                     o: linear(&at("self_attn.o_proj")),
                     norm2: norm(&at("post_attention_layernorm")),
                     gate: config.gated_mlp.then(|| linear(&at("mlp.gate_proj"))),

@@ -3,7 +3,10 @@
 //!
 //! Keys are visited in blocks of 128 counted from the start of each span, so a query meets the same numbers in the same
 //! order whether its span is a training segment or a growing cache: sampler and trainer agree bit for bit.
-#![expect(unsafe_code, reason = "hands strided sub-matrices to the product kernel and disjoint rows to tasks")]
+#![expect(
+    unsafe_code,
+    reason = "hands strided sub-matrices to the product kernel and disjoint rows to tasks"
+)]
 
 use super::math::{LANES, add_lanes, exp, max, sum2};
 use super::pool::{Pool, SharedMut};
@@ -140,7 +143,7 @@ impl Stack<'_> {
     /// Keys of `span` that some query of the stack may see, as `start .. end` on whole blocks' starts.
     fn visible(&self, span: &Span, own: bool) -> (usize, usize) {
         let last = self.item.offset + self.first + self.count;
-        let end = if own { span.len.min(last).max(0) } else { span.len };
+        let end = if own { span.len.min(last) } else { span.len };
         let oldest = self.shape.window.map_or(0, |w| (self.position(0) + 1).saturating_sub(w));
         let start = oldest.saturating_sub(span.position).min(end) / KEYS * KEYS;
         (start, end)
@@ -258,18 +261,38 @@ pub(crate) fn forward(
                 let c = Out { pointer: s.scores.as_mut_ptr(), stride: KEYS };
                 // SAFETY: the scratch has rows·d queries and rows·128 scores; panels are bound-checked.
                 unsafe {
-                    product(isa, [rows, n, d], a, |p| panel_of(key_panels, &stack, span, at, p), c, Start::Zero);
+                    product(
+                        isa,
+                        [rows, n, d],
+                        a,
+                        |p| panel_of(key_panels, &stack, span, at, p),
+                        c,
+                        Start::Zero,
+                    );
                 }
                 for row in 0..rows {
                     let scores = &mut s.scores[row * KEYS..][..n];
                     let out = &mut s.out[row * d..][..d];
-                    online_softmax(scores, stack.seen(row, span, at, n), &mut s.maximum[row], &mut s.total[row], out);
+                    online_softmax(
+                        scores,
+                        stack.seen(row, span, at, n),
+                        &mut s.maximum[row],
+                        &mut s.total[row],
+                        out,
+                    );
                 }
                 let a = Lhs { pointer: s.scores.as_ptr(), row: KEYS, col: 1 };
                 let c = Out { pointer: s.out.as_mut_ptr(), stride: d };
                 // SAFETY: as above; value rows are bound-checked.
                 unsafe {
-                    product(isa, [rows, d, n], a, |p| rows_of(values, &stack, span, at, n, p), c, Start::Accumulate);
+                    product(
+                        isa,
+                        [rows, d, n],
+                        a,
+                        |p| rows_of(values, &stack, span, at, n, p),
+                        c,
+                        Start::Accumulate,
+                    );
                 }
             });
             for query in 0..count {
@@ -400,12 +423,21 @@ fn backward_stack(
         let dscores = Out { pointer: s.dscores.as_mut_ptr(), stride: KEYS };
         // SAFETY: scratch sizes as set above; panels are bound-checked.
         unsafe {
-            product(isa, [rows, n, d], q, |p| panel_of(saved.key_panels, stack, span, at, p), scores, Start::Zero);
+            product(
+                isa,
+                [rows, n, d],
+                q,
+                |p| panel_of(saved.key_panels, stack, span, at, p),
+                scores,
+                Start::Zero,
+            );
             let values = |p| panel_of(saved.value_panels, stack, span, at, p);
             product(isa, [rows, n, d], dout, values, dscores, Start::Zero);
         }
         for row in 0..rows {
-            let head = (stack.item.query + stack.first + row / group) * shape.heads + stack.kv_head * group + row % group;
+            let head = (stack.item.query + stack.first + row / group) * shape.heads
+                + stack.kv_head * group
+                + row % group;
             softmax_backward(
                 &mut s.scores[row * KEYS..][..n],
                 &mut s.dscores[row * KEYS..][..n],
@@ -443,7 +475,13 @@ fn stacked(x: &[f32], d: usize, panel: usize) -> Rhs {
 
 /// In place: scores become weights P, their derivatives become P·(dP - delta); hidden keys become 0.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
-fn softmax_backward(scores: &mut [f32], dscores: &mut [f32], seen: std::ops::Range<usize>, lse: f32, delta: f32) {
+fn softmax_backward(
+    scores: &mut [f32],
+    dscores: &mut [f32],
+    seen: std::ops::Range<usize>,
+    lse: f32,
+    delta: f32,
+) {
     scores[..seen.start].fill(0.0);
     scores[seen.end..].fill(0.0);
     dscores[..seen.start].fill(0.0);

@@ -71,7 +71,7 @@ impl Head<'_> {
             for (first, width) in self.chunks() {
                 scratch.logits.resize(scores.len() * width);
                 let shape = [scores.len(), width, self.hidden];
-                let weight = self.weight.from_row(first, self.hidden);
+                let weight = self.weight.at_row(first, self.hidden);
                 engine.forward(&mut scratch.logits, x, weight, shape, None, false);
                 let logits = SharedMut::new(&mut scratch.logits);
                 engine.pool.chunks(&mut running[..scores.len()], 8, |i, running| {
@@ -110,13 +110,15 @@ impl Head<'_> {
         dweight: &mut [f32],
     ) {
         let bf16 = matches!(self.weight, Panels::Bf16(_));
-        for (block, (x, dx)) in x.chunks(ROWS * self.hidden).zip(dx.chunks_mut(ROWS * self.hidden)).enumerate() {
+        for (block, (x, dx)) in
+            x.chunks(ROWS * self.hidden).zip(dx.chunks_mut(ROWS * self.hidden)).enumerate()
+        {
             let rows = x.len() / self.hidden;
             let at = block * ROWS;
             for (first, width) in self.chunks() {
                 scratch.logits.resize(rows * width);
                 let shape = [rows, width, self.hidden];
-                let weight = self.weight.from_row(first, self.hidden);
+                let weight = self.weight.at_row(first, self.hidden);
                 engine.forward(&mut scratch.logits, x, weight, shape, None, false);
                 engine.pool.chunks(&mut scratch.logits, 8 * width, |i, logits| {
                     for (r, row) in logits.chunks_exact_mut(width).enumerate() {
@@ -166,7 +168,14 @@ fn update(before: Running, logits: &mut [f32], target: usize, inverse_temperatur
 
 /// dz_j = (dlogp·(\[j = target\] - p_j) - dH·p_j·(log p_j + H)) / temperature.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
-fn derivative(row: &mut [f32], target: usize, score: Score, dlogp: f32, dentropy: f32, inverse_temperature: f32) {
+fn derivative(
+    row: &mut [f32],
+    target: usize,
+    score: Score,
+    dlogp: f32,
+    dentropy: f32,
+    inverse_temperature: f32,
+) {
     for z in row.iter_mut() {
         let logp = *z * inverse_temperature - score.lse;
         let p = exp(logp);

@@ -32,9 +32,9 @@ pub(crate) enum Panels<'a> {
     Bf16(&'a [u16]),
 }
 
-impl<'a> Panels<'a> {
+impl Panels<'_> {
     /// The panels of the outputs from `first` (a multiple of 32) on.
-    pub(crate) fn from_row(self, first: usize, cols: usize) -> Self {
+    pub(crate) fn at_row(self, first: usize, cols: usize) -> Self {
         debug_assert_eq!(first % PANEL, 0);
         match self {
             Self::F32(data) => Self::F32(&data[first * cols..]),
@@ -364,7 +364,9 @@ mod tests {
         let mut rng = Rng::new(2, Stream::Init, 0, 0);
         let pool = Pool::new(2);
         for isa in Isa::available() {
-            for [m, out, input] in [[1, 1, 1], [3, 33, 5], [14, 32, 32], [29, 70, 95], [401, 97, 400], [5, 513, 64]] {
+            for [m, out, input] in
+                [[1, 1, 1], [3, 33, 5], [14, 32, 32], [29, 70, 95], [401, 97, 400], [5, 513, 64]]
+            {
                 let (x, w, dy) =
                     (random(&mut rng, m * input), random(&mut rng, out * input), random(&mut rng, m * out));
                 let bias = random(&mut rng, out.next_multiple_of(PANEL));
@@ -424,7 +426,9 @@ mod tests {
         let mut panels = vec![0.0; panels_len(out, input)];
         to_panels(&w, out, input, &mut panels);
         let mut all: Vec<Vec<f32>> = Vec::new();
-        for (threads, isa) in [1, 3].into_iter().flat_map(|t| Isa::available().into_iter().map(move |i| (t, i))) {
+        for (threads, isa) in
+            [1, 3].into_iter().flat_map(|t| Isa::available().into_iter().map(move |i| (t, i)))
+        {
             let pool = Pool::new(threads);
             let mut packing = Packing::default();
             let mut engine = Engine { pool: &pool, isa, packing: &mut packing };
@@ -447,7 +451,8 @@ mod tests {
         let mut rng = Rng::new(4, Stream::Init, 0, 0);
         let pool = Pool::new(2);
         let [m, out, input] = [37, 65, 130];
-        let (x, w, dy) = (random(&mut rng, m * input), random(&mut rng, out * input), random(&mut rng, m * out));
+        let (x, w, dy) =
+            (random(&mut rng, m * input), random(&mut rng, out * input), random(&mut rng, m * out));
         let round = |v: &[f32]| v.iter().map(|x| widen(narrow(*x))).collect::<Vec<_>>();
         let mut panels = vec![0.0; panels_len(out, input)];
         to_panels(&w, out, input, &mut panels);

@@ -13,8 +13,8 @@ mod tile;
 pub use buffer::Buffer;
 pub use elementwise::AdamWStep;
 pub use head::Score;
-pub use tile::Isa;
 pub(crate) use head::exp_shifted;
+pub use tile::Isa;
 
 use crate::backend::{AttentionSaved, AttentionShape, Backend, NormWeight, TableStorage, Weight};
 use crate::config::Activation;
@@ -74,7 +74,12 @@ impl Cpu {
             Isa::Avx2 => "AVX2",
             Isa::Portable => "portable",
         };
-        format!("{} {}, {isa} kernels, {} threads", std::env::consts::ARCH, std::env::consts::OS, self.threads())
+        format!(
+            "{} {}, {isa} kernels, {} threads",
+            std::env::consts::ARCH,
+            std::env::consts::OS,
+            self.threads()
+        )
     }
 
     fn scratch(&self) -> MutexGuard<'_, (Packing, HeadScratch)> {
@@ -88,7 +93,7 @@ impl Cpu {
     }
 }
 
-fn panels<'a>(w: Weight<'a, Cpu>) -> Panels<'a> {
+fn panels(w: Weight<'_, Cpu>) -> Panels<'_> {
     match w.compute {
         Some(half) => Panels::Bf16(&half.0),
         None => Panels::F32(w.master),
@@ -177,11 +182,25 @@ impl Backend for Cpu {
         self.product(|e, _| e.forward(y, x, panels(w), [m, w.rows, w.cols], bias.map(|b| &**b), false));
     }
 
-    fn linear_backward_input(&self, dx: &mut Buffer, dy: &Buffer, w: Weight<'_, Self>, m: usize, accumulate: bool) {
+    fn linear_backward_input(
+        &self,
+        dx: &mut Buffer,
+        dy: &Buffer,
+        w: Weight<'_, Self>,
+        m: usize,
+        accumulate: bool,
+    ) {
         self.product(|e, _| e.backward_input(dx, dy, panels(w), [m, w.rows, w.cols], accumulate));
     }
 
-    fn linear_backward_weight(&self, dw: &mut Buffer, dy: &Buffer, x: &Buffer, w: Weight<'_, Self>, m: usize) {
+    fn linear_backward_weight(
+        &self,
+        dw: &mut Buffer,
+        dy: &Buffer,
+        x: &Buffer,
+        w: Weight<'_, Self>,
+        m: usize,
+    ) {
         self.product(|e, _| e.backward_weight(dw, dy, x, [m, w.rows, w.cols], w.compute.is_some()));
     }
 
@@ -256,7 +275,14 @@ impl Backend for Cpu {
         elementwise::embed(&self.pool, x, table, layout_of(storage), ids, width, accumulate);
     }
 
-    fn embed_backward(&self, dtable: &mut Buffer, storage: TableStorage, ids: &[u32], dx: &Buffer, width: usize) {
+    fn embed_backward(
+        &self,
+        dtable: &mut Buffer,
+        storage: TableStorage,
+        ids: &[u32],
+        dx: &Buffer,
+        width: usize,
+    ) {
         elementwise::embed_backward(&self.pool, dtable, layout_of(storage), ids, dx, width);
     }
 
@@ -294,7 +320,14 @@ impl Backend for Cpu {
         attention::backward(&self.pool, self.isa, shape_of(shape), plan, saved, dout, dq, dk, dv);
     }
 
-    fn score(&self, scores: &mut [Score], x: &Buffer, w: Weight<'_, Self>, targets: &[u32], inverse_temperature: f32) {
+    fn score(
+        &self,
+        scores: &mut [Score],
+        x: &Buffer,
+        w: Weight<'_, Self>,
+        targets: &[u32],
+        inverse_temperature: f32,
+    ) {
         let head = Head { weight: panels(w), vocab: w.rows, hidden: w.cols, inverse_temperature };
         self.product(|e, scratch| head.forward(e, scratch, scores, x, targets));
     }
@@ -336,4 +369,3 @@ fn digest_of<const N: usize>(bytes: impl Iterator<Item = [u8; N]>) -> u64 {
     hash.update(&block);
     hash.digest()
 }
-

@@ -78,7 +78,9 @@ pub(crate) fn column_sums(pool: &Pool, sums: &mut [f32], x: &[f32]) {
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn forward_rows(norm: Norm<'_>, y: &mut [f32], stats: &mut [f32], x: &[f32]) {
     let n = norm.width as f32;
-    for ((y, x), stat) in y.chunks_exact_mut(norm.width).zip(x.chunks_exact(norm.width)).zip(stats.chunks_exact_mut(2)) {
+    for ((y, x), stat) in
+        y.chunks_exact_mut(norm.width).zip(x.chunks_exact(norm.width)).zip(stats.chunks_exact_mut(2))
+    {
         let mean = match norm.kind {
             NormKind::Rms => 0.0,
             NormKind::Layer => sum1(x, |x| x) / n,
@@ -106,7 +108,8 @@ fn forward_rows(norm: Norm<'_>, y: &mut [f32], stats: &mut [f32], x: &[f32]) {
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn backward_rows(norm: Norm<'_>, dx: &mut [f32], dy: &[f32], x: &[f32], stats: &[f32], accumulate: bool) {
     let n = norm.width as f32;
-    let rows = dx.chunks_exact_mut(norm.width).zip(dy.chunks_exact(norm.width)).zip(x.chunks_exact(norm.width));
+    let rows =
+        dx.chunks_exact_mut(norm.width).zip(dy.chunks_exact(norm.width)).zip(x.chunks_exact(norm.width));
     for (((dx, dy), x), stat) in rows.zip(stats.chunks_exact(2)) {
         let (mean, inverse) = (stat[0], stat[1]);
         let keep = if accumulate { 1.0 } else { 0.0 };

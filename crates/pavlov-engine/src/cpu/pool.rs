@@ -3,7 +3,10 @@
 //!
 //! Tasks are numbered and claimed one by one, so which thread runs a task is arbitrary and must not matter: every
 //! kernel writes disjoint outputs per task and sums in an order that the task alone decides.
-#![expect(unsafe_code, reason = "a borrowed closure and disjoint slices cross threads for the length of one run")]
+#![expect(
+    unsafe_code,
+    reason = "a borrowed closure and disjoint slices cross threads for the length of one run"
+)]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -79,7 +82,8 @@ impl Pool {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; workers drop the pointer before `busy` reaches zero, which ends this call.
-        let job: Job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(task) };
+        let job: Job =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(task) };
         *shared.job.lock().unwrap_or_else(PoisonError::into_inner) = (Some(SendJob(job)), tasks);
         shared.next.store(0, Ordering::Relaxed);
         shared.busy.store(self.workers.len(), Ordering::Relaxed);
@@ -103,7 +107,12 @@ impl Pool {
     }
 
     /// Splits `data` into chunks of `chunk` elements and runs `task(i, chunk_i)` on all threads.
-    pub(crate) fn chunks<T: Send>(&self, data: &mut [T], chunk: usize, task: impl Fn(usize, &mut [T]) + Sync) {
+    pub(crate) fn chunks<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk: usize,
+        task: impl Fn(usize, &mut [T]) + Sync,
+    ) {
         if data.is_empty() {
             return;
         }
@@ -238,7 +247,10 @@ mod tests {
                 pool.run(tasks, &|i| {
                     counts[i].fetch_add(1, Ordering::Relaxed);
                 });
-                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{threads} threads, {tasks} tasks");
+                assert!(
+                    counts.iter().all(|c| c.load(Ordering::Relaxed) == 1),
+                    "{threads} threads, {tasks} tasks"
+                );
             }
         }
     }
@@ -247,7 +259,9 @@ mod tests {
     fn chunks_cover_the_slice() {
         let pool = Pool::new(3);
         let mut data = vec![0; 103];
-        pool.chunks(&mut data, 10, |i, chunk| chunk.iter_mut().enumerate().for_each(|(j, x)| *x = i * 10 + j));
+        pool.chunks(&mut data, 10, |i, chunk| {
+            chunk.iter_mut().enumerate().for_each(|(j, x)| *x = i * 10 + j);
+        });
         assert_eq!(data, (0..103).collect::<Vec<_>>());
     }
 

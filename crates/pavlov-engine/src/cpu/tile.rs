@@ -3,7 +3,10 @@
 //! Every element is the fused multiply-add chain `c ← a[k]·b[k] + c` over k in ascending order, whatever the instruction
 //! set, the tile's shape or the blocking around it. An element's bits therefore depend on its row of A and its column of
 //! B alone: not on the batch, the thread count or the processor.
-#![expect(unsafe_code, reason = "AVX-512 and AVX2 kernels work on raw pointers; tested against the portable kernel")]
+#![expect(
+    unsafe_code,
+    reason = "AVX-512 and AVX2 kernels work on raw pointers; tested against the portable kernel"
+)]
 
 /// Columns of a tile, and of a panel of B.
 pub(crate) const PANEL: usize = 32;
@@ -91,7 +94,16 @@ pub(crate) enum Start {
 /// `1 <= rows <= isa.rows()`, `1 <= cols <= 32`; every element that the shapes name must be readable (A, B, bias) or
 /// writable (C) and C must not overlap the operands; this processor must have `isa`. Elements of B beyond `cols` are not
 /// read.
-pub(crate) unsafe fn tile(isa: Isa, rows: usize, cols: usize, depth: usize, a: Lhs, b: Rhs, c: Out, start: Start) {
+pub(crate) unsafe fn tile(
+    isa: Isa,
+    rows: usize,
+    cols: usize,
+    depth: usize,
+    a: Lhs,
+    b: Rhs,
+    c: Out,
+    start: Start,
+) {
     debug_assert!(rows >= 1 && rows <= isa.rows() && (1..=PANEL).contains(&cols));
     // SAFETY: the caller's promises are those of the kernels.
     unsafe {
@@ -158,7 +170,13 @@ pub(crate) fn narrow(x: f32) -> u16 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Lhs, Out, Rhs, Start};
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{
+        __m256, __m512, __mmask16, _mm_loadu_si128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32,
+        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_ps, _mm256_setzero_ps,
+        _mm256_slli_epi32, _mm256_storeu_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        _mm512_slli_epi32,
+    };
 
     /// A source of 32 columns of B at one k.
     trait Columns: Copy {
@@ -279,13 +297,17 @@ mod x86 {
             match start {
                 Start::Zero => {}
                 Start::Bias(bias) => {
-                    let pair = [_mm512_maskz_loadu_ps(low, bias), _mm512_maskz_loadu_ps(high, bias.wrapping_add(16))];
+                    let pair = [
+                        _mm512_maskz_loadu_ps(low, bias),
+                        _mm512_maskz_loadu_ps(high, bias.wrapping_add(16)),
+                    ];
                     sums = [pair; ROWS];
                 }
                 Start::Accumulate => {
                     for (i, sum) in sums.iter_mut().enumerate() {
                         let p = c.pointer.add(i * c.stride);
-                        *sum = [_mm512_maskz_loadu_ps(low, p), _mm512_maskz_loadu_ps(high, p.wrapping_add(16))];
+                        *sum =
+                            [_mm512_maskz_loadu_ps(low, p), _mm512_maskz_loadu_ps(high, p.wrapping_add(16))];
                     }
                 }
             }
@@ -435,8 +457,7 @@ mod tests {
             for rows in 1..=isa.rows() {
                 for cols in [1, 5, 15, 16, 17, 31, 32] {
                     for depth in [0, 1, 7, 40] {
-                        for (transposed, half, begin) in
-                            (0..12).map(|n| (n % 2 == 1, n / 2 % 2 == 1, n / 4))
+                        for (transposed, half, begin) in (0..12).map(|n| (n % 2 == 1, n / 2 % 2 == 1, n / 4))
                         {
                             check(&mut rng, isa, [rows, cols, depth], transposed, half, begin);
                         }
@@ -446,7 +467,14 @@ mod tests {
         }
     }
 
-    fn check(rng: &mut Rng, isa: Isa, [rows, cols, depth]: [usize; 3], transposed: bool, half: bool, begin: usize) {
+    fn check(
+        rng: &mut Rng,
+        isa: Isa,
+        [rows, cols, depth]: [usize; 3],
+        transposed: bool,
+        half: bool,
+        begin: usize,
+    ) {
         let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
         let a = random(rows * depth);
         let b = random(depth * PANEL);

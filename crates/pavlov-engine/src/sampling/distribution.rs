@@ -11,7 +11,7 @@ pub(super) fn draw(
     history: impl Iterator<Item = u32>,
     rng: &mut Rng,
 ) -> (u32, f32) {
-    if params.repetition_penalty != 1.0 {
+    if params.penalises_repetition() {
         penalise(logits, params.repetition_penalty, history);
     }
     if params.temperature == 0.0 {
@@ -105,6 +105,7 @@ fn restrict(logits: &mut [f32], params: &SamplingParams) {
 mod tests {
     use super::*;
     use pavlov_schema::rng::Stream;
+    use std::f32::consts::LN_2;
 
     fn frequencies(logits: &[f32], params: &SamplingParams, history: &[u32]) -> Vec<f64> {
         let n = 40_000;
@@ -132,7 +133,7 @@ mod tests {
     }
 
     /// Logits whose softmax is (0.5, 0.25, 0.125, 0.125).
-    const LOGITS: [f32; 4] = [2.079_441_5, 1.386_294_4, 0.693_147_2, 0.693_147_2];
+    const LOGITS: [f32; 4] = [3.0 * LN_2, 2.0 * LN_2, LN_2, LN_2];
 
     #[test]
     fn plain_draws_follow_the_softmax() {

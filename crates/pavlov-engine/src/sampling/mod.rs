@@ -41,6 +41,12 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
+    /// Whether tokens of the sequence are made less likely. 1 itself, and nothing near it, is off.
+    #[expect(clippy::float_cmp, reason = "the default is exactly 1")]
+    pub(crate) fn penalises_repetition(&self) -> bool {
+        self.repetition_penalty != 1.0
+    }
+
     /// Whether tokens are drawn from softmax(logits / temperature) itself, so that their recorded log-probabilities are
     /// the trainer's.
     pub fn is_plain(&self) -> bool {
@@ -48,13 +54,16 @@ impl SamplingParams {
             && self.top_k == 0
             && self.top_p >= 1.0
             && self.min_p <= 0.0
-            && self.repetition_penalty == 1.0
+            && !self.penalises_repetition()
     }
 
     /// Refuses settings outside their range, naming them.
     pub fn validate(&self) -> Result<()> {
         let check = |ok: bool, what: &str| if ok { Ok(()) } else { Err(Error::Sampling(what.into())) };
-        check(self.temperature >= 0.0 && self.temperature.is_finite(), "temperature must be 0 (greedy) or above")?;
+        check(
+            self.temperature >= 0.0 && self.temperature.is_finite(),
+            "temperature must be 0 (greedy) or above",
+        )?;
         check(self.top_p > 0.0 && self.top_p <= 1.0, "top_p must be above 0 and at most 1")?;
         check((0.0..=1.0).contains(&self.min_p), "min_p must be between 0 and 1")?;
         check(

@@ -1,8 +1,8 @@
 //! Batched sampling with a key-value cache: prompts are shared by their answers, and a finished answer's place goes to
 //! the next at once (continuous batching).
 
-use super::distribution::draw;
 use super::SamplingParams;
+use super::distribution::draw;
 use crate::activations::Activations;
 use crate::backend::Backend;
 use crate::cache::{KvCache, Regions};
@@ -153,7 +153,10 @@ fn check_requests<B: Backend>(
         return Err(Error::Sampling("this decoder has no language head".into()));
     }
     if let Some(token) = sampling.stop_tokens.iter().find(|t| **t as usize >= config.vocab_size) {
-        return Err(Error::Sampling(format!("stop token {token} is outside the vocabulary of {}", config.vocab_size)));
+        return Err(Error::Sampling(format!(
+            "stop token {token} is outside the vocabulary of {}",
+            config.vocab_size
+        )));
     }
     for (i, request) in requests.iter().enumerate() {
         if request.prompt.is_empty() {
@@ -257,7 +260,13 @@ impl<'a, B: Backend> Run<'a, B> {
             let prompt = &self.requests[request].prompt;
             let slot = self.prompts[request].as_ref().map_or(0, |p| p.slot);
             let own = Span { slot, row: slot, len: prompt.len(), position: 0 };
-            self.plan.items.push(Item { query: self.tokens.len(), len: prompt.len(), context: 0..0, own, offset: 0 });
+            self.plan.items.push(Item {
+                query: self.tokens.len(),
+                len: prompt.len(),
+                context: 0..0,
+                own,
+                offset: 0,
+            });
             self.tokens.extend_from_slice(prompt);
             self.positions.extend(0..prompt.len() as u32);
             self.rows.push(self.tokens.len() as u32 - 1);
@@ -333,7 +342,12 @@ impl<'a, B: Backend> Run<'a, B> {
     }
 
     /// One more token for every live answer.
-    fn decode(&mut self, cache: &mut KvCache<B>, acts: &mut Activations<B>, on_token: &mut OnToken<'_>) -> Result<()> {
+    fn decode(
+        &mut self,
+        cache: &mut KvCache<B>,
+        acts: &mut Activations<B>,
+        on_token: &mut OnToken<'_>,
+    ) -> Result<()> {
         if self.live.is_empty() {
             return Ok(());
         }

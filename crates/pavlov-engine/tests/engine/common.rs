@@ -1,8 +1,8 @@
 //! Small decoders of every shape, with informative random weights.
 
 use pavlov_engine::{
-    Activation, Activations, Batch, Cpu, Decoder, DecoderConfig, Dtype, Isa, Llama3Scaling, NormKind, OutputGradients,
-    Outputs, ParameterKind, Parameters, Position,
+    Activation, Activations, Batch, Cpu, Decoder, DecoderConfig, Dtype, Isa, Llama3Scaling, NormKind,
+    OutputGradients, Outputs, ParameterKind, Parameters, Position,
 };
 use pavlov_schema::rng::{Rng, Stream};
 use std::sync::Arc;
@@ -36,8 +36,12 @@ fn base() -> DecoderConfig {
 
 /// One configuration for each switch, by name.
 pub(crate) fn families() -> Vec<(&'static str, DecoderConfig)> {
-    let scaling =
-        Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_positions: 64 };
+    let scaling = Llama3Scaling {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_positions: 64,
+    };
     vec![
         ("llama", base()),
         (
@@ -68,7 +72,10 @@ pub(crate) fn families() -> Vec<(&'static str, DecoderConfig)> {
             },
         ),
         ("both heads", DecoderConfig { scalar_outputs: 3, num_heads: 2, num_kv_heads: 2, ..base() }),
-        ("scalar head", DecoderConfig { scalar_outputs: 1, language_head: false, tie_embeddings: true, ..base() }),
+        (
+            "scalar head",
+            DecoderConfig { scalar_outputs: 1, language_head: false, tie_embeddings: true, ..base() },
+        ),
     ]
 }
 
@@ -85,7 +92,8 @@ pub(crate) fn model(config: &DecoderConfig, threads: usize, isa: Isa, dtype: Dty
     for (i, spec) in specs.iter().enumerate() {
         let mut rng = Rng::new(5, Stream::Init, 1, i as u64);
         let norm = spec.kind == ParameterKind::Vector && spec.name.ends_with("weight");
-        let data: Vec<f32> = (0..spec.len()).map(|_| if norm { 1.0 } else { 0.0 } + 0.25 * rng.normal()).collect();
+        let data: Vec<f32> =
+            (0..spec.len()).map(|_| if norm { 1.0 } else { 0.0 } + 0.25 * rng.normal()).collect();
         params.set(&spec.name, &data).unwrap();
     }
     params.refresh();

@@ -145,7 +145,11 @@ fn bad_batches_are_refused() {
     let refuse = |build: &dyn Fn(&mut Batch)| {
         let mut batch = Batch::new();
         build(&mut batch);
-        model.decoder.forward(&model.params, &batch, 1.0, &mut Activations::new(false)).unwrap_err().to_string()
+        model
+            .decoder
+            .forward(&model.params, &batch, 1.0, &mut Activations::new(false))
+            .unwrap_err()
+            .to_string()
     };
     assert!(refuse(&|_| ()).contains("empty"));
     let bad_token = refuse(&|b| {
@@ -173,7 +177,10 @@ fn a_nan_weight_is_an_error() {
     data[5] = f32::NAN;
     model.params.set(name, &data).unwrap();
     assert_eq!(model.params.find_not_finite(), Some(name));
-    let error = model.decoder.forward(&model.params, &forest(&config), 1.0, &mut Activations::new(false)).unwrap_err();
+    let error = model
+        .decoder
+        .forward(&model.params, &forest(&config), 1.0, &mut Activations::new(false))
+        .unwrap_err();
     assert!(error.to_string().contains("not finite"), "{error}");
 }
 

@@ -29,23 +29,31 @@ fn every_parameter_has_the_gradient_of_finite_differences() {
             // A key bias shifts all scores of a query alike unless positions rotate it: its gradient is zero.
             let flat = name == "gpt2" && tensor.ends_with("k_proj.bias");
             let largest = gradient.iter().fold(0.0_f32, |m, g| m.max(g.abs()));
-            assert!(gradient.iter().all(|g| g.is_finite()) && (flat || largest > 1e-4), "{name}: {tensor} has no gradient");
+            assert!(
+                gradient.iter().all(|g| g.is_finite()) && (flat || largest > 1e-4),
+                "{name}: {tensor} has no gradient"
+            );
             let before = model.params.get(tensor).unwrap();
             let mut rng = Rng::new(21, Stream::Init, 0, i as u64);
             let direction: Vec<f32> = before.iter().map(|_| rng.normal()).collect();
             let size = (before.len() as f32).sqrt();
             let mut at = |step: f32| {
-                let moved: Vec<f32> = before.iter().zip(&direction).map(|(w, d)| w + step * d / size).collect();
+                let moved: Vec<f32> =
+                    before.iter().zip(&direction).map(|(w, d)| w + step * d / size).collect();
                 model.params.set(tensor, &moved).unwrap();
-                let outputs =
-                    model.decoder.forward(&model.params, &batch, TEMPERATURE, &mut Activations::new(false)).unwrap();
+                let outputs = model
+                    .decoder
+                    .forward(&model.params, &batch, TEMPERATURE, &mut Activations::new(false))
+                    .unwrap();
                 loss(&outputs, &d)
             };
             let h = 0.04_f32;
-            let numeric =
-                (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * f64::from(h));
-            let exact: f64 =
-                gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d) / f64::from(size)).sum();
+            let numeric = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * f64::from(h));
+            let exact: f64 = gradient
+                .iter()
+                .zip(&direction)
+                .map(|(g, d)| f64::from(*g) * f64::from(*d) / f64::from(size))
+                .sum();
             model.params.set(tensor, &before).unwrap();
             assert!(
                 (numeric - exact).abs() < 4e-3 * (1.0 + exact.abs()),

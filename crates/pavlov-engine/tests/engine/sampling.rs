@@ -2,7 +2,8 @@
 
 use crate::common::*;
 use pavlov_engine::{
-    Activations, Batch, Control, DecoderConfig, Dtype, Finish, Isa, SampleRequest, Sampled, Sampler, SamplingParams,
+    Activations, Batch, Control, DecoderConfig, Dtype, Finish, Isa, SampleRequest, Sampled, Sampler,
+    SamplingParams,
 };
 use pavlov_schema::rng::{Rng, Stream};
 
@@ -11,21 +12,37 @@ fn requests(config: &DecoderConfig) -> Vec<SampleRequest> {
     [3, 40, 135, 1, 64]
         .into_iter()
         .enumerate()
-        .map(|(i, n)| SampleRequest { prompt: tokens(&mut rng, n, config.vocab_size), n: 1 + i % 3, stream: i as u64 })
+        .map(|(i, n)| SampleRequest {
+            prompt: tokens(&mut rng, n, config.vocab_size),
+            n: 1 + i % 3,
+            stream: i as u64,
+        })
         .collect()
 }
 
 fn sample(model: &Model, requests: &[SampleRequest], params: &SamplingParams, batch: usize) -> Vec<Sampled> {
     let mut sampler = Sampler::new(batch);
-    sampler.run(&model.decoder, &model.params, requests, params, (7, 0), &mut |_, _, _| Control::Continue).unwrap()
+    sampler
+        .run(&model.decoder, &model.params, requests, params, (7, 0), &mut |_, _, _| Control::Continue)
+        .unwrap()
 }
 
 fn params() -> SamplingParams {
-    SamplingParams { temperature: 0.9, max_new_tokens: 45, stop_tokens: vec![3, 8], ..SamplingParams::default() }
+    SamplingParams {
+        temperature: 0.9,
+        max_new_tokens: 45,
+        stop_tokens: vec![3, 8],
+        ..SamplingParams::default()
+    }
 }
 
 /// Trainer log-probs of sampled answers, in their order.
-fn rescored(model: &Model, requests: &[SampleRequest], sampled: &[Sampled], temperature: f32) -> Vec<Vec<f32>> {
+fn rescored(
+    model: &Model,
+    requests: &[SampleRequest],
+    sampled: &[Sampled],
+    temperature: f32,
+) -> Vec<Vec<f32>> {
     let mut batch = Batch::new();
     let ranges: Vec<_> = sampled
         .iter()
@@ -35,7 +52,8 @@ fn rescored(model: &Model, requests: &[SampleRequest], sampled: &[Sampled], temp
             batch.score_segment(id)
         })
         .collect();
-    let out = model.decoder.forward(&model.params, &batch, temperature, &mut Activations::new(false)).unwrap();
+    let out =
+        model.decoder.forward(&model.params, &batch, temperature, &mut Activations::new(false)).unwrap();
     ranges.into_iter().map(|r| out.logp[r].to_vec()).collect()
 }
 
@@ -83,7 +101,9 @@ fn choices_and_steps_differ() {
         let mut sampler = Sampler::new(8);
         let requests = std::slice::from_ref(&request);
         sampler
-            .run(&model.decoder, &model.params, requests, &params(), (7, step), &mut |_, _, _| Control::Continue)
+            .run(&model.decoder, &model.params, requests, &params(), (7, step), &mut |_, _, _| {
+                Control::Continue
+            })
             .unwrap()
     };
     let (first, second) = (run(0), run(1));
@@ -102,7 +122,8 @@ fn greedy_decoding_follows_the_forward_pass() {
             let mut batch = Batch::new();
             let id = batch.forest.push(None, &[&requests[s.request].prompt[..], &s.tokens[..]].concat());
             batch.score_tokens(id, requests[s.request].prompt.len());
-            let out = model.decoder.forward(&model.params, &batch, 1.0, &mut Activations::new(false)).unwrap();
+            let out =
+                model.decoder.forward(&model.params, &batch, 1.0, &mut Activations::new(false)).unwrap();
             assert!(out.correct.iter().all(|c| *c), "{name}");
         }
     }
@@ -130,10 +151,11 @@ fn answers_end_for_their_reason() {
     }
     assert!(ends[0] > 0 && ends[1] > 0, "{ends:?}");
     let mut sampler = Sampler::new(4);
-    let three = |_: usize, _: usize, token: u32| if token % 5 == 0 { Control::Stop } else { Control::Continue };
-    let called = sampler
-        .run(&model.decoder, &model.params, &requests, &params(), (7, 0), &mut { three })
-        .unwrap();
+    let three = |_: usize, _: usize, token: u32| {
+        if token.is_multiple_of(5) { Control::Stop } else { Control::Continue }
+    };
+    let called =
+        sampler.run(&model.decoder, &model.params, &requests, &params(), (7, 0), &mut { three }).unwrap();
     for s in called.iter().filter(|s| s.finish == Finish::Callback) {
         assert!(s.tokens.last().unwrap() % 5 == 0);
     }
