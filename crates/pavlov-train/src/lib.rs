@@ -2,7 +2,8 @@
 //!
 //! Everything a lesson is made of is a pure function on short vectors: [`loss`] turns log-probabilities into
 //! a value and its derivatives, [`estimator`] turns rewards into one credit per response token,
-//! [`reward`] turns completions into reward points.
+//! [`reward`] turns completions into reward points. The [`stage`]s carry data from one to the next, [`run`] keeps a run's
+//! directory, and each of the [`loops`] puts them in order.
 
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests of exact values compare exactly"))]
 
@@ -12,6 +13,7 @@ pub mod estimator;
 pub mod evaluate;
 pub mod loops;
 pub mod loss;
+pub mod preflight;
 pub mod reward;
 pub mod run;
 pub mod schedule;

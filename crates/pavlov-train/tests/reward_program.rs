@@ -61,6 +61,25 @@ fn the_request_carries_prompt_completion_and_columns() {
     assert_eq!(score(&mut start(&script, 10.0), &[" \"4\"\n"]).unwrap(), [Some(1.0)]);
 }
 
+#[test]
+fn a_judge_sees_both_completions_and_must_decide() {
+    let prompt = Text::Plain("?".into());
+    let columns = serde_json::from_value(json!({})).unwrap();
+    let completion = |text| Completion { prompt: &prompt, text, tokens: 1, columns: &columns };
+    let pairs = [[completion("a"), completion("b")], [completion("c"), completion("d")]];
+    let expected = r#"{"id":0,"prompt":"?","completions":["a","b"],"columns":{}}"#;
+    let script = format!(
+        "read -r line; [ \"$line\" = '{expected}' ] && echo '{{\"id\":0,\"preference\":0.75}}'; \
+         read -r line; echo '{{\"id\":1,\"preference\":0}}'; cat"
+    );
+    assert_eq!(start(&script, 10.0).prefer(&pairs).unwrap(), [0.75, 0.0]);
+    let silent = r#"echo '{"id":0,"preference":1}'; echo '{"id":1,"preference":null}'; cat"#;
+    let error = start(silent, 10.0).prefer(&pairs).unwrap_err().to_string();
+    assert!(error.contains("no preference for completion pair 1"), "{error}");
+    let reward = start(r#"echo '{"id":0,"reward":1}'; cat"#, 10.0).prefer(&pairs).unwrap_err().to_string();
+    assert!(reward.contains("without a preference"), "{reward}");
+}
+
 /// 400 kB each way, where a pipe holds 64 kB: one thread that writes all before it reads would stand still.
 #[test]
 fn large_batches_do_not_stand_still() {

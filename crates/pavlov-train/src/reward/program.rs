@@ -7,6 +7,13 @@
 //! {"id": 17, "reward": 1.0}
 //! ```
 //!
+//! As a judge of pairs it gets two completions, and says how likely the first is the better one:
+//!
+//! ```json
+//! {"id": 18, "prompt": "2 + 2 =", "completions": [" 4", " 5"], "columns": {"answer": "4"}}
+//! {"id": 18, "preference": 1.0}
+//! ```
+//!
 //! It stays alive between batches and may answer the lines of a batch in any order; it must flush what it
 //! prints. `"reward": null` says that it does not apply. It should end when its stdin closes.
 
@@ -39,8 +46,33 @@ pub struct ProgramReward {
 struct Request<'a> {
     id: u64,
     prompt: &'a Text,
-    completion: &'a str,
+    #[serde(flatten)]
+    asked: Asked<'a>,
     columns: &'a Map<String, Value>,
+}
+
+/// What is asked about a prompt.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Asked<'a> {
+    Completion(&'a str),
+    Completions([&'a str; 2]),
+}
+
+/// The key of an answer: what its number means.
+#[derive(Clone, Copy)]
+enum Answer {
+    Reward,
+    Preference,
+}
+
+impl Answer {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Reward => "reward",
+            Self::Preference => "preference",
+        }
+    }
 }
 
 impl ProgramReward {
@@ -68,15 +100,44 @@ impl ProgramReward {
     /// else than an answer, answered an unknown id or one twice, or gave no finite number. The program is
     /// then killed and reaped, and every later call fails too.
     pub fn score(&mut self, completions: &[Completion]) -> Result<Vec<Option<f64>>> {
+        let asked = completions.iter().map(|one| Request {
+            id: 0,
+            prompt: one.prompt,
+            asked: Asked::Completion(one.text),
+            columns: one.columns,
+        });
+        self.ask(asked.collect(), Answer::Reward)
+    }
+
+    /// P(the first is better) of every pair of completions of one prompt, in their order. Errors as
+    /// [`score`](Self::score); also a null, which says nothing about a pair.
+    pub fn prefer(&mut self, pairs: &[[Completion; 2]]) -> Result<Vec<f64>> {
+        let asked = pairs.iter().map(|[first, second]| Request {
+            id: 0,
+            prompt: first.prompt,
+            asked: Asked::Completions([first.text, second.text]),
+            columns: first.columns,
+        });
+        let preferences = self.ask(asked.collect(), Answer::Preference)?;
+        match preferences.iter().position(Option::is_none) {
+            Some(row) => Err(self.fail(Breach::Other(format!(
+                "gave no preference for completion pair {row}; print 0.5 for a tie"
+            )))),
+            None => Ok(preferences.into_iter().flatten().collect()),
+        }
+    }
+
+    fn ask(&mut self, mut asked: Vec<Request>, answer: Answer) -> Result<Vec<Option<f64>>> {
         let first = self.next_id;
-        self.next_id += completions.len() as u64;
-        let requests =
-            requests(completions, first).map_err(|error| self.fail(Breach::Other(error.to_string())))?;
+        let count = asked.len();
+        self.next_id += count as u64;
+        (first..).zip(&mut asked).for_each(|(id, request)| request.id = id);
+        let requests = lines(&asked).map_err(|error| self.fail(Breach::Other(error.to_string())))?;
         let Some(pipes) = &self.pipes else {
             return Err(self.fail(Breach::Other("was stopped after an earlier error".to_owned())));
         };
         pipes.send(requests);
-        match collect(pipes, first, completions.len(), self.timeout) {
+        match collect(pipes, first, count, self.timeout, answer) {
             Ok(rewards) => Ok(rewards),
             Err(breach) => Err(self.fail(breach)),
         }
@@ -112,11 +173,10 @@ enum Breach {
     Other(String),
 }
 
-fn requests(completions: &[Completion], first: u64) -> serde_json::Result<Vec<u8>> {
+fn lines(requests: &[Request]) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    for (id, completion) in (first..).zip(completions) {
-        let Completion { prompt, text, columns, .. } = *completion;
-        serde_json::to_writer(&mut bytes, &Request { id, prompt, completion: text, columns })?;
+    for request in requests {
+        serde_json::to_writer(&mut bytes, request)?;
         bytes.push(b'\n');
     }
     Ok(bytes)
@@ -128,6 +188,7 @@ fn collect(
     first: u64,
     count: usize,
     timeout: Duration,
+    answer: Answer,
 ) -> std::result::Result<Vec<Option<f64>>, Breach> {
     let deadline = Instant::now() + timeout;
     let mut answers: Vec<Option<Option<f64>>> = vec![None; count];
@@ -151,7 +212,7 @@ fn collect(
             }
         };
         let printed = quote(&line);
-        let (id, reward) = match parse(&line) {
+        let (id, reward) = match parse(&line, answer) {
             Ok(answer) => answer,
             Err(wrong) => {
                 return other(format!(
@@ -169,17 +230,22 @@ fn collect(
     Ok(answers.into_iter().map(Option::flatten).collect())
 }
 
-/// Id and reward of an answer line, or what is wrong with it.
-fn parse(line: &str) -> std::result::Result<(u64, Option<f64>), &'static str> {
+/// Id and number of an answer line, or what is wrong with it.
+fn parse(line: &str, answer: Answer) -> std::result::Result<(u64, Option<f64>), String> {
+    let key = answer.key();
     // Python's json writes NaN and Infinity, which are not JSON and end up here too.
-    let answer: Value = serde_json::from_str(line).map_err(
-        |_| r#"printed something that is not JSON (print {"id", "reward"} alone; NaN is no JSON number)"#,
-    )?;
-    let id = answer.get("id").and_then(Value::as_u64).ok_or("printed an answer without the request's id")?;
-    match answer.get("reward") {
-        None => Err("printed an answer without a reward"),
+    let value: Value = serde_json::from_str(line).map_err(|_| {
+        format!(
+            "printed something that is not JSON (print {{\"id\", \"{key}\"}} alone; NaN is no JSON number)"
+        )
+    })?;
+    let id = value.get("id").and_then(Value::as_u64).ok_or("printed an answer without the request's id")?;
+    match value.get(key) {
+        None => Err(format!("printed an answer without a {key}")),
         Some(Value::Null) => Ok((id, None)),
-        Some(reward) => Ok((id, Some(reward.as_f64().ok_or("printed a reward that is not a number")?))),
+        Some(number) => {
+            Ok((id, Some(number.as_f64().ok_or_else(|| format!("printed a {key} that is not a number"))?)))
+        }
     }
 }
 

@@ -2,3 +2,5 @@
 
 pub mod order;
 pub mod pack;
+pub mod rollout;
+pub mod score;

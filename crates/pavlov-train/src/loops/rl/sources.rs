@@ -1,0 +1,259 @@
+//! `rewards` and `judge` as a configuration writes them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pavlov_lm::LanguageModel;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::loops::reward_model::RewardModel;
+use crate::reward::{ProgramReward, Rule, RuleReward};
+use crate::stage::score::{Judge, Reward, Source};
+use crate::{Error, Result};
+
+/// One entry of `rewards`: `{ rule = "numeric", column = "answer" }`, `{ program = ["python3", "reward.py"] }` or
+/// `{ model = "runs/reward/model" }`, each with `weight` (1) and `name`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
+pub struct RewardEntry {
+    /// Its name in metrics and rollout files, if not the source's own.
+    pub name: Option<String>,
+    /// What its points are multiplied with in the sum.
+    pub weight: f64,
+    /// What gives the points.
+    pub source: SourceEntry,
+}
+
+/// Where points or verdicts come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceEntry {
+    /// A built-in rule.
+    Rule(Rule),
+    /// A program and its arguments, and how many seconds it may take for a batch.
+    Program {
+        /// The argument vector.
+        argv: Vec<String>,
+        /// Seconds a batch.
+        timeout: f64,
+    },
+    /// The folder of a reward model.
+    Model(PathBuf),
+}
+
+/// The value of `judge`: `{ model = "runs/reward/model" }` or `{ program = ["python3", "judge.py"] }`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
+pub struct JudgeEntry(pub SourceEntry);
+
+/// Seconds a program may take for a batch unless it says otherwise.
+const TIMEOUT: f64 = 60.0;
+
+impl SourceEntry {
+    /// Takes the source's own keys; what is left in `map` belongs to a rule or to nobody.
+    fn take(map: &mut Map<String, Value>) -> std::result::Result<Self, String> {
+        let kinds = ["rule", "program", "model"].into_iter().filter(|kind| map.contains_key(*kind));
+        let kinds: Vec<&str> = kinds.collect();
+        match kinds.as_slice() {
+            ["rule"] => {
+                let rule = Value::Object(std::mem::take(map));
+                serde_json::from_value(rule).map(Self::Rule).map_err(|e| e.to_string())
+            }
+            ["program"] => {
+                let argv = map.shift_remove("program").unwrap_or_default();
+                let argv: Vec<String> = serde_json::from_value(argv).map_err(|_| {
+                    "`program` must be a list of texts: the program and its arguments".to_owned()
+                })?;
+                let timeout = match map.shift_remove("timeout") {
+                    None => TIMEOUT,
+                    Some(timeout) => timeout
+                        .as_f64()
+                        .filter(|seconds| *seconds > 0.0 && *seconds <= 1e6)
+                        .ok_or_else(|| format!("`timeout` is {timeout}; give it seconds above 0"))?,
+                };
+                Ok(Self::Program { argv, timeout })
+            }
+            ["model"] => match map.shift_remove("model") {
+                Some(Value::String(folder)) => Ok(Self::Model(folder.into())),
+                _ => Err("`model` must be the folder of a reward model".into()),
+            },
+            _ => Err("needs one of `rule`, `program` and `model`".into()),
+        }
+    }
+
+    fn put(self, map: &mut Map<String, Value>) {
+        match self {
+            Self::Rule(rule) => {
+                // A rule is a struct of texts and numbers: it always has a JSON form, an object.
+                if let Ok(Value::Object(rule)) = serde_json::to_value(rule) {
+                    map.extend(rule.into_iter().filter(|(_, value)| !value.is_null()));
+                }
+            }
+            Self::Program { argv, timeout } => {
+                map.insert("program".into(), argv.into());
+                map.insert("timeout".into(), timeout.into());
+            }
+            Self::Model(folder) => {
+                map.insert("model".into(), folder.to_string_lossy().into());
+            }
+        }
+    }
+}
+
+/// Opens the rewards of a configuration: rules are checked, programs started, reward models loaded beside the policy.
+///
+/// Errors: no reward at all, or two of one name.
+pub fn open_rewards(entries: &[RewardEntry], policy: &LanguageModel) -> Result<Vec<Reward>> {
+    let mut rewards: Vec<Reward> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let (own, source) = match &entry.source {
+            SourceEntry::Rule(rule) => {
+                let rule = RuleReward::new(rule.clone())?;
+                (rule.name(), Source::Rule(rule))
+            }
+            SourceEntry::Program { argv, timeout } => ("program", Source::Program(start(argv, *timeout)?)),
+            SourceEntry::Model(folder) => {
+                let model = RewardModel::load_on(folder, policy.decoder.backend(), policy.params.dtype())?;
+                if model.head().is_joint() {
+                    let problem =
+                        "compares two answers and gives no points; use it as the judge of pavlov pairwise";
+                    return Err(Error::setting("rewards", format!("{} {problem}", folder.display())));
+                }
+                ("reward_model", Source::Model(Box::new(model)))
+            }
+        };
+        let name = entry.name.clone().unwrap_or_else(|| own.to_owned());
+        if rewards.iter().any(|reward| reward.name == name) {
+            let problem = format!("two are named '{name}'; give one another name = …");
+            return Err(Error::setting("rewards", problem));
+        }
+        if !entry.weight.is_finite() {
+            return Err(Error::setting("rewards", format!("the weight of '{name}' is not a finite number")));
+        }
+        rewards.push(Reward { name, weight: entry.weight, source });
+    }
+    if rewards.is_empty() {
+        let problem = "is empty; give one, as rewards = [{ rule = \"exact\", column = \"answer\" }]";
+        return Err(Error::setting("rewards", problem));
+    }
+    Ok(rewards)
+}
+
+/// Opens the judge of a configuration.
+pub fn open_judge(JudgeEntry(entry): &JudgeEntry, policy: &LanguageModel) -> Result<Judge> {
+    match entry {
+        SourceEntry::Rule(_) => Err(Error::setting("judge", "a rule gives points; put it in rewards")),
+        SourceEntry::Program { argv, timeout } => Ok(Judge::Program(start(argv, *timeout)?)),
+        SourceEntry::Model(folder) => {
+            let model = RewardModel::load_on(folder, policy.decoder.backend(), policy.params.dtype())?;
+            Ok(Judge::Model(Box::new(model)))
+        }
+    }
+}
+
+fn start(argv: &[String], timeout: f64) -> Result<ProgramReward> {
+    ProgramReward::start(argv, Duration::from_secs_f64(timeout))
+}
+
+fn nothing_left(map: &Map<String, Value>) -> std::result::Result<(), String> {
+    match map.keys().next() {
+        Some(key) => Err(format!("`{key}` is no key of this source; remove it")),
+        None => Ok(()),
+    }
+}
+
+impl TryFrom<Map<String, Value>> for RewardEntry {
+    type Error = String;
+
+    fn try_from(mut map: Map<String, Value>) -> std::result::Result<Self, String> {
+        let name = match map.shift_remove("name") {
+            None => None,
+            Some(Value::String(name)) if !name.is_empty() => Some(name),
+            Some(_) => return Err("`name` must be text".into()),
+        };
+        let weight = match map.shift_remove("weight") {
+            None => 1.0,
+            Some(weight) => {
+                weight.as_f64().ok_or_else(|| format!("`weight` is {weight}; give it a number"))?
+            }
+        };
+        let source = SourceEntry::take(&mut map)?;
+        nothing_left(&map)?;
+        Ok(Self { name, weight, source })
+    }
+}
+
+impl From<RewardEntry> for Map<String, Value> {
+    fn from(entry: RewardEntry) -> Self {
+        let mut map = Map::new();
+        entry.source.put(&mut map);
+        if let Some(name) = entry.name {
+            map.insert("name".into(), name.into());
+        }
+        map.insert("weight".into(), entry.weight.into());
+        map
+    }
+}
+
+impl TryFrom<Map<String, Value>> for JudgeEntry {
+    type Error = String;
+
+    fn try_from(mut map: Map<String, Value>) -> std::result::Result<Self, String> {
+        let source = SourceEntry::take(&mut map)?;
+        nothing_left(&map)?;
+        match source {
+            SourceEntry::Rule(_) => {
+                Err("a rule gives points; put it in `rewards`, whose points are compared".into())
+            }
+            source => Ok(Self(source)),
+        }
+    }
+}
+
+impl From<JudgeEntry> for Map<String, Value> {
+    fn from(JudgeEntry(source): JudgeEntry) -> Self {
+        let mut map = Map::new();
+        source.put(&mut map);
+        map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_source_is_read_and_written() {
+        for value in [
+            json!({"rule": "exact", "column": "answer", "ignore_case": false, "weight": 1.0}),
+            json!({"program": ["python3", "r.py"], "timeout": 5.0, "name": "mine", "weight": 0.5}),
+            json!({"model": "runs/reward", "weight": -1.0}),
+        ] {
+            let entry: RewardEntry = serde_json::from_value(value.clone()).unwrap();
+            assert_eq!(serde_json::to_value(entry).unwrap(), value);
+        }
+        let judge = json!({"model": "runs/reward"});
+        assert_eq!(
+            serde_json::to_value(serde_json::from_value::<JudgeEntry>(judge.clone()).unwrap()).unwrap(),
+            judge
+        );
+        let entry: RewardEntry = serde_json::from_value(json!({"program": ["x"]})).unwrap();
+        assert_eq!(entry.source, SourceEntry::Program { argv: vec!["x".into()], timeout: 60.0 });
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let refused = |value| serde_json::from_value::<RewardEntry>(value).unwrap_err().to_string();
+        assert!(refused(json!({"weight": 1})).contains("one of `rule`, `program` and `model`"));
+        assert!(refused(json!({"model": "a", "program": ["b"]})).contains("one of"));
+        assert!(refused(json!({"model": "a", "wieght": 2})).contains("`wieght` is no key"));
+        assert!(refused(json!({"rule": "exact", "column": "a", "wieght": 2})).contains("wieght"));
+        assert!(refused(json!({"program": "python3 r.py"})).contains("list of texts"));
+        assert!(refused(json!({"program": ["x"], "timeout": 0})).contains("seconds above 0"));
+        let judge =
+            serde_json::from_value::<JudgeEntry>(json!({"rule": "exact", "column": "a"})).unwrap_err();
+        assert!(judge.to_string().contains("put it in `rewards`"));
+    }
+}
