@@ -150,3 +150,78 @@ fn name(rollout: &Rollout) -> String {
 fn failed(what: String) -> Error {
     Error::Preflight { what }
 }
+
+#[cfg(test)]
+mod tests {
+    use pavlov_schema::rollout::Scored;
+
+    use super::*;
+
+    const END: u32 = 0;
+
+    fn answer(tokens: &[u32], finish: Finish) -> Credited {
+        let rollout = Rollout {
+            prompt_id: "p7".into(),
+            prompt_index: 0,
+            choice: 3,
+            prompt_text: "?".into(),
+            prompt_tokens: vec![5],
+            completion: String::new(),
+            tokens: tokens.to_vec(),
+            behaviour_logp: vec![-1.0; tokens.len()],
+            finish,
+            seed: 0,
+            policy_version: 0,
+        };
+        let scored = Scored { rollout, reward: 0.0, parts: Vec::new() };
+        Credited { scored, advantage: 0.5, weights: vec![0.5; tokens.len()], method: String::new() }
+    }
+
+    #[track_caller]
+    fn refused(result: Result<()>, words: &[&str]) {
+        let error = result.unwrap_err().to_string();
+        assert!(error.starts_with("preflight: ") && !error.contains('\n'), "{error}");
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?} are not in: {error}");
+    }
+
+    #[test]
+    fn tokens_to_train_are_all_there() {
+        let good = [answer(&[3, END], Finish::Eos), answer(&[3, 4], Finish::Length)];
+        trained_tokens(&good, &[END]).unwrap();
+        let check = |answer: Credited| trained_tokens(&[answer], &[END]);
+        refused(check(answer(&[], Finish::Length)), &["answer 3 to prompt 'p7'", "no token to train"]);
+        refused(check(answer(&[3, 4], Finish::Eos)), &["end token is not among the tokens"]);
+        refused(check(answer(&[END, 4], Finish::Length)), &["token 0 ends an answer, yet 1 more"]);
+        let mut short = answer(&[3, END], Finish::Eos);
+        short.weights.pop();
+        refused(check(short), &["one weight"]);
+    }
+
+    #[test]
+    fn parity_names_the_token_that_lacks_it() {
+        let answers = [answer(&[3, END], Finish::Eos)];
+        let check = |trainer: f32, dtype| parity(&answers, &[vec![-1.0, trainer]], dtype);
+        check(-1.000_05, Dtype::F32).unwrap();
+        check(-1.05, Dtype::Bf16).unwrap();
+        refused(check(-1.001, Dtype::F32), &["answer 3 to prompt 'p7', token 1", "-1.001", "0.0001"]);
+        refused(check(f32::NAN, Dtype::Bf16), &["token 1"]);
+    }
+
+    #[test]
+    fn the_reference_is_the_policy_to_the_bit() {
+        let answers = [answer(&[3, END], Finish::Eos)];
+        let check = |reference: f32| at_reference(&answers, &[vec![-1.0, -2.0]], &[vec![-1.0, reference]]);
+        check(-2.0).unwrap();
+        refused(check(-2.000_001), &["KL 0", "token 1"]);
+    }
+
+    #[test]
+    fn no_token_is_clipped_at_first() {
+        let mut sums = Sums::default();
+        ratio_one(&sums).unwrap();
+        sums.clipped.high = 2;
+        sums.clipped.tokens = 5;
+        sums.ratio_range = Some((0.9, 1.5));
+        refused(ratio_one(&sums), &["2 of 5 tokens", "0.9 to 1.5"]);
+    }
+}

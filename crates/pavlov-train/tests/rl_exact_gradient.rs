@@ -11,7 +11,7 @@ use pavlov_engine::{Activations, Batch, Decoder, OutputGradients, Parameters, Sa
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::rollout::{Credited, Rollout, Scored};
 use pavlov_train::estimator::ScaleRewards;
-use pavlov_train::loops::rl::credit::{Estimator, credit_pairs, credit_points};
+use pavlov_train::loops::rl::credit::{Estimator, credit_pairs, credit_points, shape_with_kl};
 use pavlov_train::loops::rl::gradient::{Lesson, Workspace, counts};
 use pavlov_train::loops::rl::objective::Objective;
 use pavlov_train::loss::{Clip, KlEstimator, Normalization};
@@ -107,6 +107,12 @@ fn gradient_of_winning(decoder: &Decoder, params: &Parameters) -> Vec<f64> {
     enumerate(decoder, params, |i, p| p[i] * edge(i, p)).1
 }
 
+/// ∇KL(π‖π_ref) = Σ p(y) log(p(y)/q(y)) ∇log p(y).
+fn gradient_of_kl(decoder: &Decoder, params: &Parameters, reference: &Parameters) -> Vec<f64> {
+    let (q, _) = enumerate(decoder, reference, |_, _| 0.0);
+    enumerate(decoder, params, |i, p| p[i] * (p[i] / q[i]).ln()).1
+}
+
 /// Unit-length random directions, then the axes of the largest exact coordinates.
 struct Directions {
     random: Vec<Vec<f32>>,
@@ -140,6 +146,18 @@ fn largest_z(
     group: usize,
     credit: impl Fn(Vec<Rollout>) -> Vec<Credited>,
 ) -> f64 {
+    largest_z_with(decoder, params, None, exact, group, credit)
+}
+
+/// As [`largest_z`], with a KL to a reference.
+fn largest_z_with(
+    decoder: &Decoder,
+    params: &Parameters,
+    held: Option<(&Parameters, KlEstimator, f64)>,
+    exact: &[f64],
+    group: usize,
+    credit: impl Fn(Vec<Rollout>) -> Vec<Credited>,
+) -> f64 {
     let directions = Directions::new(exact);
     let drawing = Drawing {
         num_generations: group,
@@ -153,8 +171,8 @@ fn largest_z(
     let objective = Objective {
         clip: Clip { low: 0.2, high: 0.2, delta: None },
         normalization: Normalization::DrGrpo,
-        beta: 0.0,
-        kl: KlEstimator::K2,
+        beta: held.map_or(0.0, |(_, _, beta)| beta),
+        kl: held.map_or(KlEstimator::K2, |(_, kl, _)| kl),
         entropy_coef: 0.0,
     };
     let mut sampler = Sampler::new(PROMPTS * group);
@@ -166,9 +184,17 @@ fn largest_z(
         let rollouts = draw(&mut sampler, decoder, params, &prompts, &drawing, (batch, 0), &text, &|| false)
             .unwrap()
             .unwrap();
-        let credited = credit(rollouts);
+        let mut credited = credit(rollouts);
+        let mut ref_logps = vec![Vec::new(); credited.len()];
+        if let Some((reference, kl, beta)) = held {
+            ref_logps = workspace.logps(decoder, reference, &credited, 1.0, usize::MAX).unwrap();
+            if kl == KlEstimator::K1InReward {
+                shape_with_kl(&mut credited, &ref_logps, beta);
+            }
+        }
+        let lesson = |(credited, ref_logp)| Lesson { credited, ref_logp };
         let lessons: Vec<Lesson> =
-            credited.iter().map(|credited| Lesson { credited, ref_logp: &[] }).collect();
+            credited.iter().zip(ref_logps.iter().map(Vec::as_slice)).map(lesson).collect();
         gradients.zero();
         let counts = counts(&lessons, 1);
         workspace.accumulate(decoder, params, &lessons, &objective, &counts, 1.0, &mut gradients).unwrap();
@@ -237,6 +263,26 @@ fn pairwise_estimates_the_gradient_of_winning() {
     let z = largest_z(&decoder, &params, &exact, 2, |rollouts| credit_pairs(judged(rollouts)).unwrap());
     println!("pairwise: largest |z| {z:.2} of {}", RANDOM + AXES);
     assert!(z < 4.0, "largest |z| is {z}");
+}
+
+/// Both right estimators of the KL have its gradient; TRL's loss term does not, and the test sees it.
+#[test]
+fn the_kl_to_a_reference_has_its_gradient() {
+    let decoder = decoder();
+    let (params, reference) = (parameters(&decoder, 1.0), parameters(&decoder, 0.4));
+    let kl = gradient_of_kl(&decoder, &params, &reference);
+    let beta = 0.7;
+    let reward = gradient_of_reward(&decoder, &params);
+    let exact: Vec<f64> = reward.iter().zip(&kl).map(|(r, k)| r - beta * k).collect();
+    let z = |estimator: KlEstimator| {
+        largest_z_with(&decoder, &params, Some((&reference, estimator, beta)), &exact, 4, |rollouts| {
+            credit_points(scored(rollouts), 4, Estimator::LeaveOneOut, ScaleRewards::None).unwrap()
+        })
+    };
+    let [k1, k2, k3] = [KlEstimator::K1InReward, KlEstimator::K2, KlEstimator::K3].map(z);
+    println!("KL in the reward: {k1:.2}, k2 in the loss: {k2:.2}, k3 in the loss: {k3:.2}");
+    assert!(k1 < 4.0 && k2 < 4.0, "largest |z|: {k1} in the reward, {k2} by k2");
+    assert!(k3 > 6.0, "k3's largest |z| is only {k3}");
 }
 
 /// The classic fault: the end token is not trained. The test must see it.

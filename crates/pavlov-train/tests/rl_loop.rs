@@ -281,6 +281,35 @@ fn a_resumed_run_is_divided_as_it_was() {
     assert!(refused.contains("resume with the old num_iterations"), "{refused}");
 }
 
+/// Answers do not depend on how many are drawn at the same time, to the bit.
+#[test]
+fn the_samplers_batch_changes_no_answer() {
+    let draw = |together: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path(), 10);
+        config.training.max_steps = 2;
+        config.policy.max_num_seqs = together;
+        train(&mut model(10, 16, Dtype::F32), &config, None).0.unwrap();
+        [1, 2].map(|step| {
+            std::fs::read(folder.path().join(format!("rollouts/step-{step:06}.parquet"))).unwrap()
+        })
+    };
+    let whole = draw(64);
+    assert!(whole == draw(5) && whole == draw(1), "rollouts differ");
+}
+
+#[test]
+fn a_wish_to_stop_is_granted_before_the_first_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), 11);
+    config.training.max_steps = 2;
+    let ending = train(&mut model(11, 16, Dtype::F32), &config, Some(0)).0.unwrap();
+    assert!(matches!(ending, Ending::Stopped { step: 0, .. }), "{ending:?}");
+    config.training.resume_from_checkpoint = true;
+    let ending = train(&mut model(11, 16, Dtype::F32), &config, None).0.unwrap();
+    assert!(matches!(ending, Ending::Finished { step: 2, .. }), "{ending:?}");
+}
+
 #[test]
 fn rollouts_are_saved_with_the_credit_that_trained() {
     let folder = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@
 
 pub mod config;
 pub mod credit;
+mod evaluation;
 pub mod gradient;
 mod metrics;
 pub mod objective;
@@ -41,6 +42,7 @@ use crate::stage::score::{Judge, Reward};
 use crate::{Error, Result};
 use config::{Batches, GrpoConfig, PairwiseConfig, PolicySettings, batches};
 use credit::{Feedback, shape_with_kl};
+use evaluation::HeldOut;
 use gradient::{Lesson, Workspace, counts};
 use objective::Sums;
 use plan::{Place, Plan};
@@ -51,17 +53,24 @@ use reference::Reference;
 pub struct Prompts {
     /// What is answered.
     pub prompts: Vec<Prompt>,
+    /// Held-out prompts, answered greedily and never learned from; may be empty.
+    pub held_out: Vec<Prompt>,
     /// The files they are from, for the manifest.
     pub files: Vec<DataFile>,
 }
 
 impl Prompts {
-    /// Reads a file of prompts; every other column is handed to rewards.
+    /// Reads `data` and `eval_data`; every other column is handed to rewards.
     pub fn read(training: &TrainingConfig) -> Result<Self> {
-        let path = given("data", &training.data)?;
-        let prompts = dataset::read_prompts(path)?;
-        let files = vec![DataFile::of(path, prompts.len())?];
-        Ok(Self { prompts, files })
+        let mut files = Vec::new();
+        let mut read = |path: &Path| {
+            let prompts = dataset::read_prompts(path)?;
+            files.push(DataFile::of(path, prompts.len())?);
+            Ok::<_, Error>(prompts)
+        };
+        let prompts = read(given("data", &training.data)?)?;
+        let held_out = training.eval_data.as_deref().map(read).transpose()?.unwrap_or_default();
+        Ok(Self { prompts, held_out, files })
     }
 }
 
@@ -131,6 +140,7 @@ struct Learner<'a> {
     encoded: Vec<EncodedPrompt>,
     drawing: Drawing,
     feedback: Feedback,
+    held_out: Option<HeldOut<'a>>,
     reference: Option<Reference>,
     sampler: Sampler,
     workspace: Workspace,
@@ -157,6 +167,13 @@ impl<'a> Learner<'a> {
             (Some(folder), true) => Some(Reference::load(folder, model)?),
         };
         preflight::finite_weights(&model.params)?;
+        let drawing = Drawing {
+            num_generations: batches.group,
+            temperature: policy.temperature as f32,
+            max_completion_length: policy.max_completion_length,
+            stop_tokens,
+            seed: training.seed,
+        };
         Ok(Self {
             training,
             policy,
@@ -164,13 +181,8 @@ impl<'a> Learner<'a> {
             plan: Plan::new(prompts.prompts.len(), batches, training)?,
             prompts: &prompts.prompts,
             encoded: encode_prompts(&model.encoder(), &prompts.prompts, policy.max_completion_length)?,
-            drawing: Drawing {
-                num_generations: batches.group,
-                temperature: policy.temperature as f32,
-                max_completion_length: policy.max_completion_length,
-                stop_tokens,
-                seed: training.seed,
-            },
+            held_out: HeldOut::new(model, &prompts.held_out, &drawing, &feedback)?,
+            drawing,
             feedback,
             reference,
             sampler: Sampler::new(policy.max_num_seqs),
@@ -197,6 +209,7 @@ impl<'a> Learner<'a> {
         self.same_plan(&mut state)?;
         let nothing_more = |_: &Path| Ok(());
         let mut generation: Option<Generation> = None;
+        let mut evaluated = Metrics::new();
 
         while state.global_step < total {
             let started = Instant::now();
@@ -244,13 +257,21 @@ impl<'a> Learner<'a> {
             }
             generation = Some(answers);
 
-            // 6. A checkpoint.
+            // 6. The held-out prompts.
+            if let Some(held_out) = &self.held_out
+                && (TrainingConfig::due(training.eval_steps, step) || step == total)
+            {
+                evaluated = held_out.evaluate(model, &mut self.sampler, &mut self.feedback, step)?;
+                session.log_evaluation(step, &evaluated)?;
+            }
+
+            // 7. A checkpoint.
             if TrainingConfig::due(training.save_steps, step) {
                 session.save(model, &optimizer, &state, &nothing_more)?;
             }
         }
-        // 7. The taught model.
-        session.finish(model, total, Metrics::new(), &nothing_more)
+        // 8. The taught model.
+        session.finish(model, total, evaluated, &nothing_more)
     }
 
     /// A run between two updates on the same answers can only go on with the same division into updates.

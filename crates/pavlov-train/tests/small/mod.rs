@@ -101,5 +101,5 @@ pub(crate) fn prompts(n: usize) -> Prompts {
         prompt: Text::Plain(if i < 6 { word(i).to_owned() } else { format!("{} {}", word(i), word(i / 6)) }),
         columns: Map::new(),
     };
-    Prompts { prompts: (0..n).map(prompt).collect(), files: Vec::new() }
+    Prompts { prompts: (0..n).map(prompt).collect(), ..Prompts::default() }
 }

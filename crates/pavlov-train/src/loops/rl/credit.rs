@@ -3,11 +3,11 @@
 use pavlov_schema::rollout::{Credited, Prompt, Rollout, Scored};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::estimator::{
     ScaleRewards, broadcast, group_advantages, k1_to_go, leave_one_out, pairwise_advantages,
 };
 use crate::stage::score::{Judge, Judged, Reward, judge, score};
+use crate::{Error, Result};
 
 /// From the rewards of a group of answers to the advantage of each (`estimator`).
 ///
@@ -55,6 +55,21 @@ impl Feedback {
                 credit_points(score(rewards, prompts, rollouts)?, group, *estimator, *scale)
             }
             Self::Pairs(asked) => credit_pairs(judge(asked, prompts, rollouts, step)?),
+        }
+    }
+
+    /// Whether one answer alone earns points.
+    pub fn gives_points(&self) -> bool {
+        matches!(self, Self::Points { .. } | Self::Pairs(Judge::Rewards(_)))
+    }
+
+    /// What each answer alone earns. Errors: a judge who only compares.
+    pub fn points(&mut self, prompts: &[Prompt], rollouts: Vec<Rollout>) -> Result<Vec<Scored>> {
+        match self {
+            Self::Points { rewards, .. } | Self::Pairs(Judge::Rewards(rewards)) => {
+                score(rewards, prompts, rollouts)
+            }
+            Self::Pairs(_) => Err(Error::setting("judge", "compares answers and gives none alone points")),
         }
     }
 }

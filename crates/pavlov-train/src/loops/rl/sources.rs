@@ -44,7 +44,17 @@ pub enum SourceEntry {
 /// The value of `judge`: `{ model = "runs/reward/model" }` or `{ program = ["python3", "judge.py"] }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
-pub struct JudgeEntry(pub SourceEntry);
+pub enum JudgeEntry {
+    /// A program and its arguments, and how many seconds it may take for a batch.
+    Program {
+        /// The argument vector.
+        argv: Vec<String>,
+        /// Seconds a batch.
+        timeout: f64,
+    },
+    /// The folder of a reward model.
+    Model(PathBuf),
+}
 
 /// Seconds a program may take for a batch unless it says otherwise.
 const TIMEOUT: f64 = 60.0;
@@ -140,11 +150,10 @@ pub fn open_rewards(entries: &[RewardEntry], policy: &LanguageModel) -> Result<V
 }
 
 /// Opens the judge of a configuration.
-pub fn open_judge(JudgeEntry(entry): &JudgeEntry, policy: &LanguageModel) -> Result<Judge> {
+pub fn open_judge(entry: &JudgeEntry, policy: &LanguageModel) -> Result<Judge> {
     match entry {
-        SourceEntry::Rule(_) => Err(Error::setting("judge", "a rule gives points; put it in rewards")),
-        SourceEntry::Program { argv, timeout } => Ok(Judge::Program(start(argv, *timeout)?)),
-        SourceEntry::Model(folder) => {
+        JudgeEntry::Program { argv, timeout } => Ok(Judge::Program(start(argv, *timeout)?)),
+        JudgeEntry::Model(folder) => {
             let model = RewardModel::load_on(folder, policy.decoder.backend(), policy.params.dtype())?;
             Ok(Judge::Model(Box::new(model)))
         }
@@ -205,15 +214,20 @@ impl TryFrom<Map<String, Value>> for JudgeEntry {
             SourceEntry::Rule(_) => {
                 Err("a rule gives points; put it in `rewards`, whose points are compared".into())
             }
-            source => Ok(Self(source)),
+            SourceEntry::Program { argv, timeout } => Ok(Self::Program { argv, timeout }),
+            SourceEntry::Model(folder) => Ok(Self::Model(folder)),
         }
     }
 }
 
 impl From<JudgeEntry> for Map<String, Value> {
-    fn from(JudgeEntry(source): JudgeEntry) -> Self {
+    fn from(entry: JudgeEntry) -> Self {
         let mut map = Map::new();
-        source.put(&mut map);
+        match entry {
+            JudgeEntry::Program { argv, timeout } => SourceEntry::Program { argv, timeout },
+            JudgeEntry::Model(folder) => SourceEntry::Model(folder),
+        }
+        .put(&mut map);
         map
     }
 }
