@@ -60,6 +60,23 @@ pub enum Error {
         problem: String,
     },
 
+    /// A checkpoint could not be saved: the disk is full, say. Earlier ones stay whole.
+    #[error(
+        "{}: the checkpoint of step {step} could not be saved ({reason}); {whole}; make room, then resume with \
+         resume_from_checkpoint = true",
+        run.display()
+    )]
+    Unsaved {
+        /// The run directory.
+        run: std::path::PathBuf,
+        /// Updates made.
+        step: u64,
+        /// Why it could not be saved.
+        reason: String,
+        /// Which checkpoint is whole, if there is one.
+        whole: String,
+    },
+
     /// A file could not be read or written.
     #[error(transparent)]
     Schema(#[from] pavlov_schema::Error),

@@ -88,6 +88,9 @@ pub fn read_toml(path: &Path) -> Result<Map<String, Value>> {
     })
 }
 
+/// The key of the object by which the TOML parser stands for a date.
+const DATE: &str = "$__toml_private_datetime";
+
 /// Reads one `key=value`. The value is TOML where it is that (`3`, `1e-5`, `true`, `["a", "b"]`), else a string.
 pub fn read_assignment(text: &str) -> Result<(String, Value)> {
     let Some((key, value)) = text.split_once('=') else {
@@ -96,7 +99,7 @@ pub fn read_assignment(text: &str) -> Result<(String, Value)> {
     let (key, value) = (key.trim(), value.trim());
     let parsed = toml::from_str::<Map<String, Value>>(&format!("value = {value}")).ok();
     // A date would become an object of the parser's own.
-    let parsed = parsed.filter(|map| map.len() == 1 && !map["value"].is_object());
+    let parsed = parsed.filter(|map| map.len() == 1 && map["value"].get(DATE).is_none());
     let parsed = parsed.and_then(|mut map| map.shift_remove("value"));
     Ok((key.to_owned(), parsed.unwrap_or_else(|| Value::from(value))))
 }
@@ -285,6 +288,7 @@ mod tests {
             ("a = 1e-5", json!(1e-5)),
             ("a=true", json!(true)),
             ("a=[1, 2]", json!([1, 2])),
+            ("a={ model = \"m\" }", json!({"model": "m"})),
             ("a=base/model", json!("base/model")),
             ("a=\"quoted\"", json!("quoted")),
             ("a=x=y", json!("x=y")),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Command, Parser, Subcommand, ValueEnum};
 use pavlov_train::settings::{Key, Settings};
 
+use crate::commands::worlds::WorldsArgs;
+
 /// Everything `pavlov` can be asked.
 #[derive(Debug, Parser)]
 #[command(name = "pavlov", version, about, max_term_width = 110)]
@@ -24,12 +26,20 @@ pub(crate) enum Verb {
     Pretrain(TrainArgs),
     /// Teach a model by demonstration: answers are learned, prompts are not
     Sft(TrainArgs),
+    /// Teach a reward model from comparisons or ratings
+    Reward(TrainArgs),
+    /// Teach a model by reward: a group of answers to each prompt, each scored
+    Grpo(TrainArgs),
+    /// Teach a model by reward: two answers to each prompt, the better one rewarded
+    Pairwise(TrainArgs),
     /// Let a model continue prompts
     Sample(SampleArgs),
     /// Talk with a model
     Chat(ChatArgs),
     /// Measure how likely a model finds texts: log-probabilities in nats, token by token
     Logprobs(LogprobsArgs),
+    /// Write data sets of small worlds with known answers, or a random model for them
+    Worlds(WorldsArgs),
 }
 
 /// What every verb that teaches takes.

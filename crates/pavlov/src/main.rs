@@ -11,16 +11,22 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use pavlov_train::loops::pretrain::{self, PretrainConfig};
+use pavlov_train::loops::reward_model::{self, RewardConfig};
+use pavlov_train::loops::rl::config::{GrpoConfig, PairwiseConfig};
+use pavlov_train::loops::rl::{run_grpo, run_pairwise};
 use pavlov_train::loops::sft::{self, SftConfig};
 
 use args::{Cli, Verb, with_keys};
-use commands::{chat, logprobs, sample, teach};
+use commands::{chat, logprobs, sample, teach, worlds};
 
 fn main() -> ExitCode {
     failure::install_panic_hook();
     let command = Cli::command()
         .mut_subcommand("pretrain", with_keys::<PretrainConfig>)
-        .mut_subcommand("sft", with_keys::<SftConfig>);
+        .mut_subcommand("sft", with_keys::<SftConfig>)
+        .mut_subcommand("reward", with_keys::<RewardConfig>)
+        .mut_subcommand("grpo", with_keys::<GrpoConfig>)
+        .mut_subcommand("pairwise", with_keys::<PairwiseConfig>);
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     // The hook has said what a panic is: a bug. The exit code is that of a run that failed.
     match std::panic::catch_unwind(|| run(&cli)) {
@@ -34,8 +40,12 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.verb {
         Verb::Pretrain(args) => teach::run(args, pretrain::run),
         Verb::Sft(args) => teach::run(args, sft::run),
+        Verb::Reward(args) => teach::run(args, reward_model::run),
+        Verb::Grpo(args) => teach::run(args, run_grpo),
+        Verb::Pairwise(args) => teach::run(args, run_pairwise),
         Verb::Sample(args) => sample::run(args),
         Verb::Chat(args) => chat::run(args),
         Verb::Logprobs(args) => logprobs::run(args),
+        Verb::Worlds(args) => worlds::run(args),
     }
 }

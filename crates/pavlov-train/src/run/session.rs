@@ -188,11 +188,7 @@ impl<'a> Session<'a> {
             Some(saved) => format!("{} is whole", saved.path.display()),
             None => "there is no earlier checkpoint".to_owned(),
         };
-        let problem = format!(
-            "the checkpoint of step {step} could not be saved ({error}); {whole}; make room, then resume with \
-             resume_from_checkpoint = true"
-        );
-        Error::Checkpoint { file: self.run.path().to_owned(), problem }
+        Error::Unsaved { run: self.run.path().to_owned(), step, reason: error.to_string(), whole }
     }
 
     /// Stops the run: saves a checkpoint that it can go on from.

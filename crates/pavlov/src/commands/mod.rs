@@ -4,6 +4,7 @@ pub(crate) mod chat;
 pub(crate) mod logprobs;
 pub(crate) mod sample;
 pub(crate) mod teach;
+pub(crate) mod worlds;
 
 use std::path::Path;
 
@@ -30,10 +31,6 @@ fn load(folder: &Path, dtype: Option<DtypeArg>, threads: Option<u16>) -> Result<
     if !model.decoder.config().language_head {
         let mend = "give a language model";
         return Err(bad_input(format!("{}: is a reward model, it writes no text; {mend}", folder.display())));
-    }
-    if let Some(tensor) = model.params.find_not_finite() {
-        let what = "holds a number that is not finite; the model is broken, fetch or train it again";
-        return Err(bad_input(format!("{}: tensor {tensor}: {what}", folder.display())));
     }
     Ok(model)
 }

@@ -78,7 +78,9 @@ pub(crate) fn run(args: &WorldsArgs) -> Result<()> {
     };
     let split = if args.held_out { Split::HeldOut } else { Split::Train };
     if args.kind == Kind::Text && args.held_out {
-        return Err(bad_input("--held-out: text is for training and never has held-out worlds; leave it out"));
+        return Err(bad_input(
+            "--held-out: text is for training and never has held-out worlds; leave it out",
+        ));
     }
     let rows: Vec<Row> = (0..u64::from(args.n))
         .map(|index| {
@@ -101,7 +103,8 @@ pub(crate) fn run(args: &WorldsArgs) -> Result<()> {
 
 fn create_parent(path: &Path) -> Result<()> {
     match path.parent() {
-        Some(folder) => std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be created", folder.display())),
+        Some(folder) => std::fs::create_dir_all(folder)
+            .with_context(|| format!("{}: cannot be created", folder.display())),
         None => Ok(()),
     }
 }

@@ -1,0 +1,11 @@
+//! The real program, run as a user runs it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
+mod bad_input;
+#[cfg(unix)]
+mod interrupts;
+mod lab;
+mod rewards;
+mod speak;
+mod teach;
