@@ -4,11 +4,13 @@
 mod small;
 mod tiny;
 
+use std::cell::Cell;
 use std::path::Path;
 
-use pavlov_engine::Dtype;
+use pavlov_engine::{Dtype, Sampler};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::{Finish, Prompt, Rollout};
+use pavlov_schema::{Map, Value};
 use pavlov_train::Result;
 use pavlov_train::estimator::ScaleRewards;
 use pavlov_train::loops::rl::config::{GrpoConfig, PairwiseConfig, PolicySettings};
@@ -17,6 +19,7 @@ use pavlov_train::loops::rl::{grpo, pairwise};
 use pavlov_train::loss::{KlEstimator, Normalization};
 use pavlov_train::run::{Ending, Event, TrainingConfig};
 use pavlov_train::schedule::Scheduler;
+use pavlov_train::stage::rollout::{Drawing, draw, encode_prompts};
 use pavlov_train::stage::score::{Judge, Reward, Source};
 use small::{model, prompts};
 use tiny::{curve, host_run, metrics, weights};
@@ -269,6 +272,52 @@ fn a_run_that_stopped_and_resumed_has_the_bytes_of_one_that_did_not() {
             assert_eq!(bytes(&whole), bytes(&parted));
         }
     }
+}
+
+/// The ratio leaves 1 only once the policy has moved, and only then is anything clipped.
+#[test]
+fn only_updates_on_old_answers_are_off_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = off_policy(folder.path(), false);
+    config.training.learning_rate = 3e-2;
+    config.training.logging_steps = 1;
+    train(&mut model(7, 16, Dtype::F32), &config, None).0.unwrap();
+    let lines = metrics(folder.path());
+    let clipped = |line: &&Map<String, Value>| line["clip_ratio/region_mean"].as_f64().unwrap() > 0.0;
+    // Updates 1, 5 and 9 are the first on their answers.
+    let (first, later): (Vec<_>, Vec<_>) =
+        lines.iter().partition(|line| line["step"].as_u64().unwrap() % 4 == 1);
+    assert!(!first.iter().any(&clipped), "{first:?}");
+    assert!(first.iter().all(|line| line.contains_key("sampling/importance_sampling_ratio/max")));
+    assert!(later.iter().any(clipped), "{later:?}");
+    assert!(!later.iter().any(|line| line.contains_key("sampling/importance_sampling_ratio/max")));
+}
+
+#[test]
+fn drawing_is_interrupted_between_tokens() {
+    let model = model(12, 16, Dtype::F32);
+    let encoded = encode_prompts(&model.encoder(), &prompts(12).prompts, 8).unwrap();
+    let drawing = Drawing {
+        num_generations: 2,
+        temperature: 1.0,
+        max_completion_length: 8,
+        stop_tokens: vec![0],
+        seed: 1,
+    };
+    let drawn = |interrupted: &dyn Fn() -> bool| {
+        let (mut sampler, text) = (Sampler::new(4), |_: &[u32]| Ok(String::new()));
+        draw(&mut sampler, &model.decoder, &model.params, &encoded, &drawing, (0, 0), &text, interrupted)
+            .unwrap()
+    };
+    assert_eq!(drawn(&|| false).unwrap().len(), 24);
+    let tokens = Cell::new(0);
+    let after_ten = || {
+        tokens.set(tokens.get() + 1);
+        tokens.get() > 10
+    };
+    assert!(drawn(&after_ten).is_none());
+    // Each of the answers still to come costs a token at most.
+    assert!(tokens.get() < 10 + 24, "{}", tokens.get());
 }
 
 #[test]

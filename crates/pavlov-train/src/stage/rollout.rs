@@ -28,7 +28,7 @@ pub struct EncodedPrompt {
 pub struct Drawing {
     /// Answers to each prompt.
     pub num_generations: usize,
-    /// What logits are divided by, above 0.
+    /// What logits are divided by; above 0 where answers are learned from, 0 (the most probable token) to evaluate.
     pub temperature: f32,
     /// Most tokens of an answer, its end token included.
     pub max_completion_length: usize,
