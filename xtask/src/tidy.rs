@@ -179,7 +179,7 @@ fn random_numbers_have_one_source() {
 fn unsafe_code_is_in_the_kernels_alone() {
     let word = ["unsafe ", "{"].concat();
     let found = lines_with(&[&word, "unsafe fn", "unsafe impl"], |path| {
-        !path.starts_with("crates/pavlov-engine/src") && path != Path::new("xtask/src/tidy.rs")
+        !path.starts_with("crates/pavlov-engine") && path != Path::new("xtask/src/tidy.rs")
     });
     assert_none(&found, "unsafe code belongs in pavlov-engine");
     for (path, _) in files(&["toml"]).into_iter().filter(|(path, _)| path.ends_with("Cargo.toml")) {

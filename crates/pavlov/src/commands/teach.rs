@@ -138,8 +138,10 @@ impl View {
                 self.machine(step, metrics);
             }
             Event::Evaluated { step, metrics } => {
+                // Those with a slash are details, for the file.
+                let main = metrics.iter().filter(|(name, _)| !name.contains('/'));
                 let numbers: Vec<String> =
-                    metrics.iter().map(|(name, value)| format!("{name} {}", short(value))).collect();
+                    main.map(|(name, value)| format!("{name} {}", short(value))).collect();
                 screen::line(&format!("step {step} · {}", numbers.join(" · ")));
                 self.machine(step, metrics);
             }
