@@ -16,7 +16,11 @@ fn keys(lab: &Lab, verb: &str) -> Vec<(String, String, String)> {
             what.push_str(more);
         } else {
             let (name, default) = line.trim().split_once(" [default: ").unwrap_or((line.trim(), ""));
-            keys.push((name.to_owned(), default.trim_end_matches(']').to_owned(), String::new()));
+            keys.push((
+                name.to_owned(),
+                default.strip_suffix(']').unwrap_or(default).to_owned(),
+                String::new(),
+            ));
         }
     }
     keys
@@ -29,7 +33,7 @@ fn every_key_is_in_commands_md() {
     let document = fs::read_to_string(path).unwrap();
     for verb in ["pretrain", "sft", "reward", "grpo", "pairwise"] {
         let keys = keys(&lab, verb);
-        assert!(keys.len() > 30, "{verb}: {keys:?}");
+        assert!(keys.len() >= 30, "{verb}: {keys:?}");
         for (name, default, what) in keys {
             let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
             let row = format!("| `{name}` | {default} | {} |", what.replace('|', "\\|"));
