@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod documents;
+mod golden;
 #[cfg(unix)]
 mod interrupts;
 mod lab;
