@@ -1,6 +1,6 @@
 """The TRL side of docs/parity.md: a small random checkpoint, the rows, and TRL's SFT and GRPO curves on them.
 
-    python trl_curves.py checkpoint GSM8K_TRAIN DIR      a random Llama of 7 million parameters with its tokenizer
+    python trl_curves.py checkpoint GSM8K_TRAIN DIR      a random Llama of 6.5 million parameters with its tokenizer
     python trl_curves.py rows GSM8K_TRAIN DIR            sft.jsonl, prompts.jsonl and held_out.jsonl
     python trl_curves.py sft MODEL SFT_JSONL OUT_JSON [--save DIR]
     python trl_curves.py grpo MODEL PROMPTS_JSONL OUT_JSON --seed N
@@ -66,7 +66,7 @@ def load(a, settings):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(a.threads)
     settings = {key: value for key, value in settings.items() if key not in NOT_TRL}
     settings |= dict(output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True, bf16=False, save_strategy="no",
                      disable_tqdm=True, gradient_checkpointing=False)
@@ -149,6 +149,7 @@ def main():
         verb.add_argument("model", type=Path)
         verb.add_argument("data", type=Path)
         verb.add_argument("out", type=Path)
+        verb.add_argument("--threads", type=int, default=2)
     verbs.choices["sft"].add_argument("--save", type=Path)
     verbs.choices["grpo"].add_argument("--seed", type=int, required=True)
     a = parser.parse_args()
