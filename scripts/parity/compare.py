@@ -61,7 +61,7 @@ def draw(sft, grpo, path):
             for i, run in enumerate(runs):
                 right.plot([line["step"] for line in run], [line["reward"] for line in run], lw=1.1,
                            color=COLOURS[name], alpha=0.8, label=name if i == 0 else None)
-        right.set(title=f"GRPO, {max(map(len, grpo.values()))} seeds", xlabel="update", ylabel="mean reward of 32 answers")
+        right.set(title="GRPO, one line a seed", xlabel="update", ylabel="mean reward of 32 answers")
     for axis in axes[0]:
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
