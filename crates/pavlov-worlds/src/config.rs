@@ -99,13 +99,13 @@ impl Config {
             kinds: Weights { movement: 0.26, ordering: 0.24, counting: 0.2, family: 0.2, contradiction: 0.1 },
             min_statements: 2,
             max_statements: 3,
-            people: 12,
-            things: 6,
-            containers: 4,
-            places: 6,
-            largest_start: 6,
-            largest_change: 4,
-            base_answer_accuracy: 0.25,
+            people: 10,
+            things: 4,
+            containers: 3,
+            places: 5,
+            largest_start: 5,
+            largest_change: 3,
+            base_answer_accuracy: 0.5,
         })
     }
 

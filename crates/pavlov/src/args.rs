@@ -6,6 +6,7 @@ use clap::{Args, Command, Parser, Subcommand, ValueEnum};
 use pavlov_train::settings::{Key, Settings};
 
 use crate::commands::worlds::WorldsArgs;
+use crate::demo::DemoArgs;
 
 /// Everything `pavlov` can be asked.
 #[derive(Debug, Parser)]
@@ -22,6 +23,8 @@ pub(crate) struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Watch a small model learn from demonstrations, then from rewards; about two minutes
+    Demo(DemoArgs),
     /// Teach a model plain text: every token is learned
     Pretrain(TrainArgs),
     /// Teach a model by demonstration: answers are learned, prompts are not

@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod demo;
 mod failure;
 mod interrupt;
 mod screen;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.verb {
+        Verb::Demo(args) => demo::run(args),
         Verb::Pretrain(args) => teach::run(args, pretrain::run),
         Verb::Sft(args) => teach::run(args, sft::run),
         Verb::Reward(args) => teach::run(args, reward_model::run),

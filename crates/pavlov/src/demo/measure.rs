@@ -20,13 +20,18 @@ pub(super) struct Accuracy {
 
 impl Accuracy {
     pub(super) fn of(right: usize, all: usize) -> Self {
-        let (low, high) = wilson(right as u64, all as u64, 1.96);
+        let (low, high) = wilson(right, all, 1.96);
         Self { share: right as f64 / all as f64, low, high }
     }
 }
 
-/// `n` answers to each world, drawn at temperature 1.
-pub(super) fn answers(model: &LanguageModel, worlds: &[World], n: usize, seed: u64) -> Result<Vec<Generation>> {
+/// `n` answers to each world.
+pub(super) fn answers(
+    model: &LanguageModel,
+    worlds: &[World],
+    n: usize,
+    seed: u64,
+) -> Result<Vec<Generation>> {
     let encoder = model.encoder();
     let prompts: Vec<Vec<u32>> = worlds
         .iter()

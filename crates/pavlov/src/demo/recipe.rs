@@ -1,13 +1,14 @@
-//! How much of what the demonstration teaches. Each number is the smallest that keeps every stage's gain clear of noise
-//! on all seeds that were tried, within three minutes on two processor cores.
+//! How much of what the demonstration teaches, within three minutes on two processor cores.
 
 use std::path::{Path, PathBuf};
 
+use pavlov_train::estimator::ScaleRewards;
 use pavlov_train::loops::reward_model::RewardConfig;
 use pavlov_train::loops::rl::config::{GrpoConfig, PolicySettings};
 use pavlov_train::loops::rl::sources::{RewardEntry, SourceEntry};
 use pavlov_train::loops::sft::SftConfig;
 use pavlov_train::loss::KlEstimator;
+use pavlov_train::reward::Rule;
 use pavlov_train::run::TrainingConfig;
 use pavlov_train::schedule::Scheduler;
 use pavlov_worlds::RaterSettings;
@@ -16,8 +17,9 @@ use pavlov_worlds::RaterSettings;
 pub(super) const EVALUATION_WORLDS: usize = 1000;
 /// Demonstrations.
 pub(super) const DEMONSTRATIONS: usize = 1500;
-/// Compared pairs, of which `HELD_OUT_COMPARISONS` measure the reward model and teach nothing.
-pub(super) const COMPARISONS: usize = 2500;
+/// Pairs of answers that are drawn. Those that can be told apart are compared, and `HELD_OUT_COMPARISONS` of these measure
+/// the reward model and teach nothing.
+pub(super) const COMPARISONS: usize = 12_000;
 /// Compared pairs that are held out.
 pub(super) const HELD_OUT_COMPARISONS: usize = 500;
 /// Simulated people.
@@ -26,12 +28,12 @@ pub(super) const RATERS: u32 = 5;
 pub(super) const PROMPTS: usize = 4000;
 /// Longest answer, in tokens.
 pub(super) const ANSWER_TOKENS: usize = 12;
-/// Updates of each run of reinforcement learning.
-const RL_STEPS: u64 = 150;
+/// Temperature that compared answers are drawn at: a taught policy rarely says two different things at 1.
+pub(super) const COMPARISON_TEMPERATURE: f32 = 1.4;
 
-/// People who mostly agree with the truth: a clearly better answer wins about 95 times in 100.
+/// People who mostly agree with the truth, and often call equally good answers a tie.
 pub(super) fn raters() -> RaterSettings {
-    RaterSettings { temperature: 0.2, ..RaterSettings::default() }
+    RaterSettings { temperature: 0.2, tie_width: 0.5, ..RaterSettings::default() }
 }
 
 fn training(model: &Path, data: PathBuf, output_dir: PathBuf, seed: u64) -> TrainingConfig {
@@ -78,18 +80,50 @@ pub(super) fn reward_model(
     }
 }
 
+/// A reward to follow, and how far.
+pub(super) struct Following {
+    pub(super) reward: SourceEntry,
+    pub(super) learning_rate: f64,
+    pub(super) steps: u64,
+    /// β, the weight of the KL to the demonstrated policy.
+    pub(super) beta: f64,
+    pub(super) scale_rewards: ScaleRewards,
+}
+
+/// The truth can be followed far.
+pub(super) fn verified() -> Following {
+    Following {
+        reward: SourceEntry::Rule(Rule::Exact { column: "answer".into(), ignore_case: false }),
+        learning_rate: 5e-4,
+        steps: 250,
+        beta: 0.0,
+        scale_rewards: ScaleRewards::Group,
+    }
+}
+
+/// A learned reward is right near what it saw: small steps, held near the demonstrated policy.
+pub(super) fn learned(model: PathBuf) -> Following {
+    Following {
+        reward: SourceEntry::Model(model),
+        learning_rate: 2e-4,
+        steps: 120,
+        beta: 0.1,
+        scale_rewards: ScaleRewards::None,
+    }
+}
+
 pub(super) fn grpo(
     model: &Path,
     data: PathBuf,
     output_dir: PathBuf,
     seed: u64,
-    reward: SourceEntry,
-    beta: f64,
+    following: Following,
 ) -> GrpoConfig {
+    let Following { reward, learning_rate, steps, beta, scale_rewards } = following;
     GrpoConfig {
         training: TrainingConfig {
-            learning_rate: 3e-4,
-            max_steps: RL_STEPS,
+            learning_rate,
+            max_steps: steps,
             per_device_train_batch_size: 128,
             ..training(model, data, output_dir, seed)
         },
@@ -102,6 +136,7 @@ pub(super) fn grpo(
             log_completions_steps: 0,
             ..PolicySettings::default()
         },
+        scale_rewards,
         ..GrpoConfig::default()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
-use pavlov_engine::{Cpu, Dtype};
+use pavlov_engine::{Activations, Cpu, Dtype};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::judgment::{Choice, Judgment, Response, Verdict};
 use pavlov_schema::row::Row;
@@ -19,15 +19,16 @@ use pavlov_train::run::{Ending, Event, Host, Metrics};
 use pavlov_worlds::{self as worlds, Candidate, Config, Rater, Split, World};
 use serde_json::json;
 
+use super::base;
 use super::measure::{Accuracy, accuracy, answers};
 use super::recipe;
 use super::summary::{Sample, Stage};
-use super::base;
 use crate::interrupt;
 use crate::screen::Progress;
 
 /// Folders that a demonstration makes in its output folder.
-pub(super) const FOLDERS: [&str; 6] = ["base", "data", "sft", "reward_model", "rl_reward_model", "rl_verified"];
+pub(super) const FOLDERS: [&str; 6] =
+    ["base", "data", "sft", "reward_model", "rl_reward_model", "rl_verified"];
 
 /// The weight of the KL to the demonstrated policy where a learned reward is followed: it is right near what it saw.
 const KL_WEIGHT: f64 = 0.05;
@@ -116,7 +117,8 @@ impl Demo {
         let stop = std::sync::atomic::AtomicBool::new(false);
         let mut host = Host { stop: &stop, events: &mut |_| {}, command: &[] };
         let encoded = sft::encode(&model.encoder(), rows, config, file, &mut host)?;
-        let sums: TokenSums = score_rows(&model, &encoded, 64)?;
+        let sums: TokenSums =
+            score_rows(&model.decoder, &model.params, &encoded, 64, &mut Activations::new(true))?;
         Ok(sums.nll / std::f64::consts::LN_2)
     }
 
@@ -129,8 +131,9 @@ impl Demo {
             .collect::<std::result::Result<_, _>>()?;
         let mut rows = Vec::new();
         for (i, (world, pair)) in prompts.iter().zip(drawn.chunks_exact(2)).enumerate() {
-            // Nobody is asked to choose between two equal answers.
-            if pair[0].text == pair[1].text {
+            // Nobody is asked to choose between two equal answers, or about one that says nothing of its own.
+            let [first, second] = [pair[0].text.trim(), pair[1].text.trim()];
+            if first.starts_with(second) || second.starts_with(first) {
                 continue;
             }
             let rater = i % raters.len();
@@ -159,7 +162,14 @@ impl Demo {
         Ok(Stage::new("reward_model", accuracy, self.comparison_bits, lessons, start.elapsed().as_secs_f64()))
     }
 
-    fn judgment(&self, i: usize, world: &World, texts: [&String; 2], choice: Choice, rater: usize) -> Judgment {
+    fn judgment(
+        &self,
+        i: usize,
+        world: &World,
+        texts: [&String; 2],
+        choice: Choice,
+        rater: usize,
+    ) -> Judgment {
         let response = |text: &String| Response {
             id: None,
             text: Text::Plain(text.clone()),
@@ -268,7 +278,9 @@ fn teach_counting(
     drop(progress);
     match ending? {
         Ending::Finished { metrics, .. } => Ok(metrics),
-        Ending::Stopped { .. } => Err(crate::failure::Interrupted("the demonstration was stopped; start it again".into()).into()),
+        Ending::Stopped { .. } => {
+            Err(crate::failure::Interrupted("the demonstration was stopped; start it again".into()).into())
+        }
     }
 }
 

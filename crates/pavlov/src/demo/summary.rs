@@ -27,7 +27,13 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(name: &'static str, accuracy: Accuracy, bits_offered: f64, lessons: u64, seconds: f64) -> Self {
+    pub(super) fn new(
+        name: &'static str,
+        accuracy: Accuracy,
+        bits_offered: f64,
+        lessons: u64,
+        seconds: f64,
+    ) -> Self {
         let Accuracy { share, low, high } = accuracy;
         Self { name, accuracy: share, low, high, bits_offered, lessons, seconds }
     }
