@@ -30,6 +30,7 @@ pub(super) fn answers(
     model: &LanguageModel,
     worlds: &[World],
     n: usize,
+    temperature: f32,
     seed: u64,
 ) -> Result<Vec<Generation>> {
     let encoder = model.encoder();
@@ -38,7 +39,7 @@ pub(super) fn answers(
         .map(|world| encoder.encode_prompt(&Text::Plain(world.prompt()), None))
         .collect::<pavlov_lm::Result<_>>()?;
     let options = GenerateOptions {
-        sampling: SamplingParams { max_new_tokens: ANSWER_TOKENS, ..SamplingParams::default() },
+        sampling: SamplingParams { temperature, max_new_tokens: ANSWER_TOKENS, ..SamplingParams::default() },
         stop: Vec::new(),
         n,
         seed,
@@ -48,9 +49,9 @@ pub(super) fn answers(
     Ok(generate(model, &prompts, &options, &mut |_| Control::Continue)?)
 }
 
-/// The share of worlds that a model answers right.
+/// The share of worlds that a model answers right, one answer each, drawn at temperature 1.
 pub(super) fn accuracy(model: &LanguageModel, worlds: &[World], seed: u64) -> Result<Accuracy> {
-    let answers = answers(model, worlds, 1, seed)?;
+    let answers = answers(model, worlds, 1, 1.0, seed)?;
     let right = answers.iter().filter(|a| verify(&worlds[a.request], &a.text) > 0.5).count();
     Ok(Accuracy::of(right, worlds.len()))
 }

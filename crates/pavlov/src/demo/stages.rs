@@ -12,16 +12,14 @@ use pavlov_schema::row::Row;
 use pavlov_schema::text::Text;
 use pavlov_schema::{Map, clock, dataset};
 use pavlov_train::evaluate::{TokenSums, score_rows};
-use pavlov_train::loops::rl::sources::SourceEntry;
 use pavlov_train::loops::{reward_model, rl, sft};
-use pavlov_train::reward::Rule;
 use pavlov_train::run::{Ending, Event, Host, Metrics};
 use pavlov_worlds::{self as worlds, Candidate, Config, Rater, Split, World};
 use serde_json::json;
 
 use super::base;
 use super::measure::{Accuracy, accuracy, answers};
-use super::recipe;
+use super::recipe::{self, Following};
 use super::summary::{Sample, Stage};
 use crate::interrupt;
 use crate::screen::Progress;
@@ -29,9 +27,6 @@ use crate::screen::Progress;
 /// Folders that a demonstration makes in its output folder.
 pub(super) const FOLDERS: [&str; 6] =
     ["base", "data", "sft", "reward_model", "rl_reward_model", "rl_verified"];
-
-/// The weight of the KL to the demonstrated policy where a learned reward is followed: it is right near what it saw.
-const KL_WEIGHT: f64 = 0.05;
 
 /// Uses of worlds, which must not share any: each has its own worlds for every seed.
 #[derive(Clone, Copy)]
@@ -125,7 +120,8 @@ impl Demo {
     pub(super) fn reward_model(&mut self) -> Result<Stage> {
         let start = Instant::now();
         let prompts = self.worlds(Use::Comparisons, recipe::COMPARISONS, Split::Train);
-        let drawn = answers(&self.load("sft/model")?, &prompts, 2, self.seed + 1)?;
+        let drawn =
+            answers(&self.load("sft/model")?, &prompts, 2, recipe::COMPARISON_TEMPERATURE, self.seed + 1)?;
         let raters: Vec<Rater> = (0..recipe::RATERS)
             .map(|id| Rater::new(self.seed, id, recipe::raters()))
             .collect::<std::result::Result<_, _>>()?;
@@ -188,19 +184,18 @@ impl Demo {
     }
 
     pub(super) fn rl_reward_model(&mut self) -> Result<Stage> {
-        let reward = SourceEntry::Model(self.out.join("reward_model/model"));
-        let (accuracy, _, lessons, seconds) = self.rl("rl_reward_model", reward, KL_WEIGHT)?;
+        let following = recipe::learned(self.out.join("reward_model/model"));
+        let (accuracy, _, lessons, seconds) = self.rl("rl_reward_model", following)?;
         Ok(Stage::new("rl_reward_model", accuracy, self.comparison_bits, lessons, seconds))
     }
 
     pub(super) fn rl_verified(&mut self) -> Result<Stage> {
-        let reward = SourceEntry::Rule(Rule::Exact { column: "answer".into(), ignore_case: false });
-        let (accuracy, bits, lessons, seconds) = self.rl("rl_verified", reward, 0.0)?;
+        let (accuracy, bits, lessons, seconds) = self.rl("rl_verified", recipe::verified())?;
         Ok(Stage::new("rl_verified", accuracy, bits, lessons, seconds))
     }
 
     /// Reinforcement learning from the demonstrated policy: accuracy, bits of right-or-wrong verdicts, answers, seconds.
-    fn rl(&self, name: &str, reward: SourceEntry, beta: f64) -> Result<(Accuracy, f64, u64, f64)> {
+    fn rl(&self, name: &str, following: Following) -> Result<(Accuracy, f64, u64, f64)> {
         let start = Instant::now();
         let file = self.data("prompts.jsonl");
         let rows: Vec<Row> = self
@@ -213,7 +208,7 @@ impl Demo {
             .collect();
         dataset::write(&file, &rows)?;
         let model = self.out.join("sft/model");
-        let config = recipe::grpo(&model, file, self.out.join(name), self.seed, reward, beta);
+        let config = recipe::grpo(&model, file, self.out.join(name), self.seed, following);
         let per_step = config.training.per_device_train_batch_size as f64;
         let (mut bits, mut lessons) = (0.0, 0.0);
         let mut count = |metrics: &Metrics| {
@@ -240,7 +235,7 @@ impl Demo {
             ("rl_verified", "rl_verified/model"),
         ];
         for (stage, folder) in stages {
-            for answer in answers(&self.load(folder)?, worlds, 1, self.seed)? {
+            for answer in answers(&self.load(folder)?, worlds, 1, 1.0, self.seed)? {
                 samples[answer.request].answers.push((stage, answer.text.trim().to_owned()));
             }
         }
