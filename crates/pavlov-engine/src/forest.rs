@@ -111,7 +111,7 @@ pub struct Target {
 pub struct Batch {
     /// The tokens.
     pub forest: Forest,
-    /// Scored predictions, in the order of [`Outputs`].
+    /// Scored predictions, in the order of [`crate::Outputs::logp`].
     pub targets: Vec<Target>,
     /// Rows read by the scalar heads, in the order of [`crate::Outputs::scalars`].
     pub reads: Vec<u32>,
