@@ -19,7 +19,7 @@ pub(super) const EVALUATION_WORLDS: usize = 1000;
 pub(super) const DEMONSTRATIONS: usize = 1500;
 /// Pairs of answers that are drawn. Those that can be told apart are compared, and `HELD_OUT_COMPARISONS` of these measure
 /// the reward model and teach nothing.
-pub(super) const COMPARISONS: usize = 6_000;
+pub(super) const COMPARISONS: usize = 12_000;
 /// Compared pairs that are held out.
 pub(super) const HELD_OUT_COMPARISONS: usize = 500;
 /// Simulated people.
