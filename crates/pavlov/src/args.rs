@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Watch a small model learn from demonstrations, then from rewards; about two minutes
+    /// Watch a small model learn from demonstrations, then from rewards; some minutes
     Demo(DemoArgs),
     /// Teach a model plain text: every token is learned
     Pretrain(TrainArgs),
