@@ -99,12 +99,12 @@ pub trait Backend: Send + Sync + 'static {
     fn matrix_len(&self, rows: usize, cols: usize) -> usize;
     fn upload_matrix(&self, buffer: &mut Self::Buffer, rows: usize, cols: usize, data: &[f32]);
     fn download_matrix(&self, buffer: &Self::Buffer, rows: usize, cols: usize) -> Vec<f32>;
-    /// Rounds a matrix to bf16.
-    fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer);
+    /// Rounds a matrix of `cols` inputs to bf16.
+    fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer, cols: usize);
     /// A digest of the bytes that products read.
     fn digest(&self, buffer: &Self::Buffer, compute: Option<&Self::Half>) -> u64;
     /// A digest of the bytes that `narrow` would make.
-    fn digest_narrowed(&self, buffer: &Self::Buffer) -> u64;
+    fn digest_narrowed(&self, buffer: &Self::Buffer, cols: usize) -> u64;
 
     // Linear layers: y \[m, out\] = x \[m, in\]·Wᵀ.
     fn linear(

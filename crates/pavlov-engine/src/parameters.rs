@@ -115,7 +115,7 @@ impl<B: Backend> Parameters<B> {
     pub fn refresh(&mut self) {
         if self.dtype == Dtype::Bf16 {
             for tensor in self.tensors.iter_mut().filter(|t| t.spec.kind == ParameterKind::Matrix) {
-                self.backend.narrow(&mut tensor.compute, &tensor.data);
+                self.backend.narrow(&mut tensor.compute, &tensor.data, tensor.spec.cols);
             }
         }
     }
@@ -135,7 +135,9 @@ impl<B: Backend> Parameters<B> {
     /// Digest of the values that the products should read: what the trainer holds.
     pub fn digest(&self) -> u64 {
         self.fold_digests(|tensor| match (self.dtype, tensor.spec.kind) {
-            (Dtype::Bf16, ParameterKind::Matrix) => self.backend.digest_narrowed(&tensor.data),
+            (Dtype::Bf16, ParameterKind::Matrix) => {
+                self.backend.digest_narrowed(&tensor.data, tensor.spec.cols)
+            }
             _ => self.backend.digest(&tensor.data, None),
         })
     }

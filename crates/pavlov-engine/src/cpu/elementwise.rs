@@ -1,7 +1,7 @@
 //! Rotary positions, the feed-forward non-linearity, the embedding table and the optimizer's update.
 
-use super::linear::panel_index;
 use super::math::{sigmoid, tanh};
+use super::panels::panel_index;
 use super::pool::{Pool, SharedMut};
 use super::tile::PANEL;
 use crate::config::Activation;

@@ -2,8 +2,9 @@
 //! derivative by recomputation.
 
 use super::buffer::Buffer;
-use super::linear::{Engine, Panels};
+use super::linear::Engine;
 use super::math::{LANES, add_lanes, exp, max};
+use super::panels::Panels;
 use super::pool::SharedMut;
 use multiversion::multiversion;
 
@@ -109,7 +110,7 @@ impl Head<'_> {
         dx: &mut [f32],
         dweight: &mut [f32],
     ) {
-        let bf16 = matches!(self.weight, Panels::Bf16(_));
+        let bf16 = self.weight.is_bf16();
         for (block, (x, dx)) in
             x.chunks(ROWS * self.hidden).zip(dx.chunks_mut(ROWS * self.hidden)).enumerate()
         {

@@ -2,11 +2,14 @@
 
 mod attention;
 mod buffer;
+mod dot;
 mod elementwise;
+mod half;
 mod head;
 mod linear;
 mod math;
 mod norm;
+mod panels;
 mod pool;
 mod tile;
 
@@ -21,15 +24,16 @@ use crate::config::Activation;
 use crate::plan::AttentionPlan;
 use elementwise::TableLayout;
 use head::{Head, HeadScratch};
-use linear::{Engine, Packing, Panels};
+use linear::{Engine, Packing};
 use norm::Norm;
+use panels::Panels;
 use pool::Pool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tile::narrow;
+use tile::PANEL;
 use xxhash_rust::xxh3::Xxh3;
 
-/// A matrix rounded to bf16, in panels.
-pub struct Half(Vec<u16>);
+/// A matrix rounded to bf16, in panels of pairs.
+pub struct Half(Buffer<u32>);
 
 /// The processor: its threads and its widest instruction set.
 pub struct Cpu {
@@ -70,6 +74,7 @@ impl Cpu {
     /// One phrase for logs and manifests.
     pub fn describe(&self) -> String {
         let isa = match self.isa {
+            Isa::Avx512Bf16 => "AVX-512 BF16",
             Isa::Avx512 => "AVX-512",
             Isa::Avx2 => "AVX2",
             Isa::Portable => "portable",
@@ -149,33 +154,36 @@ impl Backend for Cpu {
     }
 
     fn matrix_len(&self, rows: usize, cols: usize) -> usize {
-        linear::panels_len(rows, cols)
+        panels::panels_len(rows, cols)
     }
 
     fn upload_matrix(&self, buffer: &mut Buffer, rows: usize, cols: usize, data: &[f32]) {
-        linear::to_panels(data, rows, cols, buffer);
+        panels::to_panels(data, rows, cols, buffer);
     }
 
     fn download_matrix(&self, buffer: &Buffer, rows: usize, cols: usize) -> Vec<f32> {
-        linear::from_panels(buffer, rows, cols)
+        panels::from_panels(buffer, rows, cols)
     }
 
-    fn narrow(&self, half: &mut Option<Half>, buffer: &Buffer) {
-        let half = half.get_or_insert_with(|| Half(vec![0; buffer.len()]));
-        self.pool.chunks(&mut half.0, 1 << 14, |i, to| {
-            to.iter_mut().zip(&buffer[i << 14..]).for_each(|(h, x)| *h = narrow(*x));
-        });
+    fn narrow(&self, half: &mut Option<Half>, buffer: &Buffer, cols: usize) {
+        let half = half.get_or_insert_with(|| Half(Buffer::zeros(panels::pairs_len(buffer.len(), cols))));
+        panels::narrow_panels(&self.pool, self.isa.multiplies_bf16(), buffer, cols, &mut half.0);
     }
 
     fn digest(&self, buffer: &Buffer, compute: Option<&Half>) -> u64 {
         match compute {
-            Some(half) => digest_of(half.0.iter().map(|h| h.to_le_bytes())),
+            Some(half) => digest_of(half.0.iter().map(|pair| pair.to_le_bytes())),
             None => digest_of(buffer.iter().map(|x| x.to_le_bytes())),
         }
     }
 
-    fn digest_narrowed(&self, buffer: &Buffer) -> u64 {
-        digest_of(buffer.iter().map(|x| narrow(*x).to_le_bytes()))
+    fn digest_narrowed(&self, buffer: &Buffer, cols: usize) -> u64 {
+        let mut pairs = vec![0; cols.div_ceil(2) * PANEL];
+        let panels = buffer.chunks_exact(cols * PANEL);
+        digest_of(panels.flat_map(|panel| {
+            panels::narrow_panel(self.isa.multiplies_bf16(), panel, &mut pairs);
+            pairs.iter().map(|pair| pair.to_le_bytes()).collect::<Vec<_>>()
+        }))
     }
 
     fn linear(&self, y: &mut Buffer, x: &Buffer, w: Weight<'_, Self>, bias: Option<&Buffer>, m: usize) {
