@@ -258,12 +258,13 @@ pub trait Backend: Send + Sync + 'static {
     ) where
         Self: Sized;
 
-    // Optimizer.
+    // Optimizer. The update of a matrix of so many inputs rewrites its rounded copy too.
     fn square_sum(&self, x: &Self::Buffer) -> f64;
     fn adamw(
         &self,
         step: AdamWStep,
         w: &mut Self::Buffer,
+        rounded: Option<(&mut Self::Half, usize)>,
         g: &Self::Buffer,
         m: &mut Self::Buffer,
         v: &mut Self::Buffer,

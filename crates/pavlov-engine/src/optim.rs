@@ -73,15 +73,16 @@ impl<B: Backend> AdamW<B> {
         let backend = std::sync::Arc::clone(params.backend());
         let count = params.specs().len();
         for index in 0..count {
+            let (data, rounded) = params.updated(index);
             backend.adamw(
                 step,
-                params.buffer_mut(index),
+                data,
+                rounded,
                 grads.buffer(index),
                 self.first.buffer_mut(index),
                 self.second.buffer_mut(index),
             );
         }
-        params.refresh();
     }
 
     /// The moments of every parameter, for a checkpoint.

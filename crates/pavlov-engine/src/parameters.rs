@@ -210,6 +210,12 @@ impl<B: Backend> Parameters<B> {
         &mut self.tensors[index].data
     }
 
+    /// A parameter that an optimizer updates, and its rounded copy with the number of its inputs.
+    pub(crate) fn updated(&mut self, index: usize) -> (&mut B::Buffer, Option<(&mut B::Half, usize)>) {
+        let Tensor { spec, data, compute } = &mut self.tensors[index];
+        (data, compute.as_mut().map(|half| (half, spec.cols)))
+    }
+
     pub(crate) fn pair_mut(&mut self, first: usize, second: usize) -> (&mut B::Buffer, &mut B::Buffer) {
         let [a, b] = self
             .tensors

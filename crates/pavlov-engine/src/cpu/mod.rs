@@ -359,8 +359,18 @@ impl Backend for Cpu {
         norm::square_sum(&self.pool, x)
     }
 
-    fn adamw(&self, step: AdamWStep, w: &mut Buffer, g: &Buffer, m: &mut Buffer, v: &mut Buffer) {
-        elementwise::adamw(&self.pool, step, w, g, m, v);
+    fn adamw(
+        &self,
+        step: AdamWStep,
+        w: &mut Buffer,
+        rounded: Option<(&mut Half, usize)>,
+        g: &Buffer,
+        m: &mut Buffer,
+        v: &mut Buffer,
+    ) {
+        let native = self.isa.multiplies_bf16();
+        let rounded = rounded.map(|(half, cols)| elementwise::Rounded { pairs: &mut half.0, cols, native });
+        elementwise::adamw(&self.pool, step, w, rounded, g, m, v);
     }
 }
 
