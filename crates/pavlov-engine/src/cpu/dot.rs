@@ -28,7 +28,7 @@ pub(crate) fn panels_at_once(rows: usize) -> usize {
 }
 
 /// Computes a tile of `rows` × `cols` over `depth` pairs. Column j of B lies in panels `[q][32]` that start `b_panel`
-/// pairs apart.
+/// pairs apart; `fetch` asks for them ahead, for a B that comes from memory (A must then be by rows).
 ///
 /// # Safety
 /// `1 <= rows <= 14`, `1 <= cols <= 32 · panels_at_once(rows)`; every element of A and C that the shapes name must be
@@ -42,16 +42,23 @@ pub(crate) unsafe fn dot_tile(
     (b, b_panel): (*const u32, usize),
     c: Out,
     start: Start,
+    fetch: bool,
 ) {
     debug_assert!((1..=ROWS).contains(&rows) && (1..=PANEL * panels_at_once(rows)).contains(&cols));
     debug_assert!(a.row == 1 || a.col == 1);
     let panels = cols.div_ceil(PANEL);
     macro_rules! kernel {
         ($rows:literal, $panels:literal) => {
-            if a.col == 1 {
-                x86::kernel::<$rows, $panels, true>(cols, depth, a, b, b_panel, c, start)
-            } else {
-                x86::kernel::<$rows, $panels, false>(cols, depth, a, b, b_panel, c, start)
+            match (a.col == 1, fetch) {
+                (true, true) => {
+                    x86::kernel::<$rows, $panels, true, true>(cols, depth, a, b, b_panel, c, start)
+                }
+                (true, false) => {
+                    x86::kernel::<$rows, $panels, true, false>(cols, depth, a, b, b_panel, c, start)
+                }
+                (false, _) => {
+                    x86::kernel::<$rows, $panels, false, false>(cols, depth, a, b, b_panel, c, start)
+                }
             }
         };
     }
@@ -85,9 +92,12 @@ pub(crate) unsafe fn dot_tile(
 mod x86 {
     use super::{Out, PairLhs, Start};
     use std::arch::x86_64::{
-        __m512, __m512bh, __mmask16, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps,
-        _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
+        __m512, __m512bh, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_dpbf16_ps, _mm512_loadu_si512,
+        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
     };
+
+    /// Pairs that a fetch is ahead: 4 kB of a panel, which the processor's own prefetching does not cross.
+    const AHEAD: usize = 32;
 
     /// The columns of half a panel that exist, as a mask.
     fn mask(cols: usize, half: usize) -> __mmask16 {
@@ -102,7 +112,12 @@ mod x86 {
     /// # Safety
     /// As [`super::dot_tile`].
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn kernel<const ROWS: usize, const PANELS: usize, const BY_ROW: bool>(
+    pub(super) unsafe fn kernel<
+        const ROWS: usize,
+        const PANELS: usize,
+        const BY_ROW: bool,
+        const FETCH: bool,
+    >(
         cols: usize,
         depth: usize,
         a: PairLhs,
@@ -131,6 +146,13 @@ mod x86 {
                 }),
             }
             for q in 0..depth {
+                if FETCH {
+                    for p in 0..PANELS {
+                        let ahead = b.wrapping_add(p * b_panel + (q + AHEAD) * 32);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
+                    }
+                }
                 let column: [[__m512bh; 2]; PANELS] = std::array::from_fn(|p| {
                     std::array::from_fn(|h| {
                         pair(_mm512_loadu_si512(b.add(p * b_panel + q * 32 + 16 * h).cast()))
@@ -221,7 +243,7 @@ mod tests {
             let b = b[at.1 / PANEL * panel..].as_ptr();
             let c = Out { pointer: c[at.0 * STRIDE + at.1..].as_mut_ptr(), stride: STRIDE };
             // SAFETY: the operands have the shapes named; the test returned early without the instructions.
-            unsafe { dot_tile(rows, cols, depth, a, (b, panel), c, start(at.1)) };
+            unsafe { dot_tile(rows, cols, depth, a, (b, panel), c, start(at.1), cols % 2 == 0) };
         };
         let by_row = PairLhs { pointer: a.as_ptr(), row: depth, col: 1 };
         let by_column = PairLhs { pointer: transposed.as_ptr(), row: 1, col: rows };

@@ -21,6 +21,8 @@ const DEPTH: usize = 384;
 const PAIRS: usize = 1024;
 /// Bytes of the left operand per task: they stay in the second-level cache across the panels of a weight.
 const CHUNK: usize = 640 << 10;
+/// Up to this many blocks of rows, the right operand is read from memory at the pace of the product.
+const FEW: usize = 4;
 /// Below this many elements an operand is packed by the calling thread: a fork costs more.
 const SMALL: usize = 1 << 15;
 
@@ -242,8 +244,9 @@ impl Engine<'_> {
     fn dot(&self, c: &Output<'_>, [m, n, depth]: [usize; 3], a: PairLhs, rhs: Source<'_, u32>, start: Start) {
         let blocks = Blocks::new(m, dot::ROWS, depth * size_of::<u32>());
         let panels = n.div_ceil(PANEL);
-        // With one block of rows a product streams B once: a few long stretches of panels, several read side by side.
-        let groups = if blocks.count == 1 { panels.min(4 * self.pool.threads()) } else { panels };
+        // With few rows a product streams B from memory once: long stretches of adjacent panels for each task.
+        let few = blocks.count <= FEW;
+        let groups = if few { panels.min(4 * self.pool.threads()) } else { panels };
         let wide = matches!(rhs, Source::Stored(_)) && c.is_row_major();
         let (a, start) = (Shared(a), Shared(start));
         self.pool.run(blocks.chunks() * groups, &|task| {
@@ -256,14 +259,16 @@ impl Engine<'_> {
                 let count = if blocks.count == 1 { most.min(end - panel) } else { 1 };
                 let cols = (count * PANEL).min(n - panel * PANEL);
                 let visit = |b: *const u32, b_panel: usize, q0: usize, depth: usize| {
-                    for (row, rows) in blocks.of_chunk(chunk) {
+                    for (i, (row, rows)) in blocks.of_chunk(chunk).enumerate() {
                         let out = c.tile(row, panel, rows, cols);
                         let start = if q0 == 0 { start.get().at(panel) } else { Start::Accumulate };
                         let a = a.get();
                         let a = PairLhs { pointer: a.pointer.wrapping_add(row * a.row + q0 * a.col), ..a };
                         // SAFETY: tiles of distinct tasks are disjoint and inside `c` (asserted); the packed operand
                         // holds m rows of pairs and the panels `depth` pairs; AVX512-BF16 was detected.
-                        unsafe { dot_tile(rows, cols, depth, a, (b, b_panel), out, start) };
+                        unsafe {
+                            dot_tile(rows, cols, depth, a, (b, b_panel), out, start, few && wide && i == 0)
+                        };
                     }
                 };
                 match rhs {
