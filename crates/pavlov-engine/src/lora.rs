@@ -36,9 +36,9 @@ pub struct Lora {
 }
 
 impl LoraTarget {
-    /// Name of the parameter A.
-    pub fn a(&self) -> String {
-        format!("{}{A}", self.modules.first().map_or("", String::as_str))
+    /// Name of the parameter A of updates whose first module is this.
+    pub fn a(first: &str) -> String {
+        format!("{first}{A}")
     }
 
     /// Name of the parameter B of a module.
@@ -86,7 +86,7 @@ impl Lora {
                     first.name, target.rank, target.scale
                 )));
             }
-            add(target.a(), target.rank, first.cols)?;
+            add(LoraTarget::a(&target.modules[0]), target.rank, first.cols)?;
             for (module, layer) in target.modules.iter().zip(&layers) {
                 add(LoraTarget::b(module), layer.rows, target.rank)?;
             }
@@ -130,7 +130,7 @@ impl<B: Backend> Decoder<B> {
         let backend = &**self.backend();
         let (mut left, mut right) = (backend.zeros(0), backend.zeros(0));
         for target in self.adapter().iter().flat_map(|lora| &lora.targets) {
-            backend.upload(&mut right, &params.get(&target.a())?);
+            backend.upload(&mut right, &params.get(&LoraTarget::a(&target.modules[0]))?);
             for module in &target.modules {
                 // W += (scale·Bᵀ)ᵀ·A, a gradient's product.
                 let b = params.get(&LoraTarget::b(module))?;

@@ -104,6 +104,30 @@ impl<B: Backend> Tensor<B> {
         self.store(backend, values);
     }
 
+    /// Row-major.
+    fn values(&self, backend: &B) -> Vec<f32> {
+        self.read(backend, |values| {
+            if self.is_matrix() {
+                return backend.download_matrix(values, self.spec.rows, self.spec.cols);
+            }
+            let mut data = Vec::with_capacity(self.spec.len());
+            backend.download(&mut data, values);
+            data
+        })
+    }
+
+    /// Overwrites with row-major data of its length.
+    fn write(&mut self, backend: &B, data: &[f32]) {
+        let (matrix, rows, cols) = (self.is_matrix(), self.spec.rows, self.spec.cols);
+        self.overwrite(backend, |values| {
+            if matrix {
+                backend.upload_matrix(values, rows, cols, data);
+            } else {
+                backend.upload(values, data);
+            }
+        });
+    }
+
     fn store(&mut self, backend: &B, values: B::Buffer) {
         if self.held == Held::Rounded {
             backend.narrow(&mut self.compute, &values);
@@ -162,7 +186,7 @@ impl<B: Backend> Parameters<B> {
                 ParameterKind::Vector if spec.is_bias() => vec![0.0; spec.len()],
                 ParameterKind::Vector => vec![1.0; spec.len()],
             });
-            self.write(index, &data);
+            self.tensors[index].write(&self.backend, &data);
         }
         self.refresh();
     }
@@ -189,15 +213,7 @@ impl<B: Backend> Parameters<B> {
 
     /// A parameter, row-major.
     pub fn get(&self, name: &str) -> Result<Vec<f32>> {
-        let tensor = &self.tensors[self.position(name)?];
-        Ok(tensor.read(&self.backend, |values| {
-            if tensor.is_matrix() {
-                return self.backend.download_matrix(values, tensor.spec.rows, tensor.spec.cols);
-            }
-            let mut data = Vec::with_capacity(tensor.spec.len());
-            self.backend.download(&mut data, values);
-            data
-        }))
+        Ok(self.tensors[self.position(name)?].values(&self.backend))
     }
 
     /// Overwrites a parameter with row-major data. Call [`Parameters::refresh`] after the last.
@@ -207,7 +223,7 @@ impl<B: Backend> Parameters<B> {
         if data.len() != needed {
             return Err(Error::Shape { name: name.into(), given: data.len(), needed });
         }
-        self.write(index, data);
+        self.tensors[index].write(&self.backend, data);
         Ok(())
     }
 
@@ -232,6 +248,27 @@ impl<B: Backend> Parameters<B> {
             from.read(backend, |values| to.overwrite(backend, |data| backend.copy(data, values)));
         }
         self.refresh();
+    }
+
+    /// Takes over the values of the parameters of `other` that `wanted` picks and that are here too, and their memory
+    /// where they are held the same way.
+    pub fn take_over(&mut self, other: Self, wanted: impl Fn(&ParameterSpec) -> bool) -> Result<()> {
+        let backend = &*self.backend;
+        for mut from in other.tensors.into_iter().filter(|from| wanted(&from.spec)) {
+            let Some(to) = self.tensors.iter_mut().find(|to| to.spec.name == from.spec.name) else {
+                continue;
+            };
+            if to.spec == from.spec && to.held == from.held {
+                std::mem::swap(to, &mut from);
+            } else if to.spec.len() == from.spec.len() {
+                to.write(backend, &from.values(backend));
+            } else {
+                let (given, needed) = (from.spec.len(), to.spec.len());
+                return Err(Error::Shape { name: from.spec.name, given, needed });
+            }
+        }
+        self.refresh();
+        Ok(())
     }
 
     /// Lets `change` change the values of a matrix, given with its shape.
@@ -300,18 +337,6 @@ impl<B: Backend> Parameters<B> {
             .iter()
             .position(|t| t.spec.name == name && t.held != Held::Nothing)
             .ok_or_else(|| Error::UnknownParameter(name.into()))
-    }
-
-    fn write(&mut self, index: usize, data: &[f32]) {
-        let (backend, tensor) = (&*self.backend, &mut self.tensors[index]);
-        let (matrix, rows, cols) = (tensor.is_matrix(), tensor.spec.rows, tensor.spec.cols);
-        tensor.overwrite(backend, |values| {
-            if matrix {
-                backend.upload_matrix(values, rows, cols, data);
-            } else {
-                backend.upload(values, data);
-            }
-        });
     }
 
     pub(crate) fn backend(&self) -> &Arc<B> {
@@ -439,7 +464,7 @@ impl ParameterIds {
         };
         let update = |name: &str, place: usize| {
             let target = lora?.of(name)?;
-            let (a, b) = (must(&target.a()), must(&LoraTarget::b(name)));
+            let (a, b) = (must(&LoraTarget::a(&target.modules[0])), must(&LoraTarget::b(name)));
             Some(LoraIds { a, b, scale: target.scale, place })
         };
         let linear = |name: &str, place: usize| {
