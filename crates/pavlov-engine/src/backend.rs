@@ -9,7 +9,8 @@ use crate::plan::AttentionPlan;
 
 pub use crate::cpu::{AdamWStep, Score};
 
-/// A matrix parameter as an operand: `master` in f32, `compute` its bf16 copy if products run in bf16.
+/// A matrix parameter as an operand: `master` in f32, `compute` its bf16 copy if products run in bf16. Of a frozen matrix
+/// under bf16 there is only the copy, and `master` is empty.
 pub struct Weight<'a, B: Backend> {
     /// The parameter.
     pub master: &'a B::Buffer,
@@ -103,6 +104,8 @@ pub trait Backend: Send + Sync + 'static {
     fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer, cols: usize);
     /// A digest of the bytes that products read.
     fn digest(&self, buffer: &Self::Buffer, compute: Option<&Self::Half>) -> u64;
+    /// The values of a matrix rounded to bf16, as `narrow` was given them.
+    fn widen(&self, buffer: &mut Self::Buffer, half: &Self::Half, rows: usize, cols: usize);
     /// A digest of the bytes that `narrow` would make.
     fn digest_narrowed(&self, buffer: &Self::Buffer, cols: usize) -> u64;
 
@@ -115,6 +118,10 @@ pub trait Backend: Send + Sync + 'static {
         bias: Option<&Self::Buffer>,
         m: usize,
     ) where
+        Self: Sized;
+    /// y += x·Wᵀ.
+    fn linear_accumulate(&self, y: &mut Self::Buffer, x: &Self::Buffer, w: Weight<'_, Self>, m: usize)
+    where
         Self: Sized;
     fn linear_backward_input(
         &self,
@@ -202,6 +209,15 @@ pub trait Backend: Send + Sync + 'static {
         width: usize,
         accumulate: bool,
     );
+    /// As `embed`, from a table of which only the rounded copy is held.
+    fn embed_half(
+        &self,
+        x: &mut Self::Buffer,
+        table: &Self::Half,
+        ids: &[u32],
+        width: usize,
+        accumulate: bool,
+    );
     fn embed_backward(
         &self,
         dtable: &mut Self::Buffer,
@@ -245,10 +261,11 @@ pub trait Backend: Send + Sync + 'static {
         inverse_temperature: f32,
     ) where
         Self: Sized;
+    /// Without a `dw` the head is frozen, and its gradient is not computed.
     fn score_backward(
         &self,
         dx: &mut Self::Buffer,
-        dw: &mut Self::Buffer,
+        dw: Option<&mut Self::Buffer>,
         scores: &[Score],
         x: &Self::Buffer,
         w: Weight<'_, Self>,

@@ -343,7 +343,7 @@ impl Backend for Cpu {
     fn score_backward(
         &self,
         dx: &mut Buffer,
-        dw: &mut Buffer,
+        dw: Option<&mut Buffer>,
         scores: &[Score],
         x: &Buffer,
         w: Weight<'_, Self>,
@@ -352,6 +352,7 @@ impl Backend for Cpu {
         inverse_temperature: f32,
     ) {
         let head = Head { weight: panels(w), vocab: w.rows, hidden: w.cols, inverse_temperature };
+        let dw = dw.map(|dw| &mut **dw);
         self.product(|e, scratch| head.backward(e, scratch, scores, x, targets, gradients, dx, dw));
     }
 
@@ -371,6 +372,39 @@ impl Backend for Cpu {
         let native = self.isa.multiplies_bf16();
         let rounded = rounded.map(|(half, cols)| elementwise::Rounded { pairs: &mut half.0, cols, native });
         elementwise::adamw(&self.pool, step, w, rounded, g, m, v);
+    }
+
+    fn linear_accumulate(&self, y: &mut Buffer, x: &Buffer, w: Weight<'_, Self>, m: usize) {
+        self.product(|e, _| e.forward(y, x, panels(w), [m, w.rows, w.cols], None, true));
+    }
+
+    fn widen(&self, buffer: &mut Buffer, half: &Half, rows: usize, cols: usize) {
+        buffer.resize(panels::panels_len(rows, cols));
+        self.pool.chunks(buffer, PANEL * cols, |panel, to| {
+            for (at, x) in to.iter_mut().enumerate() {
+                *x = half.at(panel * PANEL + at % PANEL, at / PANEL, cols);
+            }
+        });
+    }
+
+    fn embed_half(&self, x: &mut Buffer, table: &Half, ids: &[u32], width: usize, accumulate: bool) {
+        const ROWS: usize = 16;
+        self.pool.chunks(x, ROWS * width, |i, x| {
+            for (row, id) in x.chunks_exact_mut(width).zip(&ids[i * ROWS..]) {
+                for (column, x) in row.iter_mut().enumerate() {
+                    let e = table.at(*id as usize, column, width);
+                    *x = if accumulate { *x + e } else { e };
+                }
+            }
+        });
+    }
+}
+
+impl Half {
+    /// Element (row, col) of a matrix of `cols` columns; rows up to the last panel's end exist.
+    fn at(&self, row: usize, col: usize, cols: usize) -> f32 {
+        let pair = self.0[panels::panel_index(row, col / 2, cols.div_ceil(2))];
+        half::widen_pair(pair)[col % 2]
     }
 }
 
