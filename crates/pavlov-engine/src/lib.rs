@@ -17,6 +17,7 @@ mod forest;
 mod optim;
 mod parameters;
 pub mod plan;
+pub mod profile;
 mod sampling;
 
 pub use activations::Activations;
