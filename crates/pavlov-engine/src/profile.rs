@@ -56,6 +56,14 @@ pub enum Operation {
     Digest,
     /// A token from its logits, on the host.
     Draw,
+    /// Tokens into batches, on the host.
+    Pack,
+    /// Tokens into text, on the host.
+    Text,
+    /// Rewards and credit, on the host (a reward model's own operations are counted again).
+    Reward,
+    /// Files of a run, on the host.
+    Files,
 }
 
 impl Operation {
@@ -84,6 +92,10 @@ impl Operation {
             Self::Memory => "memory",
             Self::Digest => "digest",
             Self::Draw => "sampling draw",
+            Self::Pack => "packing",
+            Self::Text => "tokens to text",
+            Self::Reward => "rewards",
+            Self::Files => "files",
         }
     }
 }

@@ -11,10 +11,14 @@ use super::clock::Clock;
 use super::{BenchArgs, backend_of, report};
 use crate::failure::bad_input;
 
+/// Tokens of a prompt, where nothing else is asked.
+const PROMPT: usize = 64;
+
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
-    let (batch, prompt, length) = (args.batch(), args.prompt_length(), args.length());
+    let (batch, prompt, length) =
+        (args.batch(), args.prompt_length.map_or(PROMPT, |n| n as usize), args.length());
     let model = args.load(prompt + length)?;
-    let requests: Vec<SampleRequest> = prompts(args, &model)?
+    let requests: Vec<SampleRequest> = prompts(args, &model, prompt)?
         .into_iter()
         .enumerate()
         .map(|(i, prompt)| SampleRequest { prompt, n: 1, stream: i as u64 })
@@ -36,8 +40,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
 }
 
 /// Prompts of equal length: those of the data cut, or filled up with what follows; without data, random tokens.
-fn prompts(args: &BenchArgs, model: &LanguageModel) -> Result<Vec<Vec<u32>>> {
-    let (batch, length) = (args.batch(), args.prompt_length());
+fn prompts(args: &BenchArgs, model: &LanguageModel, length: usize) -> Result<Vec<Vec<u32>>> {
+    let batch = args.batch();
     let Some(path) = &args.data else {
         let mut rng = Rng::new(0, Stream::Data, 0, 0);
         let vocabulary = model.decoder.config().vocab_size;

@@ -6,6 +6,7 @@ use pavlov_schema::Map;
 use serde_json::{Value, json};
 
 use super::limits::{Pass, Product, large_products, read_bandwidth};
+use super::report::rounded;
 use super::{BenchArgs, dtype_name, memory};
 use crate::args::DtypeArg;
 use crate::{screen, stdout};
@@ -38,11 +39,11 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
                 products.push(show(dtype, pass, shape, product.flops() / product.seconds(pass)));
             }
         }
-        line.insert(format!("peak_gflops_{}", dtype_name(dtype)), json!(round(peak / 1e9)));
+        line.insert(format!("peak_gflops_{}", dtype_name(dtype)), rounded(peak / 1e9, 1));
     }
     let bandwidth = read_bandwidth(&cpu) / 1e9;
     screen::line(&format!("memory is read at {bandwidth:.1} GB/s"));
-    line.insert("read_gb_per_s".to_owned(), json!(round(bandwidth)));
+    line.insert("read_gb_per_s".to_owned(), rounded(bandwidth, 1));
     line.insert("threads".to_owned(), json!(cpu.threads()));
     line.insert("peak_rss_mib".to_owned(), json!(memory::peak_rss().map(|bytes| bytes >> 20)));
     line.insert("products".to_owned(), Value::Array(products));
@@ -66,9 +67,5 @@ fn shapes(config: &DecoderConfig, args: &BenchArgs) -> Vec<[usize; 3]> {
 fn show(dtype: Dtype, pass: Pass, [m, n, k]: [usize; 3], flops: f64) -> Value {
     let shape = format!("{m} × {n} × {k}");
     screen::line(&format!("{:<6} {:<16} {shape:>18} {:>10.1}", dtype_name(dtype), pass.name(), flops / 1e9));
-    json!({"dtype": dtype_name(dtype), "product": pass.name(), "shape": [m, n, k], "gflops": round(flops / 1e9)})
-}
-
-fn round(x: f64) -> f64 {
-    (x * 10.0).round() / 10.0
+    json!({"dtype": dtype_name(dtype), "product": pass.name(), "shape": [m, n, k], "gflops": rounded(flops / 1e9, 1)})
 }

@@ -1,11 +1,15 @@
 //! `pavlov bench`: how fast this machine does the work of the other verbs, with their own loops, and where the time goes.
 
 mod clock;
+mod dpo;
 mod generate;
+mod grpo;
 mod limits;
 mod matmul;
 mod memory;
+mod profile;
 mod report;
+mod reward;
 mod sft;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +35,12 @@ pub(crate) enum Task {
     Sft,
     /// Drawing answers, each exactly as long as asked
     Generate,
+    /// Drawing answers in groups, rewarding those with many letters e, and an update on them
+    Grpo,
+    /// An update of a reward model on comparisons
+    Reward,
+    /// An update on comparisons by the DPO loss, the reference's log-probabilities known
+    Dpo,
 }
 
 impl Task {
@@ -39,6 +49,9 @@ impl Task {
             Self::Matmul => "matmul",
             Self::Sft => "sft",
             Self::Generate => "generate",
+            Self::Grpo => "grpo",
+            Self::Reward => "reward",
+            Self::Dpo => "dpo",
         }
     }
 
@@ -46,7 +59,8 @@ impl Task {
     fn size(self) -> [usize; 2] {
         match self {
             Self::Matmul | Self::Sft => [8, 128],
-            Self::Generate => [32, 64],
+            Self::Generate | Self::Grpo => [32, 64],
+            Self::Reward | Self::Dpo => [8, 256],
         }
     }
 }
@@ -65,16 +79,21 @@ pub(crate) struct BenchArgs {
     /// The model: a Hugging Face folder
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// The rows that the task reads: {"text"} for sft, {"prompt"} for generate
+    /// The rows that the task reads: {"text"} for sft, {"prompt"} for generate and grpo, {"prompt", "chosen", "rejected"} for
+    /// reward and dpo; generate goes without
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Rows of a step [default: 8; generate: 32]
+    /// Rows of a step; reward, dpo: pairs; generate, grpo: answers [default: 8; generate, grpo: 32]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Option<u32>,
-    /// Tokens of a row; generate: new tokens [default: 128; generate: 64]
+    /// Tokens of a row; reward, dpo: most tokens of a prompt with its answer; generate, grpo: new tokens [default: 128;
+    /// reward, dpo: 256; generate, grpo: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
     length: Option<u32>,
-    /// Tokens of a prompt [default: 64]
+    /// Answers to each prompt of grpo
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    group: u32,
+    /// Tokens of a prompt, cut or filled up [default: 64; grpo: as the prompts are]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     prompt_length: Option<u32>,
     /// Steps; the first is not counted
@@ -98,10 +117,6 @@ impl BenchArgs {
 
     fn length(&self) -> usize {
         self.length.map_or(self.task.size()[1], |n| n as usize)
-    }
-
-    fn prompt_length(&self) -> usize {
-        self.prompt_length.map_or(64, |n| n as usize)
     }
 
     fn threads(&self) -> usize {
@@ -147,6 +162,7 @@ impl BenchArgs {
             max_steps: u64::from(self.steps),
             logging_steps: 1,
             save_steps: 0,
+            save_final_model: false,
             ..TrainingConfig::default()
         }
     }
@@ -178,6 +194,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         Task::Matmul => matmul::run(args),
         Task::Sft => sft::run(args),
         Task::Generate => generate::run(args),
+        Task::Grpo => grpo::run(args),
+        Task::Reward => reward::run(args),
+        Task::Dpo => dpo::run(args),
     }
 }
 
@@ -189,6 +208,17 @@ fn on_event(event: Event, clock: &mut Clock) {
         Event::Note(line) => screen::line(&format!("note: {line}")),
         _ => {}
     }
+}
+
+/// Refuses data that does not fill one step.
+fn enough(path: &Path, pairs: usize, batch: usize) -> Result<()> {
+    if pairs >= batch {
+        return Ok(());
+    }
+    Err(bad_input(format!(
+        "{}: has {pairs} pairs to learn from and a step needs {batch}; give it more",
+        path.display()
+    )))
 }
 
 fn dtype_name(dtype: Dtype) -> &'static str {
