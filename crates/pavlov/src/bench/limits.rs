@@ -12,7 +12,7 @@ const LARGE: [[usize; 3]; 4] = [[1024, 1024, 1024], [512, 512, 2048], [1024, 204
 /// Each product is repeated for this long, and its fastest run counts.
 const PATIENCE: Duration = Duration::from_millis(60);
 /// Memory that is read to measure its speed: more than any cache holds.
-const READ_BYTES: usize = 512 << 20;
+const READ_BYTES: usize = 256 << 20;
 
 /// The limits that floors are computed from.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ impl<'a> Product<'a> {
         cpu.upload_matrix(&mut master, n, k, &random(n * k));
         let mut half = None;
         if dtype == Dtype::Bf16 {
-            cpu.narrow(&mut half, &master);
+            cpu.narrow(&mut half, &master, k);
         }
         Self { cpu, shape, x, y, master, gradient: cpu.zeros(cpu.matrix_len(n, k)), half }
     }
