@@ -6,6 +6,7 @@
 
 use crate::config::{Activation, NormKind};
 use crate::plan::AttentionPlan;
+use crate::profile::Profile;
 
 pub use crate::cpu::{AdamWStep, Score};
 
@@ -89,6 +90,9 @@ pub trait Backend: Send + Sync + 'static {
     type Buffer: Send + Sync;
     /// The bf16 copy of a matrix.
     type Half: Send + Sync;
+
+    /// Where operations say how long they took.
+    fn profile(&self) -> &Profile;
 
     // Memory. `resize` keeps larger memory and leaves the contents unspecified.
     fn zeros(&self, len: usize) -> Self::Buffer;
