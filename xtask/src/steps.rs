@@ -72,7 +72,9 @@ pub(crate) fn run(plan: Plan) -> Result<()> {
 /// What can be checked: the program is optional, and its list of vulnerabilities needs the network.
 fn check_dependencies() -> Result<()> {
     if !has("deny") {
-        println!("== dependencies: NOT CHECKED, cargo-deny is not installed (cargo install --locked cargo-deny)");
+        println!(
+            "== dependencies: NOT CHECKED, cargo-deny is not installed (cargo install --locked cargo-deny)"
+        );
         return Ok(());
     }
     DEPENDENCIES.run()?;
