@@ -219,7 +219,7 @@ fn number(text: &str, holds: impl Fn(f32) -> bool, wanted: &str) -> Result<f32, 
 }
 
 fn temperature(text: &str) -> Result<f32, String> {
-    number(text, |t| t >= 0.0, "give a number of at least 0")
+    number(text, |t| t == 0.0 || t >= 1e-4, "give 0, or a number of at least 0.0001")
 }
 
 fn positive(text: &str) -> Result<f32, String> {

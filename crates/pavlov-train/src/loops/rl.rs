@@ -237,7 +237,7 @@ impl<'a> Learner<'a> {
                 part.iter().map(|lesson| lesson.credited.scored.rollout.prompt_index).collect();
             let sums = self.gradient(model, part).map_err(|e| at_step(e, step, &rows, model))?;
             if step == 1 {
-                preflight::ratio_one(&sums)?;
+                preflight::ratio_one(&sums, model.params.dtype())?;
             }
 
             // 4. The update, and proof that the sampler has it.
@@ -253,7 +253,7 @@ impl<'a> Learner<'a> {
             let mut metrics = self.metrics(&answers, place, &sums);
             metrics.insert("grad_norm".into(), json!(norm));
             metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
-            report(&mut session, training, &mut state, (step, total, rate), metrics)?;
+            session.report(training, &mut state, rate, metrics)?;
             if place.on_policy && self.shows(step) {
                 show(&mut session, step, &answers.credited[..self.batches.group]);
             }
@@ -417,28 +417,6 @@ impl Generation {
         let ref_logp = |i: usize| self.ref_logps.get(i).map_or(&[][..], Vec::as_slice);
         range.map(|i| Lesson { credited: &self.credited[i], ref_logp: ref_logp(i) }).collect()
     }
-}
-
-/// Tells of an update, and writes a line of metrics when one is due.
-fn report(
-    session: &mut Session,
-    training: &TrainingConfig,
-    state: &mut TrainerState,
-    (step, total, rate): (u64, u64, f64),
-    mut metrics: Metrics,
-) -> Result<()> {
-    state.pending.add(&metrics);
-    let latest = Metrics::from_iter([
-        ("learning_rate".to_owned(), json!(rate)),
-        ("num_tokens".to_owned(), json!(state.num_input_tokens_seen)),
-        ("epoch".to_owned(), json!(state.epoch)),
-    ]);
-    metrics.extend(latest.clone());
-    session.tell(Event::Step { step, total, metrics });
-    if TrainingConfig::due(training.logging_steps, step) || step == total {
-        session.log(step, &mut state.pending, &latest)?;
-    }
-    Ok(())
 }
 
 /// Shows the best and the worst answer to one prompt.

@@ -140,8 +140,11 @@ impl RuleReward {
                 );
             }
             Rule::Regex { column, .. } => {
-                let captures = self.pattern.as_ref().and_then(|pattern| pattern.captures(text));
-                let found = captures.and_then(|found| found.get(1).or_else(|| found.get(0)));
+                let pattern = self.pattern.as_ref();
+                // A group that took no part in the match gives nothing to compare.
+                let group = usize::from(column.is_some() && pattern.is_some_and(|p| p.captures_len() > 1));
+                let found =
+                    pattern.and_then(|pattern| pattern.captures(text)).and_then(|found| found.get(group));
                 let Some(column) = column else { return Ok(Some(truth(found.is_some()))) };
                 let same =
                     |reference: &String| found.is_some_and(|found| found.as_str().trim() == reference.trim());

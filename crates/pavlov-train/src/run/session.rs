@@ -10,7 +10,7 @@ use pavlov_lm::{LanguageModel, SaveDtype};
 use pavlov_schema::clock::{rfc3339, unix_seconds};
 use pavlov_schema::run::{Checkpoint, DataFile, Existing, Manifest, RunDir};
 use pavlov_schema::tensorboard::EventWriter;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::checkpoint::{self, ORDER_KEYS};
 use super::{Ending, Event, Host, Means, Metrics, TrainerState, TrainingConfig};
@@ -120,8 +120,32 @@ impl<'a> Session<'a> {
         Ok(state)
     }
 
+    /// Tells of the update that `state` has just counted, and writes a line of metrics where one is due. `rate` is its
+    /// learning rate.
+    pub fn report(
+        &mut self,
+        training: &TrainingConfig,
+        state: &mut TrainerState,
+        rate: f64,
+        mut metrics: Metrics,
+    ) -> Result<()> {
+        let (step, total) = (state.global_step, self.total);
+        state.pending.add(&metrics);
+        let latest = Metrics::from_iter([
+            ("learning_rate".to_owned(), json!(rate)),
+            ("num_tokens".to_owned(), json!(state.num_input_tokens_seen)),
+            ("epoch".to_owned(), json!(state.epoch)),
+        ]);
+        metrics.extend(latest.clone());
+        self.tell(Event::Step { step, total, metrics });
+        if TrainingConfig::due(training.logging_steps, step) || step == total {
+            self.log(step, &mut state.pending, &latest)?;
+        }
+        Ok(())
+    }
+
     /// Writes the means since the last line to `metrics.jsonl` and TensorBoard, with `latest` (no means) after them.
-    pub fn log(&mut self, step: u64, pending: &mut Means, latest: &Metrics) -> Result<()> {
+    fn log(&mut self, step: u64, pending: &mut Means, latest: &Metrics) -> Result<()> {
         let mut metrics = pending.take();
         metrics.extend(latest.iter().map(|(name, value)| (name.clone(), value.clone())));
         self.append(step, &metrics)?;
@@ -276,13 +300,13 @@ fn manifest(
             Dtype::Bf16 => "bf16".to_owned(),
         },
         threads: backend.threads(),
-        started_at: rfc3339(unix_seconds()),
+        started_at: rfc3339(model.files.now() as f64),
     }
 }
 
 /// Refuses to resume with another order of data; tells of every other setting that changed.
 fn compare(run: &RunDir, settings: &impl Settings, data: &[DataFile], host: &mut Host) -> Result<()> {
-    let old = run.read_manifest()?;
+    let old = Manifest::read(run.path())?;
     for (old, new) in old.data.iter().zip(data) {
         if old.digest != new.digest {
             let problem =

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use pavlov_engine::{AdamWConfig, Dtype};
 use pavlov_lm::{LanguageModel, LoadOptions};
+use pavlov_schema::clock::from_rfc3339;
+use pavlov_schema::run::Manifest;
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::{Schedule, Scheduler};
@@ -173,9 +175,15 @@ pub fn load_options(config: &TrainingConfig) -> LoadOptions {
     LoadOptions { dtype: config.dtype.resolve(), threads: config.threads }
 }
 
-/// Loads the model to begin with.
+/// Loads the model to begin with. Of a run that is resumed, its chat template tells the date on which that run started.
 pub fn load_model(config: &TrainingConfig) -> Result<LanguageModel> {
-    Ok(LanguageModel::load(given("model", &config.model)?, &load_options(config))?)
+    let mut model = LanguageModel::load(given("model", &config.model)?, &load_options(config))?;
+    // A run that cannot be resumed is told so when it is opened.
+    let earlier = config.resume_from_checkpoint.then(|| Manifest::read(&config.output_dir).ok()).flatten();
+    if let Some(started) = earlier.and_then(|manifest| from_rfc3339(&manifest.started_at)) {
+        model.files.set_now(started);
+    }
+    Ok(model)
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub fn encode_prompts(
         let tools = prompt.columns.get("tools").and_then(Value::as_array);
         let tokens = encoder.encode_prompt(&prompt.prompt, tools.map(Vec::as_slice));
         let tokens = tokens.map_err(|e| wrong(e.to_string()))?;
-        if tokens.len() + max_completion_length > context {
+        if max_completion_length > context.saturating_sub(tokens.len()) {
             return Err(wrong(format!(
                 "has {} tokens, and an answer of max_completion_length = {max_completion_length} more does not fit \
                  the model's context of {context}; shorten one of them",

@@ -101,6 +101,11 @@ impl RewardModel {
         Ok(Self { model, file, work: Scorer::new(false) })
     }
 
+    /// Sets the moment whose date the chat template writes, in seconds since 1970.
+    pub fn set_now(&mut self, unix_seconds: i64) {
+        self.model.files.set_now(unix_seconds);
+    }
+
     /// What a score means.
     pub fn head(&self) -> &Head {
         &self.file.head
