@@ -364,6 +364,19 @@ impl<B: Backend> Parameters<B> {
         tensor.spec.trainable.then_some(&mut tensor.data)
     }
 
+    /// As [`Parameters::trained_mut`] for several different parameters at once.
+    pub(crate) fn trained_each_mut(&mut self, indices: &[usize]) -> Vec<Option<&mut B::Buffer>> {
+        let mut found: Vec<Option<&mut B::Buffer>> = indices.iter().map(|_| None).collect();
+        let Some((first, last)) = indices.iter().min().zip(indices.iter().max()) else { return found };
+        for (index, tensor) in self.tensors[*first..=*last].iter_mut().enumerate() {
+            let place = indices.iter().position(|wanted| *wanted == first + index);
+            if let (Some(place), true) = (place, tensor.spec.trainable) {
+                found[place] = Some(&mut tensor.data);
+            }
+        }
+        found
+    }
+
     /// A parameter that an optimizer updates, and its rounded copy with the number of its inputs.
     pub(crate) fn updated(&mut self, index: usize) -> (&mut B::Buffer, Option<(&mut B::Half, usize)>) {
         let Tensor { spec, data, compute, .. } = &mut self.tensors[index];

@@ -194,7 +194,7 @@ fn tasks(plan: &AttentionPlan, shape: Shape) -> (Vec<(u32, u32)>, usize) {
 unsafe fn product(
     isa: Isa,
     [rows, cols, depth]: [usize; 3],
-    a: Lhs,
+    a: Lhs<f32>,
     b: impl Fn(usize) -> Rhs,
     c: Out,
     start: Start,

@@ -84,17 +84,11 @@ pub(crate) fn narrow_panel(native: bool, panel: &[f32], pairs: &mut [u32]) {
     }
 }
 
-/// Fills `to[o - k0][c]` with W\[o, 32·panel + c\] for o in `k0 .. k0 + depth`; `k0` is a multiple of 32.
-pub(crate) fn transpose_panel(
-    panels: &[f32],
-    input: usize,
-    panel: usize,
-    (k0, depth): (usize, usize),
-    to: &mut [f32],
-) {
+/// Fills `to[o - k0][c]` with W\[o, 32·panel + c\] for the outputs o from `k0` on, a multiple of 32.
+pub(crate) fn transpose_panel(panels: &[f32], input: usize, panel: usize, k0: usize, to: &mut [f32]) {
     let first = panel * PANEL;
     let cols = PANEL.min(input - first);
-    for (group, rows) in to[..depth * PANEL].chunks_mut(PANEL * PANEL).enumerate() {
+    for (group, rows) in to.chunks_mut(PANEL * PANEL).enumerate() {
         let from = &panels[((k0 / PANEL + group) * input + first) * PANEL..][..cols * PANEL];
         for (r, row) in rows.chunks_exact_mut(PANEL).enumerate() {
             for (cell, x) in row.iter_mut().zip(from[r..].iter().step_by(PANEL)) {
@@ -105,16 +99,10 @@ pub(crate) fn transpose_panel(
 }
 
 /// As [`transpose_panel`] of the bf16 copy, widened.
-pub(crate) fn transpose_widened(
-    pairs: &[u32],
-    input: usize,
-    panel: usize,
-    (k0, depth): (usize, usize),
-    to: &mut [f32],
-) {
+pub(crate) fn transpose_widened(pairs: &[u32], input: usize, panel: usize, k0: usize, to: &mut [f32]) {
     let first = panel * PANEL;
     let cols = PANEL.min(input - first);
-    for (group, rows) in to[..depth * PANEL].chunks_mut(PANEL * PANEL).enumerate() {
+    for (group, rows) in to.chunks_mut(PANEL * PANEL).enumerate() {
         let from = &pairs[((k0 / PANEL + group) * input.div_ceil(2) + first / 2) * PANEL..];
         for (r, row) in rows.chunks_exact_mut(PANEL).enumerate() {
             for (c, cell) in row.iter_mut().enumerate().take(cols) {
@@ -124,19 +112,19 @@ pub(crate) fn transpose_widened(
     }
 }
 
-/// Fills `to[q - q0][c]` with (W\[2q, 32·panel + c\], W\[2q + 1, 32·panel + c\]) for `depth` pairs of outputs from `q0`,
-/// a multiple of 16.
+/// Fills `to[q - q0][c]` with (W\[2q, 32·panel + c\], W\[2q + 1, 32·panel + c\]) for the pairs of outputs from `q0` on, a
+/// multiple of 16.
 pub(crate) fn transpose_paired(
     native: bool,
     pairs: &[u32],
     input: usize,
     panel: usize,
-    (q0, depth): (usize, usize),
+    q0: usize,
     to: &mut [u32],
 ) {
     let (width, first) = (input.div_ceil(2), panel * PANEL / 2);
     let columns = (PANEL / 2).min(width - first);
-    for (group, rows) in to[..depth * PANEL].chunks_mut(PANEL * PANEL / 2).enumerate() {
+    for (group, rows) in to.chunks_mut(PANEL * PANEL / 2).enumerate() {
         let from = &pairs[((q0 / 16 + group) * width + first) * PANEL..][..columns * PANEL];
         if let Ok(block) = rows.try_into() {
             transpose_pairs(native, from, block);

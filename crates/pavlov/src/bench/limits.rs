@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use pavlov_engine::backend::{Backend, Weight};
+use pavlov_engine::backend::{Backend, Linear, LinearGradient, Weight};
 use pavlov_engine::{Buffer, Cpu, Dtype, Half};
 use pavlov_schema::rng::{Rng, Stream};
 
@@ -87,10 +87,18 @@ impl<'a> Product<'a> {
         let [m, rows, cols] = self.shape;
         let weight = Weight { master: &self.master, compute: self.half.as_ref(), rows, cols };
         match pass {
-            Pass::Forward => self.cpu.linear(&mut self.y, &self.x, weight, None, m),
-            Pass::InputGradient => self.cpu.linear_backward_input(&mut self.x, &self.y, weight, m, false),
+            Pass::Forward => {
+                let layer = Linear { y: &mut self.y, weight, bias: None, accumulate: false };
+                self.cpu.linear(&self.x, m, &mut [layer]);
+            }
+            Pass::InputGradient => {
+                let layer = LinearGradient { dy: &self.y, weight, dweight: None };
+                self.cpu.linear_backward(&self.master, m, &mut [layer], Some((&mut self.x, false)));
+            }
             Pass::WeightGradient => {
-                self.cpu.linear_backward_weight(&mut self.gradient, &self.y, &self.x, weight, m);
+                let dweight = Some(&mut self.gradient);
+                let layer = LinearGradient { dy: &self.y, weight, dweight };
+                self.cpu.linear_backward(&self.x, m, &mut [layer], None);
             }
         }
     }
