@@ -10,8 +10,8 @@ use multiversion::multiversion;
 
 /// Scored rows at a time.
 const ROWS: usize = 512;
-/// Vocabulary entries at a time: a multiple of 32.
-const VOCAB: usize = 2048;
+/// Vocabulary entries at a time: a multiple of 32 that is none of 1024, or the rows of a chunk would share cache sets.
+const VOCAB: usize = 65 * 32;
 
 /// Per scored token: what the forward pass gives the losses, and the divisor that the backward pass needs.
 #[derive(Clone, Copy, Debug, Default)]

@@ -9,8 +9,8 @@ use super::buffer::{Buffer, Number};
 use super::dot::{self, dot_tile, panels_at_once};
 use super::half::{narrow, widen, widen_pair};
 use super::panels::{
-    Panels, gather_pairs, pair_columns, pair_rows, panels_len, transpose_paired, transpose_panel,
-    transpose_widened,
+    Panels, gather_pairs, pair_columns, pair_rows, pair_stride, panels_len, transpose_paired,
+    transpose_panel, transpose_widened,
 };
 use super::pool::{Pool, SharedMut};
 use super::tile::{Isa, Lhs, Out, PANEL, Rhs, Start, tile};
@@ -308,10 +308,10 @@ impl Engine<'_> {
             check(x.len() == m * input && layer.y.len() == m * layer.out, "forward", m, layer.out, input);
         }
         if bf16 && self.isa.multiplies_bf16() {
-            let width = input.div_ceil(2);
-            self.packing.pairs.resize(m * width);
+            let (width, row) = (input.div_ceil(2), pair_stride(input));
+            self.packing.pairs.resize(m * row);
             pair_rows(self.pool, true, x, input, &mut self.packing.pairs);
-            let a = Lhs { pointer: self.packing.pairs.as_ptr(), row: width, col: 1 };
+            let a = Lhs { pointer: self.packing.pairs.as_ptr(), row, col: 1 };
             let products = layers.iter_mut().map(|layer| {
                 let Panels::Bf16(pairs) = layer.weight else { unreachable!("all are bf16") };
                 layer.product(m, vec![Term { a, b: Source::Stored(pairs), depth: width }])
@@ -391,7 +391,7 @@ impl Engine<'_> {
             .iter()
             .map(|layer| {
                 let start = len.next_multiple_of(PANEL / 2);
-                len = start + if dx.is_some() { m * layer.out.div_ceil(2) } else { 0 };
+                len = start + if dx.is_some() { m * pair_stride(layer.out) } else { 0 };
                 start
             })
             .collect();
@@ -407,7 +407,7 @@ impl Engine<'_> {
                     true,
                     layer.dy,
                     layer.out,
-                    &mut pairs[*start..][..m * layer.out.div_ceil(2)],
+                    &mut pairs[*start..][..m * pair_stride(layer.out)],
                 );
             }
         }
@@ -432,7 +432,7 @@ impl Engine<'_> {
         let mut products: Vec<Product<'_, u32>> = Vec::new();
         let through = layers.iter().zip(&starts).zip(&transposed).map(|((layer, start), b)| {
             let depth = layer.out.div_ceil(2);
-            let a = Lhs { pointer: pairs[*start..].as_ptr(), row: depth, col: 1 };
+            let a = Lhs { pointer: pairs[*start..].as_ptr(), row: pair_stride(layer.out), col: 1 };
             Term { a, b: Source::Packed(b), depth }
         });
         products.extend(dx.map(|dx| input_product(dx, m, input, through.collect())));

@@ -5,7 +5,7 @@
 //! repacked between steps. A ragged last panel is padded with zeros, which stay zero under every update. The bf16 copy
 //! has the same order with neighbouring inputs paired, `panels[out / 32][in / 2][out % 32]`.
 
-use super::half::{interleave, transpose_pairs, widen_pair};
+use super::half::{interleave, narrow_row, transpose_pairs, widen_pair};
 use super::pool::Pool;
 use super::tile::PANEL;
 
@@ -155,14 +155,20 @@ pub(crate) fn gather_pairs(
     }
 }
 
-/// Copies x \[m, width\] as pairs of neighbours, `[m][⌈width / 2⌉]`.
+/// Pairs from a row of `width` numbers to the next: an odd number of cache lines, so that the rows of a tile do not share
+/// cache sets.
+pub(crate) fn pair_stride(width: usize) -> usize {
+    (width.div_ceil(32) | 1) * 16
+}
+
+/// Copies x \[m, width\] as pairs of neighbours, `pair_stride` apart.
 pub(crate) fn pair_rows(pool: &Pool, native: bool, x: &[f32], width: usize, to: &mut [u32]) {
-    let rows = block_rows(width);
-    pool.chunks(to, rows * width.div_ceil(2), |block, to| {
+    let (rows, stride) = (block_rows(width), pair_stride(width));
+    pool.chunks(to, rows * stride, |block, to| {
         let from = x[block * rows * width..].chunks_exact(width);
-        to.chunks_exact_mut(width.div_ceil(2))
+        to.chunks_exact_mut(stride)
             .zip(from)
-            .for_each(|(to, x)| super::half::narrow_row(native, x, to));
+            .for_each(|(to, x)| narrow_row(native, x, &mut to[..width.div_ceil(2)]));
     });
 }
 
