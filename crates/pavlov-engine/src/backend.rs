@@ -234,10 +234,16 @@ pub trait Backend: Send + Sync + 'static {
         width: usize,
     );
 
-    // Attention: `store_keys` arranges keys (or values) by slot for products over channels, `store_rows` copies values
-    // to the rows of a cache. The gradients of the backward pass are those of q, k and v.
+    // Attention: `store_keys` arranges keys (or values) by slot for products over channels, `store_values` copies values
+    // of so many channels a head to a cache. The gradients of the backward pass are those of q, k and v.
     fn store_keys(&self, store: &mut Self::Buffer, width: usize, x: &Self::Buffer, plan: &AttentionPlan);
-    fn store_rows(&self, store: &mut Self::Buffer, width: usize, x: &Self::Buffer, plan: &AttentionPlan);
+    fn store_values(
+        &self,
+        store: &mut Self::Buffer,
+        widths: (usize, usize),
+        x: &Self::Buffer,
+        plan: &AttentionPlan,
+    );
     fn attention(
         &self,
         out: &mut Self::Buffer,

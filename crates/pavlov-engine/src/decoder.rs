@@ -282,7 +282,7 @@ impl<B: Backend> Decoder<B> {
             }
             Stores::Cache { keys, values } => {
                 backend.store_keys(keys, width, &block.k, plan);
-                backend.store_rows(values, width, &block.v, plan);
+                backend.store_values(values, (width, config.head_dim), &block.v, plan);
                 backend.attention(&mut block.out, &mut block.lse, &block.q, keys, values, shape, plan);
             }
         }

@@ -208,7 +208,7 @@ impl Split {
         let cached = CHUNK / (height * deepest * size_of::<T>()).max(1);
         let balanced = (blocks * panels).div_ceil(TASKS * threads);
         // With few rows a product streams B from memory once: long stretches of adjacent panels for each task.
-        let groups = if blocks <= FEW { panels.min(4 * threads) } else { panels };
+        let groups = if blocks <= FEW { panels.min(threads) } else { panels };
         let chunk = if blocks <= FEW { blocks } else { cached.min(balanced).max(FEW) };
         Self { rows: product.m, blocks, chunk, panels, groups }
     }

@@ -404,9 +404,15 @@ impl Backend for Cpu {
         attention::store_panels(&self.pool, store, width, x, plan);
     }
 
-    fn store_rows(&self, store: &mut Buffer, width: usize, x: &Buffer, plan: &AttentionPlan) {
+    fn store_values(
+        &self,
+        store: &mut Buffer,
+        (width, head_dim): (usize, usize),
+        x: &Buffer,
+        plan: &AttentionPlan,
+    ) {
         let _timer = self.profile.time(Operation::KeyValueStore, || Work::floats(2 * x.len()));
-        attention::store_rows(&self.pool, store, width, x, plan);
+        attention::store_values(&self.pool, store, (width, head_dim), x, plan);
     }
 
     fn attention(
