@@ -75,6 +75,11 @@ impl Cpu {
         self.isa
     }
 
+    /// Gives every thread nothing to do and waits for all: what any operation on all threads costs at least.
+    pub fn fork_and_join(&self) {
+        self.pool.run(self.threads(), &|_| {});
+    }
+
     /// One phrase for logs and manifests.
     pub fn describe(&self) -> String {
         let isa = match self.isa {

@@ -19,8 +19,10 @@ const READ_BYTES: usize = 256 << 20;
 pub(super) struct Limits {
     /// FLOP/s of matrix products in the number format of the run.
     pub(super) flops: f64,
-    /// Bytes a second that all threads read from memory together.
+    /// Bytes a second that all threads read from memory together, if they were measured.
     pub(super) bytes: Option<f64>,
+    /// Seconds to wake all threads and wait for them.
+    pub(super) fork: f64,
 }
 
 impl Limits {
@@ -147,6 +149,14 @@ pub(super) fn large_products(cpu: &Cpu, dtype: Dtype) -> Vec<Peak> {
 /// The fastest of the large products, in FLOP/s.
 pub(super) fn peak(cpu: &Cpu, dtype: Dtype) -> f64 {
     large_products(cpu, dtype).iter().fold(0.0, |best: f64, product| best.max(product.flops))
+}
+
+/// Seconds to wake all threads of a device and wait for them: the mean of many times in a row, when they are awake.
+pub(super) fn fork(cpu: &Cpu) -> f64 {
+    const TIMES: u32 = 10_000;
+    let start = Instant::now();
+    (0..TIMES).for_each(|_| cpu.fork_and_join());
+    start.elapsed().as_secs_f64() / f64::from(TIMES)
 }
 
 /// Bytes a second that all threads of a device read from memory together: the best of several passes.
