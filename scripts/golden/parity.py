@@ -130,7 +130,15 @@ def weighted_loss(model, batch, weights) -> torch.Tensor:
 def gradients(model, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     model.zero_grad(set_to_none=True)
     loss.backward()
-    return {name: p.grad.detach().clone() for name, p in model.named_parameters()}
+    return {name: p.grad.detach().clone() for name, p in trained(model)}
+
+
+def trained(model) -> list[tuple[str, torch.Tensor]]:
+    """The parameters that training changes, by the names that a saved file gives them."""
+    def saved(name: str) -> str:  # PEFT's names in memory have the adapter's own in them
+        return name.replace(".modules_to_save.default", "").replace(".default", "")
+
+    return [(saved(name), p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 @contextlib.contextmanager
@@ -176,16 +184,17 @@ def measure(case: Case, model, batch, weights) -> tuple[dict, dict]:
 def optimize(case: Case, model, batch) -> tuple[dict, dict]:
     """Ten AdamW steps on the same batch; every parameter decays."""
     loss_of = pair_loss if case.kind == "reward" else likelihood_loss
-    optimizer = torch.optim.AdamW(model.parameters(), foreach=False, **ADAMW)
+    parameters = [p for _, p in trained(model)]
+    optimizer = torch.optim.AdamW(parameters, foreach=False, **ADAMW)
     losses, norms = [], []
     for _ in range(STEPS):
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(model, batch)
         loss.backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM).item())
+        norms.append(torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM).item())
         optimizer.step()
         losses.append(loss.item())
-    after = {f"after.{name}": p.detach().clone() for name, p in model.named_parameters()}
+    after = {f"after.{name}": p.detach().clone() for name, p in trained(model)}
     return after, {"losses": losses, "grad_norms": norms}
 
 
@@ -224,6 +233,11 @@ def make(case: Case) -> None:
     folder = LM_GOLDEN / case.name
     shutil.rmtree(folder, ignore_errors=True)
     save(case, build(case), folder)
+    compute(case, folder, load, versions("torch", "transformers", "safetensors", "tokenizers"))
+
+
+def compute(case: Case, folder: Path, load, versions: dict) -> None:
+    """Writes what the model of a folder computes; `load(case, folder)` gives the model in float32."""
     batch = sequences(case)
     generator = torch.Generator().manual_seed(11)
     weights = [tuple(torch.randn(len(t) - 1, generator=generator) for _ in "ab") for t in batch]
@@ -242,16 +256,18 @@ def make(case: Case) -> None:
     # The same in float64: the distance is the rounding noise of float32, the ground for the tests' tolerances.
     exact_model = load(case, folder).double()
     with everything_float64():
-        if rotary := getattr(getattr(exact_model, "model", None), "rotary_emb", None):
-            exact_model.model.rotary_emb = type(rotary)(config=exact_model.config)  # float64 frequencies
+        for module in exact_model.modules():
+            if rotary := getattr(module, "rotary_emb", None):
+                module.rotary_emb = type(rotary)(config=rotary.config)  # float64 frequencies
         weights64 = [(a.double(), b.double()) for a, b in weights]
         exact, _ = measure(case, exact_model, batch, weights64)
         if case.optimizer:
             after, exact_steps = optimize(case, exact_model, batch)
             exact |= after
+    holes = [hole for hole in without_gradient(case) if f"grad.{hole['tensor']}" in tensors]
     prefixes = ["scores"] if case.kind == "reward" else ["logp", "entropy", "logits"]
     prefixes += ["grad."] + ["weighted_grad."] * case.weighted + ["after."] * case.optimizer
-    for hole in without_gradient(case):
+    for hole in holes:
         for prefix in ("grad.", "weighted_grad.", "after."):
             if (name := prefix + hole["tensor"]) in exact:
                 hidden = slice(hole["start"], hole["end"])
@@ -276,8 +292,8 @@ def make(case: Case) -> None:
         "name": case.name, "about": case.about, "kind": case.kind, "storage": case.storage,
         "sequences": [len(tokens) for tokens in batch], "temperature": TEMPERATURE, **scalars,
         "optimizer": ADAMW | {"max_grad_norm": MAX_GRAD_NORM, "steps": STEPS, **steps} if case.optimizer else None,
-        "without_gradient": without_gradient(case), "float64_distance": noise,
-        "versions": versions("torch", "transformers", "safetensors", "tokenizers"),
+        "without_gradient": holes, "float64_distance": noise,
+        "versions": versions,
     })
 
 

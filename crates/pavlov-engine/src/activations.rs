@@ -4,6 +4,7 @@
 use crate::backend::{Backend, Score};
 use crate::config::{DecoderConfig, Position, rotary_frequencies};
 use crate::cpu::Cpu;
+use crate::parameters::LINEARS;
 use crate::plan::AttentionPlan;
 
 /// What a block's backward pass reads again.
@@ -22,6 +23,8 @@ pub(crate) struct BlockActivations<B: Backend> {
     pub(crate) stats2: B::Buffer,
     pub(crate) gate: B::Buffer,
     pub(crate) up: B::Buffer,
+    /// What the low-rank update of each linear layer gives its second matrix, \[rows, rank\]; empty without an adapter.
+    pub(crate) low: [B::Buffer; LINEARS],
 }
 
 /// Arrays that every block uses in turn.
@@ -44,6 +47,7 @@ pub(crate) struct Backward<B: Backend> {
     pub(crate) dk: B::Buffer,
     pub(crate) dv: B::Buffer,
     pub(crate) draw: [B::Buffer; 2],
+    pub(crate) dlow: B::Buffer,
 }
 
 /// Rows of the last block's output that a head reads.
@@ -129,6 +133,7 @@ impl<B: Backend> Activations<B> {
             dk: backend.zeros(0),
             dv: backend.zeros(0),
             draw: [backend.zeros(0), backend.zeros(0)],
+            dlow: backend.zeros(0),
         });
         backend.resize(&mut b.dx, rows * config.hidden_size);
         backend.resize(&mut b.dnormed, rows * config.hidden_size);
@@ -160,6 +165,7 @@ impl<B: Backend> BlockActivations<B> {
             stats2: zero(),
             gate: zero(),
             up: zero(),
+            low: std::array::from_fn(|_| zero()),
         }
     }
 

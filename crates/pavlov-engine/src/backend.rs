@@ -6,10 +6,12 @@
 
 use crate::config::{Activation, NormKind};
 use crate::plan::AttentionPlan;
+use crate::profile::Profile;
 
 pub use crate::cpu::{AdamWStep, Score};
 
-/// A matrix parameter as an operand: `master` in f32, `compute` its bf16 copy if products run in bf16.
+/// A matrix parameter as an operand: `master` in f32, `compute` its bf16 copy if products run in bf16. Of a frozen matrix
+/// under bf16 there is only the copy, and `master` is empty.
 pub struct Weight<'a, B: Backend> {
     /// The parameter.
     pub master: &'a B::Buffer,
@@ -89,6 +91,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The bf16 copy of a matrix.
     type Half: Send + Sync;
 
+    /// Where operations say how long they took.
+    fn profile(&self) -> &Profile;
+
     // Memory. `resize` keeps larger memory and leaves the contents unspecified.
     fn zeros(&self, len: usize) -> Self::Buffer;
     fn resize(&self, buffer: &mut Self::Buffer, len: usize);
@@ -99,12 +104,14 @@ pub trait Backend: Send + Sync + 'static {
     fn matrix_len(&self, rows: usize, cols: usize) -> usize;
     fn upload_matrix(&self, buffer: &mut Self::Buffer, rows: usize, cols: usize, data: &[f32]);
     fn download_matrix(&self, buffer: &Self::Buffer, rows: usize, cols: usize) -> Vec<f32>;
-    /// Rounds a matrix to bf16.
-    fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer);
+    /// Rounds a matrix of `cols` inputs to bf16.
+    fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer, cols: usize);
     /// A digest of the bytes that products read.
     fn digest(&self, buffer: &Self::Buffer, compute: Option<&Self::Half>) -> u64;
+    /// The values of a matrix rounded to bf16, as `narrow` was given them.
+    fn widen(&self, buffer: &mut Self::Buffer, half: &Self::Half, rows: usize, cols: usize);
     /// A digest of the bytes that `narrow` would make.
-    fn digest_narrowed(&self, buffer: &Self::Buffer) -> u64;
+    fn digest_narrowed(&self, buffer: &Self::Buffer, cols: usize) -> u64;
 
     // Linear layers: y \[m, out\] = x \[m, in\]·Wᵀ.
     fn linear(
@@ -115,6 +122,10 @@ pub trait Backend: Send + Sync + 'static {
         bias: Option<&Self::Buffer>,
         m: usize,
     ) where
+        Self: Sized;
+    /// y += x·Wᵀ.
+    fn linear_accumulate(&self, y: &mut Self::Buffer, x: &Self::Buffer, w: Weight<'_, Self>, m: usize)
+    where
         Self: Sized;
     fn linear_backward_input(
         &self,
@@ -202,6 +213,15 @@ pub trait Backend: Send + Sync + 'static {
         width: usize,
         accumulate: bool,
     );
+    /// As `embed`, from a table of which only the rounded copy is held.
+    fn embed_half(
+        &self,
+        x: &mut Self::Buffer,
+        table: &Self::Half,
+        ids: &[u32],
+        width: usize,
+        accumulate: bool,
+    );
     fn embed_backward(
         &self,
         dtable: &mut Self::Buffer,
@@ -245,10 +265,11 @@ pub trait Backend: Send + Sync + 'static {
         inverse_temperature: f32,
     ) where
         Self: Sized;
+    /// Without a `dw` the head is frozen, and its gradient is not computed.
     fn score_backward(
         &self,
         dx: &mut Self::Buffer,
-        dw: &mut Self::Buffer,
+        dw: Option<&mut Self::Buffer>,
         scores: &[Score],
         x: &Self::Buffer,
         w: Weight<'_, Self>,
@@ -258,12 +279,13 @@ pub trait Backend: Send + Sync + 'static {
     ) where
         Self: Sized;
 
-    // Optimizer.
+    // Optimizer. The update of a matrix of so many inputs rewrites its rounded copy too.
     fn square_sum(&self, x: &Self::Buffer) -> f64;
     fn adamw(
         &self,
         step: AdamWStep,
         w: &mut Self::Buffer,
+        rounded: Option<(&mut Self::Half, usize)>,
         g: &Self::Buffer,
         m: &mut Self::Buffer,
         v: &mut Self::Buffer,

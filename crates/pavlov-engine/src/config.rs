@@ -116,6 +116,9 @@ pub struct ParameterSpec {
     pub cols: usize,
     /// How it is used.
     pub kind: ParameterKind,
+    /// Whether training changes it: a frozen parameter has no gradient, no moments and, where products run in bf16, no
+    /// values but its rounded ones.
+    pub trainable: bool,
 }
 
 impl ParameterSpec {
@@ -274,7 +277,7 @@ struct ParameterList(Vec<ParameterSpec>);
 
 impl ParameterList {
     fn push(&mut self, name: &str, rows: usize, cols: usize, kind: ParameterKind) {
-        self.0.push(ParameterSpec { name: name.into(), rows, cols, kind });
+        self.0.push(ParameterSpec { name: name.into(), rows, cols, kind, trainable: true });
     }
 
     fn linear(&mut self, name: &str, out: usize, input: usize, bias: bool) {

@@ -3,10 +3,11 @@
 use crate::activations::{Activations, BlockActivations, HeadActivations, Shared};
 use crate::backend::{AttentionSaved, AttentionShape, Backend, Score, TableStorage};
 use crate::cache::KvCache;
-use crate::config::{DecoderConfig, NormKind, Position};
+use crate::config::{DecoderConfig, NormKind, ParameterSpec, Position};
 use crate::cpu::Cpu;
 use crate::forest::Batch;
-use crate::parameters::{Dtype, LinearIds, NormIds, ParameterIds, Parameters};
+use crate::lora::Lora;
+use crate::parameters::{NormIds, ParameterIds, Parameters, Table};
 use crate::plan::AttentionPlan;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct OutputGradients {
 pub struct Decoder<B: Backend = Cpu> {
     backend: Arc<B>,
     config: DecoderConfig,
+    adapter: Option<Lora>,
+    specs: Vec<ParameterSpec>,
     pub(crate) ids: ParameterIds,
 }
 
@@ -59,8 +62,35 @@ impl<B: Backend> Decoder<B> {
     /// A decoder of a valid configuration.
     pub fn new(backend: Arc<B>, config: DecoderConfig) -> Result<Self> {
         config.validate()?;
-        let ids = ParameterIds::of(&config);
-        Ok(Self { backend, config, ids })
+        let specs = config.parameters();
+        let ids = ParameterIds::of(&config, &specs, None);
+        Ok(Self { backend, config, adapter: None, specs, ids })
+    }
+
+    /// This decoder, frozen, with an adapter that is trained in its place.
+    pub fn with_adapter(self, lora: Lora) -> Result<Self> {
+        let specs = lora.parameters(&self.config)?;
+        let ids = ParameterIds::of(&self.config, &specs, Some(&lora));
+        Ok(Self { adapter: Some(lora), specs, ids, ..self })
+    }
+
+    /// The decoder that computes from the same parameters as if there were no adapter: what it was before training, but
+    /// for parameters that are trained whole.
+    #[must_use]
+    pub fn without_adapter(&self) -> Self {
+        let specs = self.config.parameters();
+        let ids = ParameterIds::of(&self.config, &specs, None);
+        Self { backend: Arc::clone(&self.backend), config: self.config.clone(), adapter: None, specs, ids }
+    }
+
+    /// Its adapter.
+    pub fn adapter(&self) -> Option<&Lora> {
+        self.adapter.as_ref()
+    }
+
+    /// Its parameters in their fixed order: those of the configuration, then those of the adapter.
+    pub fn parameters(&self) -> &[ParameterSpec] {
+        &self.specs
     }
 
     /// Its configuration.
@@ -73,9 +103,9 @@ impl<B: Backend> Decoder<B> {
         &self.backend
     }
 
-    /// Zeros in the shape of the parameters.
+    /// Zeros in the shape of the trainable parameters.
     pub fn gradients(&self) -> Parameters<B> {
-        Parameters::of(Arc::clone(&self.backend), &self.config, Dtype::F32)
+        Parameters::gradients(self)
     }
 
     /// Scores the batch's targets under the distributions softmax(logits / temperature) and reads its scalar heads.
@@ -172,11 +202,18 @@ impl<B: Backend> Decoder<B> {
     }
 
     pub(crate) fn embed(&self, params: &Parameters<B>, x: &mut B::Buffer, tokens: &[u32], positions: &[u32]) {
-        let width = self.config.hidden_size;
-        let storage = params.table_storage(self.ids.embed);
-        self.backend.embed(x, params.buffer(self.ids.embed), storage, tokens, width, false);
+        let mut embed = |table: usize, ids: &[u32], accumulate: bool| {
+            let width = self.config.hidden_size;
+            match params.table(table) {
+                Table::Values(values, storage) => {
+                    self.backend.embed(x, values, storage, ids, width, accumulate);
+                }
+                Table::Rounded(half) => self.backend.embed_half(x, half, ids, width, accumulate),
+            }
+        };
+        embed(self.ids.embed, tokens, false);
         if let Some(table) = self.ids.positions {
-            self.backend.embed(x, params.buffer(table), TableStorage::Rows, positions, width, true);
+            embed(table, positions, true);
         }
     }
 
@@ -189,10 +226,6 @@ impl<B: Backend> Decoder<B> {
         backend.embed(&mut head.gathered, last, TableStorage::Rows, &head.rows, width, false);
         let norm = params.norm(self.ids.norm, self.config.norm, self.config.norm_eps);
         backend.norm(&mut head.normed, &mut head.stats, &head.gathered, &norm);
-    }
-
-    fn linear(&self, params: &Parameters<B>, ids: LinearIds, y: &mut B::Buffer, x: &B::Buffer, rows: usize) {
-        self.backend.linear(y, x, params.weight(ids.weight), ids.bias.map(|b| params.buffer(b)), rows);
     }
 
     fn attention_shape(&self, layer: usize) -> AttentionShape {
@@ -220,16 +253,16 @@ impl<B: Backend> Decoder<B> {
         let norm1 = params.norm(ids.norm1, config.norm, config.norm_eps);
         backend.norm(&mut shared.normed, &mut block.stats1, input, &norm1);
         if let Some(norms) = ids.qk_norms {
-            self.linear(params, ids.q, &mut block.raw[0], &shared.normed, rows);
-            self.linear(params, ids.k, &mut block.raw[1], &shared.normed, rows);
+            self.linear(params, ids.q, &mut block.raw[0], &shared.normed, &mut block.low, rows);
+            self.linear(params, ids.k, &mut block.raw[1], &shared.normed, &mut block.low, rows);
             let norm = |i: usize| params.norm(norms[i], NormKind::Rms, config.norm_eps);
             backend.norm(&mut block.q, &mut block.raw_stats[0], &block.raw[0], &norm(0));
             backend.norm(&mut block.k, &mut block.raw_stats[1], &block.raw[1], &norm(1));
         } else {
-            self.linear(params, ids.q, &mut block.q, &shared.normed, rows);
-            self.linear(params, ids.k, &mut block.k, &shared.normed, rows);
+            self.linear(params, ids.q, &mut block.q, &shared.normed, &mut block.low, rows);
+            self.linear(params, ids.k, &mut block.k, &shared.normed, &mut block.low, rows);
         }
-        self.linear(params, ids.v, &mut block.v, &shared.normed, rows);
+        self.linear(params, ids.v, &mut block.v, &shared.normed, &mut block.low, rows);
         self.rotate(&mut block.q, config.query_width(), positions, &shared.rotary, false);
         self.rotate(&mut block.k, config.kv_width(), positions, &shared.rotary, false);
         let shape = self.attention_shape(layer);
@@ -254,17 +287,17 @@ impl<B: Backend> Decoder<B> {
                 backend.attention(&mut block.out, &mut block.lse, &block.q, keys, values, shape, plan);
             }
         }
-        self.linear(params, ids.o, &mut block.mid, &block.out, rows);
+        self.linear(params, ids.o, &mut block.mid, &block.out, &mut block.low, rows);
         backend.add(&mut block.mid, input);
         let norm2 = params.norm(ids.norm2, config.norm, config.norm_eps);
         backend.norm(&mut shared.normed, &mut block.stats2, &block.mid, &norm2);
         if let Some(gate) = ids.gate {
-            self.linear(params, gate, &mut block.gate, &shared.normed, rows);
+            self.linear(params, gate, &mut block.gate, &shared.normed, &mut block.low, rows);
         }
-        self.linear(params, ids.up, &mut block.up, &shared.normed, rows);
+        self.linear(params, ids.up, &mut block.up, &shared.normed, &mut block.low, rows);
         if let Some(output) = output {
             backend.activate(&mut shared.act, config.activation, ids.gate.map(|_| &block.gate), &block.up);
-            self.linear(params, ids.down, output, &shared.act, rows);
+            self.linear(params, ids.down, output, &shared.act, &mut block.low, rows);
             backend.add(output, &block.mid);
         }
     }
@@ -296,10 +329,12 @@ impl<B: Backend> Decoder<B> {
         let dx = &acts.backward.as_ref().expect("sized above").dx;
         let (width, embed) = (self.config.hidden_size, self.ids.embed);
         let storage = grads.table_storage(embed);
-        self.backend.embed_backward(grads.buffer_mut(embed), storage, batch.forest.tokens(), dx, width);
-        if let Some(table) = self.ids.positions {
+        if let Some(dtable) = grads.trained_mut(embed) {
+            self.backend.embed_backward(dtable, storage, batch.forest.tokens(), dx, width);
+        }
+        if let Some(dtable) = self.ids.positions.and_then(|table| grads.trained_mut(table)) {
             let positions = batch.forest.positions();
-            self.backend.embed_backward(grads.buffer_mut(table), TableStorage::Rows, positions, dx, width);
+            self.backend.embed_backward(dtable, TableStorage::Rows, positions, dx, width);
         }
         Ok(())
     }
@@ -357,7 +392,7 @@ impl<B: Backend> Decoder<B> {
         if let (Some(head), Some(id), false) = (targets, self.ids.head, scores.is_empty()) {
             backend.resize(&mut head.dnormed, head.rows.len() * width);
             let weight = params.weight(id);
-            let dweight = grads.buffer_mut(id);
+            let dweight = grads.trained_mut(id);
             let derivatives = [&gradients.logp[..], &dentropy[..]];
             backend.score_backward(
                 &mut head.dnormed,
@@ -376,7 +411,9 @@ impl<B: Backend> Decoder<B> {
             backend.resize(&mut head.dnormed, head.rows.len() * width);
             let (weight, rows) = (params.weight(id), head.rows.len());
             backend.linear_backward_input(&mut head.dnormed, &head.doutputs, weight, rows, false);
-            backend.linear_backward_weight(grads.buffer_mut(id), &head.doutputs, &head.normed, weight, rows);
+            if let Some(dweight) = grads.trained_mut(id) {
+                backend.linear_backward_weight(dweight, &head.doutputs, &head.normed, weight, rows);
+            }
             self.gather_backward(params, head, dx, grads);
         }
     }
@@ -405,32 +442,17 @@ impl<B: Backend> Decoder<B> {
         stats: &B::Buffer,
     ) {
         let (dweight, dbias) = match ids.bias {
-            Some(bias) => {
+            // A norm is trained as a whole or not at all.
+            Some(bias) if grads.is_trained(ids.weight) => {
                 let (w, b) = grads.pair_mut(ids.weight, bias);
                 (w, Some(b))
             }
-            None => (grads.buffer_mut(ids.weight), None),
+            _ => match grads.trained_mut(ids.weight) {
+                Some(dweight) => (dweight, None),
+                None => return,
+            },
         };
         self.backend.norm_backward_parameters(dweight, dbias, dy, x, stats);
-    }
-
-    /// dW, db of a linear layer, and dx (+)= through it.
-    fn linear_backward(
-        &self,
-        params: &Parameters<B>,
-        ids: LinearIds,
-        grads: &mut Parameters<B>,
-        x: &B::Buffer,
-        dy: &B::Buffer,
-        (dx, accumulate): (&mut B::Buffer, bool),
-        rows: usize,
-    ) {
-        let weight = params.weight(ids.weight);
-        self.backend.linear_backward_weight(grads.buffer_mut(ids.weight), dy, x, weight, rows);
-        if let Some(bias) = ids.bias {
-            self.backend.column_sums(grads.buffer_mut(bias), dy);
-        }
-        self.backend.linear_backward_input(dx, dy, weight, rows, accumulate);
     }
 
     /// One block backwards: `acts.backward.dx` holds the derivative of the stream after it, then of the stream before.
@@ -455,25 +477,28 @@ impl<B: Backend> Decoder<B> {
         let norm2 = params.norm(ids.norm2, config.norm, config.norm_eps);
         backend.norm(&mut shared.normed, &mut block.stats2, &block.mid, &norm2);
         backend.activate(&mut shared.act, config.activation, ids.gate.map(|_| &block.gate), &block.up);
-        self.linear_backward(params, ids.down, grads, &shared.act, &b.dx, (&mut b.dact, false), rows);
+        if let (true, Some(lora)) = (*recompute, ids.down.lora) {
+            self.lower(params, lora, &mut block.low, &shared.act, rows);
+        }
+        let low = (&block.low, &mut b.dlow);
+        let dact = Some((&mut b.dact, false));
+        self.linear_backward(params, ids.down, grads, &shared.act, &b.dx, dact, low, rows);
         let gate = ids.gate.map(|_| &mut block.gate);
         backend.activate_backward(&b.dact, config.activation, gate, &mut block.up);
-        self.linear_backward(params, ids.up, grads, &shared.normed, &block.up, (&mut b.dnormed, false), rows);
+        let dnormed = Some((&mut b.dnormed, false));
+        let low = (&block.low, &mut b.dlow);
+        self.linear_backward(params, ids.up, grads, &shared.normed, &block.up, dnormed, low, rows);
         if let Some(gate) = ids.gate {
-            self.linear_backward(
-                params,
-                gate,
-                grads,
-                &shared.normed,
-                &block.gate,
-                (&mut b.dnormed, true),
-                rows,
-            );
+            let dnormed = Some((&mut b.dnormed, true));
+            let low = (&block.low, &mut b.dlow);
+            self.linear_backward(params, gate, grads, &shared.normed, &block.gate, dnormed, low, rows);
         }
         self.norm_parameters(ids.norm2, grads, &b.dnormed, &block.mid, &block.stats2);
         backend.norm_backward(&mut b.dx, &b.dnormed, &block.mid, &block.stats2, &norm2, true);
         // The attention half: mid = stream + o(attention(n)), n = norm1(stream).
-        self.linear_backward(params, ids.o, grads, &block.out, &b.dx, (&mut b.dout, false), rows);
+        let low = (&block.low, &mut b.dlow);
+        let dout = Some((&mut b.dout, false));
+        self.linear_backward(params, ids.o, grads, &block.out, &b.dx, dout, low, rows);
         let width = config.kv_width();
         backend.resize(&mut shared.key_store, plan.slots * width);
         backend.resize(&mut shared.value_store, plan.slots * width);
@@ -501,11 +526,18 @@ impl<B: Backend> Decoder<B> {
         }
         let norm1 = params.norm(ids.norm1, config.norm, config.norm_eps);
         backend.norm(&mut shared.normed, &mut block.stats1, input, &norm1);
-        self.linear_backward(params, ids.q, grads, &shared.normed, &b.dq, (&mut b.dnormed, false), rows);
-        self.linear_backward(params, ids.k, grads, &shared.normed, &b.dk, (&mut b.dnormed, true), rows);
-        self.linear_backward(params, ids.v, grads, &shared.normed, &b.dv, (&mut b.dnormed, true), rows);
-        self.norm_parameters(ids.norm1, grads, &b.dnormed, input, &block.stats1);
-        backend.norm_backward(&mut b.dx, &b.dnormed, input, &block.stats1, &norm1, true);
+        // Nothing below the first block is trained where the embedding is frozen.
+        let below = [Some(self.ids.embed), self.ids.positions, Some(ids.norm1.weight)];
+        let wanted = layer > 0 || below.into_iter().flatten().any(|index| grads.is_trained(index));
+        for (i, (id, dy)) in [(ids.q, &b.dq), (ids.k, &b.dk), (ids.v, &b.dv)].into_iter().enumerate() {
+            let dnormed = wanted.then_some((&mut b.dnormed, i > 0));
+            let low = (&block.low, &mut b.dlow);
+            self.linear_backward(params, id, grads, &shared.normed, dy, dnormed, low, rows);
+        }
+        if wanted {
+            self.norm_parameters(ids.norm1, grads, &b.dnormed, input, &block.stats1);
+            backend.norm_backward(&mut b.dx, &b.dnormed, input, &block.stats1, &norm1, true);
+        }
     }
 
     /// Extends the sequences of a cache by the plan's queries and leaves the logits of `rows` in the returned buffer,

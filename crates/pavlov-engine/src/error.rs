@@ -10,7 +10,7 @@ pub enum Error {
     #[error("batch: {0}")]
     Batch(String),
     /// There is no parameter of this name.
-    #[error("parameter {0}: no such parameter in this decoder")]
+    #[error("parameter {0}: no such parameter in this decoder, or it is frozen and has no gradient")]
     UnknownParameter(String),
     /// A parameter was given a wrong number of elements.
     #[error("parameter {name}: {given} elements given, its shape needs {needed}")]

@@ -71,20 +71,15 @@ impl<B: Backend> AdamW<B> {
             grad_scale,
         };
         let backend = std::sync::Arc::clone(params.backend());
-        let count = params.specs().len();
-        for index in 0..count {
-            backend.adamw(
-                step,
-                params.buffer_mut(index),
-                grads.buffer(index),
-                self.first.buffer_mut(index),
-                self.second.buffer_mut(index),
-            );
+        for index in params.trained() {
+            let moments = (self.first.trained_mut(index), self.second.trained_mut(index));
+            let (Some(m), Some(v)) = moments else { continue };
+            let (w, rounded) = params.updated(index);
+            backend.adamw(step, w, rounded, grads.buffer(index), m, v);
         }
-        params.refresh();
     }
 
-    /// The moments of every parameter, for a checkpoint.
+    /// The moments of every trainable parameter, for a checkpoint.
     pub fn state(&self) -> Result<Vec<Moments>> {
         let moments = |name: &String| {
             Ok(Moments { name: name.clone(), first: self.first.get(name)?, second: self.second.get(name)? })
@@ -92,7 +87,7 @@ impl<B: Backend> AdamW<B> {
         self.first.specs().map(|s| moments(&s.name)).collect()
     }
 
-    /// Takes over the state of a checkpoint, which must hold every parameter.
+    /// Takes over the state of a checkpoint, which must hold every trainable parameter.
     pub fn restore(&mut self, steps: u64, state: &[Moments]) -> Result<()> {
         let missing = self.first.specs().find(|s| !state.iter().any(|m| m.name == s.name));
         if let Some(spec) = missing {

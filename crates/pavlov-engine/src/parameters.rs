@@ -4,6 +4,7 @@ use crate::backend::{Backend, NormWeight, TableStorage, Weight};
 use crate::config::{DecoderConfig, NormKind, ParameterKind, ParameterSpec};
 use crate::cpu::Cpu;
 use crate::decoder::Decoder;
+use crate::lora::{self, Lora, LoraTarget};
 use crate::{Error, Result};
 use pavlov_schema::rng::{Rng, Stream};
 use std::sync::Arc;
@@ -17,10 +18,31 @@ pub enum Dtype {
     Bf16,
 }
 
+/// What of a parameter is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// Its values in f32, and a rounded copy of a matrix if products run in bf16.
+    Values,
+    /// The rounded values alone: frozen, and products run in bf16.
+    Rounded,
+    /// Nothing: the gradient of a frozen parameter.
+    Nothing,
+}
+
 struct Tensor<B: Backend> {
     spec: ParameterSpec,
+    held: Held,
+    /// Empty unless values are held.
     data: B::Buffer,
     compute: Option<B::Half>,
+    /// Of a frozen parameter, made when it was written: no step changes it.
+    digest: u64,
+}
+
+/// An embedding table as it is held.
+pub(crate) enum Table<'a, B: Backend> {
+    Values(&'a B::Buffer, TableStorage),
+    Rounded(&'a B::Half),
 }
 
 /// One array per parameter of a decoder.
@@ -30,49 +52,148 @@ pub struct Parameters<B: Backend = Cpu> {
     dtype: Dtype,
 }
 
+impl<B: Backend> Tensor<B> {
+    /// Zeros.
+    fn new(backend: &B, spec: ParameterSpec, held: Held) -> Self {
+        let mut tensor = Self { held, data: backend.zeros(0), compute: None, digest: 0, spec };
+        if held != Held::Nothing {
+            tensor.store(backend, backend.zeros(tensor.len(backend)));
+        }
+        tensor
+    }
+
+    /// Whether it lies as a matrix: a rounded table does too.
+    fn is_matrix(&self) -> bool {
+        self.spec.kind == ParameterKind::Matrix || self.held == Held::Rounded
+    }
+
+    /// Length of its values in f32.
+    fn len(&self, backend: &B) -> usize {
+        if self.is_matrix() { backend.matrix_len(self.spec.rows, self.spec.cols) } else { self.spec.len() }
+    }
+
+    /// Calls `read` with the values in f32.
+    fn read<T>(&self, backend: &B, read: impl FnOnce(&B::Buffer) -> T) -> T {
+        match &self.compute {
+            Some(half) if self.held == Held::Rounded => {
+                let mut values = backend.zeros(0);
+                backend.widen(&mut values, half, self.spec.rows, self.spec.cols);
+                read(&values)
+            }
+            _ => read(&self.data),
+        }
+    }
+
+    /// Lets `change` change the values in f32.
+    fn change(&mut self, backend: &B, change: impl FnOnce(&mut B::Buffer)) {
+        let mut values = std::mem::replace(&mut self.data, backend.zeros(0));
+        if let (Held::Rounded, Some(half)) = (self.held, &self.compute) {
+            backend.widen(&mut values, half, self.spec.rows, self.spec.cols);
+        }
+        change(&mut values);
+        self.store(backend, values);
+    }
+
+    /// Lets `write` write new values in f32, given room for them.
+    fn overwrite(&mut self, backend: &B, write: impl FnOnce(&mut B::Buffer)) {
+        let mut values = std::mem::replace(&mut self.data, backend.zeros(0));
+        if self.held == Held::Rounded {
+            values = backend.zeros(self.len(backend));
+        }
+        write(&mut values);
+        self.store(backend, values);
+    }
+
+    /// Row-major.
+    fn values(&self, backend: &B) -> Vec<f32> {
+        self.read(backend, |values| {
+            if self.is_matrix() {
+                return backend.download_matrix(values, self.spec.rows, self.spec.cols);
+            }
+            let mut data = Vec::with_capacity(self.spec.len());
+            backend.download(&mut data, values);
+            data
+        })
+    }
+
+    /// Overwrites with row-major data of its length.
+    fn write(&mut self, backend: &B, data: &[f32]) {
+        let (matrix, rows, cols) = (self.is_matrix(), self.spec.rows, self.spec.cols);
+        self.overwrite(backend, |values| {
+            if matrix {
+                backend.upload_matrix(values, rows, cols, data);
+            } else {
+                backend.upload(values, data);
+            }
+        });
+    }
+
+    fn store(&mut self, backend: &B, values: B::Buffer) {
+        if self.held == Held::Rounded {
+            backend.narrow(&mut self.compute, &values, self.spec.cols);
+        } else {
+            self.data = values;
+        }
+        if !self.spec.trainable {
+            self.digest = backend.digest(&self.data, self.compute.as_ref());
+        }
+    }
+}
+
 impl<B: Backend> Parameters<B> {
     /// Zeros for every parameter of a decoder.
     pub fn zeros(decoder: &Decoder<B>, dtype: Dtype) -> Self {
-        Self::of(Arc::clone(decoder.backend()), decoder.config(), dtype)
-    }
-
-    pub(crate) fn of(backend: Arc<B>, config: &DecoderConfig, dtype: Dtype) -> Self {
-        let tensors = config
-            .parameters()
-            .into_iter()
-            .map(|spec| {
-                let len = match spec.kind {
-                    ParameterKind::Matrix => backend.matrix_len(spec.rows, spec.cols),
-                    ParameterKind::Table | ParameterKind::Vector => spec.len(),
-                };
-                Tensor { data: backend.zeros(len), compute: None, spec }
-            })
-            .collect();
-        let mut parameters = Self { backend, tensors, dtype };
+        let rounded = |spec: &ParameterSpec| {
+            dtype == Dtype::Bf16 && !spec.trainable && spec.kind != ParameterKind::Vector
+        };
+        let held = |spec: &ParameterSpec| if rounded(spec) { Held::Rounded } else { Held::Values };
+        let mut parameters = Self::of(decoder, dtype, held);
         parameters.refresh();
         parameters
     }
 
-    /// Random weights as transformers makes them: normal with deviation 0.02, norms at one, biases at zero.
+    /// Zeros for every trainable parameter of a decoder: its gradient, or a moment of it.
+    pub(crate) fn gradients(decoder: &Decoder<B>) -> Self {
+        let held = |spec: &ParameterSpec| if spec.trainable { Held::Values } else { Held::Nothing };
+        Self::of(decoder, Dtype::F32, held)
+    }
+
+    fn of(decoder: &Decoder<B>, dtype: Dtype, held: impl Fn(&ParameterSpec) -> Held) -> Self {
+        let backend = Arc::clone(decoder.backend());
+        let tensor = |spec: &ParameterSpec| Tensor::new(&*backend, spec.clone(), held(spec));
+        let tensors = decoder.parameters().iter().map(tensor).collect();
+        Self { backend, tensors, dtype }
+    }
+
+    /// Random weights as transformers makes them: normal with deviation 0.02, norms at one, biases at zero; those of an
+    /// adapter as PEFT makes them, so that it changes nothing at first.
     pub fn init(&mut self, seed: u64) {
+        self.init_those(seed, |_| true);
+    }
+
+    /// As [`Parameters::init`], of the parameters that `wanted` picks.
+    pub fn init_those(&mut self, seed: u64, wanted: impl Fn(&ParameterSpec) -> bool) {
         for index in 0..self.tensors.len() {
             let spec = self.tensors[index].spec.clone();
+            if !wanted(&spec) {
+                continue;
+            }
             let mut rng = Rng::new(seed, Stream::Init, 0, index as u64);
-            let data: Vec<f32> = match spec.kind {
+            let data = lora::initial(&spec, &mut rng).unwrap_or_else(|| match spec.kind {
                 ParameterKind::Matrix | ParameterKind::Table => {
                     (0..spec.len()).map(|_| 0.02 * rng.normal()).collect()
                 }
                 ParameterKind::Vector if spec.is_bias() => vec![0.0; spec.len()],
                 ParameterKind::Vector => vec![1.0; spec.len()],
-            };
-            self.write(index, &data);
+            });
+            self.tensors[index].write(&self.backend, &data);
         }
         self.refresh();
     }
 
-    /// Names and shapes in their fixed order.
-    pub fn specs(&self) -> impl ExactSizeIterator<Item = &ParameterSpec> {
-        self.tensors.iter().map(|t| &t.spec)
+    /// Names and shapes of what is held, in their fixed order: all parameters, but gradients of the trainable ones only.
+    pub fn specs(&self) -> impl Iterator<Item = &ParameterSpec> {
+        self.tensors.iter().filter(|t| t.held != Held::Nothing).map(|t| &t.spec)
     }
 
     /// Precision of the products that read them.
@@ -82,22 +203,17 @@ impl<B: Backend> Parameters<B> {
 
     /// Number of parameters.
     pub fn count(&self) -> usize {
-        self.tensors.iter().map(|t| t.spec.len()).sum()
+        self.specs().map(ParameterSpec::len).sum()
+    }
+
+    /// Number of parameters that are trained.
+    pub fn trainable_count(&self) -> usize {
+        self.specs().filter(|spec| spec.trainable).map(ParameterSpec::len).sum()
     }
 
     /// A parameter, row-major.
     pub fn get(&self, name: &str) -> Result<Vec<f32>> {
-        let tensor = &self.tensors[self.position(name)?];
-        Ok(match tensor.spec.kind {
-            ParameterKind::Matrix => {
-                self.backend.download_matrix(&tensor.data, tensor.spec.rows, tensor.spec.cols)
-            }
-            ParameterKind::Table | ParameterKind::Vector => {
-                let mut data = Vec::with_capacity(tensor.spec.len());
-                self.backend.download(&mut data, &tensor.data);
-                data
-            }
-        })
+        Ok(self.tensors[self.position(name)?].values(&self.backend))
     }
 
     /// Overwrites a parameter with row-major data. Call [`Parameters::refresh`] after the last.
@@ -107,15 +223,16 @@ impl<B: Backend> Parameters<B> {
         if data.len() != needed {
             return Err(Error::Shape { name: name.into(), given: data.len(), needed });
         }
-        self.write(index, data);
+        self.tensors[index].write(&self.backend, data);
         Ok(())
     }
 
     /// Remakes the rounded copies that bf16 products read. Needed after every change of the values.
     pub fn refresh(&mut self) {
         if self.dtype == Dtype::Bf16 {
-            for tensor in self.tensors.iter_mut().filter(|t| t.spec.kind == ParameterKind::Matrix) {
-                self.backend.narrow(&mut tensor.compute, &tensor.data);
+            let copied = |t: &&mut Tensor<B>| t.spec.kind == ParameterKind::Matrix && t.spec.trainable;
+            for tensor in self.tensors.iter_mut().filter(copied) {
+                self.backend.narrow(&mut tensor.compute, &tensor.data, tensor.spec.cols);
             }
         }
     }
@@ -126,16 +243,53 @@ impl<B: Backend> Parameters<B> {
     /// If the decoders differ.
     pub fn copy_from(&mut self, other: &Self) {
         assert!(self.specs().eq(other.specs()), "parameters of different decoders");
+        let backend = &*self.backend;
         for (to, from) in self.tensors.iter_mut().zip(&other.tensors) {
-            self.backend.copy(&mut to.data, &from.data);
+            from.read(backend, |values| to.overwrite(backend, |data| backend.copy(data, values)));
         }
         self.refresh();
+    }
+
+    /// Takes over the values of the parameters of `other` that `wanted` picks and that are here too, and their memory
+    /// where they are held the same way.
+    pub fn take_over(&mut self, other: Self, wanted: impl Fn(&ParameterSpec) -> bool) -> Result<()> {
+        let backend = &*self.backend;
+        for mut from in other.tensors.into_iter().filter(|from| wanted(&from.spec)) {
+            let Some(to) = self.tensors.iter_mut().find(|to| to.spec.name == from.spec.name) else {
+                continue;
+            };
+            if to.spec == from.spec && to.held == from.held {
+                std::mem::swap(to, &mut from);
+            } else if to.spec.len() == from.spec.len() {
+                to.write(backend, &from.values(backend));
+            } else {
+                let (given, needed) = (from.spec.len(), to.spec.len());
+                return Err(Error::Shape { name: from.spec.name, given, needed });
+            }
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    /// Lets `change` change the values of a matrix, given with its shape.
+    pub(crate) fn change(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut B::Buffer, usize, usize),
+    ) -> Result<()> {
+        let index = self.position(name)?;
+        let tensor = &mut self.tensors[index];
+        let (rows, cols) = (tensor.spec.rows, tensor.spec.cols);
+        tensor.change(&self.backend, |data| change(data, rows, cols));
+        Ok(())
     }
 
     /// Digest of the values that the products should read: what the trainer holds.
     pub fn digest(&self) -> u64 {
         self.fold_digests(|tensor| match (self.dtype, tensor.spec.kind) {
-            (Dtype::Bf16, ParameterKind::Matrix) => self.backend.digest_narrowed(&tensor.data),
+            (Dtype::Bf16, ParameterKind::Matrix) => {
+                self.backend.digest_narrowed(&tensor.data, tensor.spec.cols)
+            }
             _ => self.backend.digest(&tensor.data, None),
         })
     }
@@ -147,53 +301,44 @@ impl<B: Backend> Parameters<B> {
     }
 
     fn fold_digests(&self, digest: impl Fn(&Tensor<B>) -> u64) -> u64 {
+        // Nothing but a new value changes a frozen parameter, so that its digest is not taken again.
+        let digest = |t: &Tensor<B>| if t.spec.trainable { digest(t) } else { t.digest };
         self.tensors
             .iter()
             .fold(0, |sum: u64, t| sum.rotate_left(7).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ digest(t))
     }
 
-    /// Zeros everywhere.
+    /// Zeros in everything that is trained.
     pub fn zero(&mut self) {
-        for tensor in &mut self.tensors {
+        for tensor in self.tensors.iter_mut().filter(|t| t.spec.trainable) {
             self.backend.fill_zero(&mut tensor.data);
         }
     }
 
-    /// Multiplies every value.
+    /// Multiplies every value that is trained.
     pub fn scale(&mut self, factor: f32) {
-        for tensor in &mut self.tensors {
+        for tensor in self.tensors.iter_mut().filter(|t| t.spec.trainable) {
             self.backend.scale(&mut tensor.data, factor);
         }
     }
 
-    /// Square root of the sum of all squares.
+    /// Square root of the sum of all squares of what is trained.
     pub fn global_norm(&self) -> f64 {
-        self.tensors.iter().map(|t| self.backend.square_sum(&t.data)).sum::<f64>().sqrt()
+        let trained = self.tensors.iter().filter(|t| t.spec.trainable);
+        trained.map(|t| self.backend.square_sum(&t.data)).sum::<f64>().sqrt()
     }
 
     /// The first parameter that holds a NaN or an infinity.
     pub fn find_not_finite(&self) -> Option<&str> {
-        self.tensors
-            .iter()
-            .find(|t| !self.backend.square_sum(&t.data).is_finite())
-            .map(|t| t.spec.name.as_str())
+        let sum = |t: &Tensor<B>| t.read(&self.backend, |values| self.backend.square_sum(values));
+        self.tensors.iter().find(|t| !sum(t).is_finite()).map(|t| t.spec.name.as_str())
     }
 
     fn position(&self, name: &str) -> Result<usize> {
         self.tensors
             .iter()
-            .position(|t| t.spec.name == name)
+            .position(|t| t.spec.name == name && t.held != Held::Nothing)
             .ok_or_else(|| Error::UnknownParameter(name.into()))
-    }
-
-    fn write(&mut self, index: usize, data: &[f32]) {
-        let tensor = &mut self.tensors[index];
-        match tensor.spec.kind {
-            ParameterKind::Matrix => {
-                self.backend.upload_matrix(&mut tensor.data, tensor.spec.rows, tensor.spec.cols, data);
-            }
-            ParameterKind::Table | ParameterKind::Vector => self.backend.upload(&mut tensor.data, data),
-        }
     }
 
     pub(crate) fn backend(&self) -> &Arc<B> {
@@ -204,8 +349,25 @@ impl<B: Backend> Parameters<B> {
         &self.tensors[index].data
     }
 
-    pub(crate) fn buffer_mut(&mut self, index: usize) -> &mut B::Buffer {
-        &mut self.tensors[index].data
+    /// Indices of what is trained.
+    pub(crate) fn trained(&self) -> Vec<usize> {
+        (0..self.tensors.len()).filter(|index| self.is_trained(*index)).collect()
+    }
+
+    pub(crate) fn is_trained(&self, index: usize) -> bool {
+        self.tensors[index].spec.trainable
+    }
+
+    /// The values of what is trained, or its gradient; nothing of a frozen parameter.
+    pub(crate) fn trained_mut(&mut self, index: usize) -> Option<&mut B::Buffer> {
+        let tensor = &mut self.tensors[index];
+        tensor.spec.trainable.then_some(&mut tensor.data)
+    }
+
+    /// A parameter that an optimizer updates, and its rounded copy with the number of its inputs.
+    pub(crate) fn updated(&mut self, index: usize) -> (&mut B::Buffer, Option<(&mut B::Half, usize)>) {
+        let Tensor { spec, data, compute, .. } = &mut self.tensors[index];
+        (data, compute.as_mut().map(|half| (half, spec.cols)))
     }
 
     pub(crate) fn pair_mut(&mut self, first: usize, second: usize) -> (&mut B::Buffer, &mut B::Buffer) {
@@ -217,7 +379,7 @@ impl<B: Backend> Parameters<B> {
     }
 
     pub(crate) fn weight(&self, index: usize) -> Weight<'_, B> {
-        let Tensor { spec, data, compute } = &self.tensors[index];
+        let Tensor { spec, data, compute, .. } = &self.tensors[index];
         Weight { master: data, compute: compute.as_ref(), rows: spec.rows, cols: spec.cols }
     }
 
@@ -232,13 +394,21 @@ impl<B: Backend> Parameters<B> {
         }
     }
 
-    pub(crate) fn table_storage(&self, index: usize) -> TableStorage {
-        match self.tensors[index].spec.kind {
-            ParameterKind::Matrix => TableStorage::Matrix,
-            ParameterKind::Table | ParameterKind::Vector => TableStorage::Rows,
+    pub(crate) fn table(&self, index: usize) -> Table<'_, B> {
+        let tensor = &self.tensors[index];
+        match &tensor.compute {
+            Some(half) if tensor.held == Held::Rounded => Table::Rounded(half),
+            _ => Table::Values(&tensor.data, self.table_storage(index)),
         }
     }
+
+    pub(crate) fn table_storage(&self, index: usize) -> TableStorage {
+        if self.tensors[index].is_matrix() { TableStorage::Matrix } else { TableStorage::Rows }
+    }
 }
+
+/// Linear layers of a block.
+pub(crate) const LINEARS: usize = 7;
 
 /// Indices of a norm's parameters.
 #[derive(Clone, Copy, Debug)]
@@ -252,6 +422,17 @@ pub(crate) struct NormIds {
 pub(crate) struct LinearIds {
     pub(crate) weight: usize,
     pub(crate) bias: Option<usize>,
+    pub(crate) lora: Option<LoraIds>,
+}
+
+/// The low-rank update of a linear layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoraIds {
+    pub(crate) a: usize,
+    pub(crate) b: usize,
+    pub(crate) scale: f32,
+    /// Which of its block's linear layers it belongs to, below [`LINEARS`].
+    pub(crate) place: usize,
 }
 
 /// Indices of a block's parameters.
@@ -282,34 +463,38 @@ pub(crate) struct ParameterIds {
 }
 
 impl ParameterIds {
-    pub(crate) fn of(config: &DecoderConfig) -> Self {
-        let specs = config.parameters();
+    pub(crate) fn of(config: &DecoderConfig, specs: &[ParameterSpec], lora: Option<&Lora>) -> Self {
         let find = |name: &str| specs.iter().position(|s| s.name == name);
         let must = |name: &str| find(name).unwrap_or_else(|| panic!("the parameter list lacks {name}"));
-        let linear = |name: &str| LinearIds {
+        let norm = |name: &str| NormIds {
             weight: must(&format!("{name}.weight")),
             bias: find(&format!("{name}.bias")),
         };
-        let norm = |name: &str| {
-            let LinearIds { weight, bias } = linear(name);
-            NormIds { weight, bias }
+        let update = |name: &str, place: usize| {
+            let target = lora?.of(name)?;
+            let (a, b) = (must(&LoraTarget::a(&target.modules[0])), must(&LoraTarget::b(name)));
+            Some(LoraIds { a, b, scale: target.scale, place })
+        };
+        let linear = |name: &str, place: usize| {
+            let NormIds { weight, bias } = norm(name);
+            LinearIds { weight, bias, lora: update(name, place) }
         };
         let blocks = (0..config.num_layers)
             .map(|layer| {
                 let at = |name: &str| format!("model.layers.{layer}.{name}");
                 BlockIds {
                     norm1: norm(&at("input_layernorm")),
-                    q: linear(&at("self_attn.q_proj")),
-                    k: linear(&at("self_attn.k_proj")),
-                    v: linear(&at("self_attn.v_proj")),
+                    q: linear(&at("self_attn.q_proj"), 0),
+                    k: linear(&at("self_attn.k_proj"), 1),
+                    v: linear(&at("self_attn.v_proj"), 2),
                     qk_norms: config
                         .qk_norm
                         .then(|| [norm(&at("self_attn.q_norm")), norm(&at("self_attn.k_norm"))]),
-                    o: linear(&at("self_attn.o_proj")),
+                    o: linear(&at("self_attn.o_proj"), 3),
                     norm2: norm(&at("post_attention_layernorm")),
-                    gate: config.gated_mlp.then(|| linear(&at("mlp.gate_proj"))),
-                    up: linear(&at("mlp.up_proj")),
-                    down: linear(&at("mlp.down_proj")),
+                    gate: config.gated_mlp.then(|| linear(&at("mlp.gate_proj"), 4)),
+                    up: linear(&at("mlp.up_proj"), 5),
+                    down: linear(&at("mlp.down_proj"), 6),
                 }
             })
             .collect();

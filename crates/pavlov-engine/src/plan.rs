@@ -87,4 +87,14 @@ impl AttentionPlan {
     pub fn spans_of(&self, item: &Item) -> impl Iterator<Item = Span> {
         self.spans[item.context.clone()].iter().copied().chain(std::iter::once(item.own))
     }
+    /// Keys that each query sees, summed over queries, under a sliding window.
+    pub fn pairs(&self, window: Option<usize>) -> u64 {
+        let of_item = |item: &Item| -> u64 {
+            let before =
+                self.spans[item.context.clone()].iter().map(|span| span.len).sum::<usize>() + item.offset;
+            let seen = |i: usize| (before + i + 1).min(window.unwrap_or(usize::MAX)) as u64;
+            (0..item.len).map(seen).sum()
+        };
+        self.items.iter().map(of_item).sum()
+    }
 }

@@ -12,14 +12,17 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
+use crate::adapter::ADAPTER_CONFIG;
 use crate::error::one_line;
 use crate::files;
 use crate::hf_config::Family;
 use crate::layout::{StoredTensor, embedding, is_buffer, prefix, stored_tensors};
+use crate::save::SaveDtype;
 use crate::{Error, Result};
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
+pub(crate) const ADAPTER: &str = "adapter_model.safetensors";
 /// The format's own limit of a header, in bytes.
 const LARGEST_HEADER: u64 = 100_000_000;
 
@@ -28,6 +31,8 @@ const LARGEST_HEADER: u64 = 100_000_000;
 pub struct Checkpoint {
     tensors: BTreeMap<String, Entry>,
     folder: PathBuf,
+    /// The file that says which tensors there have to be.
+    described_by: &'static str,
 }
 
 #[derive(Debug)]
@@ -42,7 +47,7 @@ struct Entry {
 impl Checkpoint {
     /// Opens model.safetensors, or the files that model.safetensors.index.json lists.
     pub fn open(folder: &Path) -> Result<Self> {
-        let mut checkpoint = Self { tensors: BTreeMap::new(), folder: folder.to_owned() };
+        let mut checkpoint = Self::empty(folder, "config.json");
         let index = folder.join(INDEX);
         if index.exists() {
             checkpoint.open_shards(&index)?;
@@ -57,6 +62,43 @@ impl Checkpoint {
             return Err(Error::file(folder, format!("there is neither {SINGLE} nor {INDEX}; {mend}")));
         }
         Ok(checkpoint)
+    }
+
+    /// Opens adapter_model.safetensors, the tensors of a PEFT adapter.
+    pub(crate) fn open_adapter(folder: &Path) -> Result<Self> {
+        let mut checkpoint = Self::empty(folder, ADAPTER_CONFIG);
+        if !folder.join(ADAPTER).exists() {
+            let mend = if folder.join("adapter_model.bin").exists() {
+                "save adapter_model.bin as safetensors: PeftModel.from_pretrained(…).save_pretrained(DIR) in peft"
+            } else {
+                "give the folder of a PEFT adapter with its weights"
+            };
+            return Err(Error::file(folder, format!("there is no {ADAPTER}; {mend}")));
+        }
+        checkpoint.open_file(&folder.join(ADAPTER))?;
+        Ok(checkpoint)
+    }
+
+    fn empty(folder: &Path, described_by: &'static str) -> Self {
+        Self { tensors: BTreeMap::new(), folder: folder.to_owned(), described_by }
+    }
+
+    /// First dimension of a tensor.
+    pub(crate) fn rows(&self, name: &str) -> Result<usize> {
+        Ok(self.entry(name)?.shape.first().copied().unwrap_or(0))
+    }
+
+    /// The number type of most of its numbers; f32 if that is none that can be saved.
+    pub fn dtype(&self) -> SaveDtype {
+        let bytes =
+            |dtype| self.tensors.values().filter(|e| e.dtype == dtype).map(|e| e.bytes).sum::<usize>();
+        let numbers = [
+            (bytes(Dtype::F32) / 4, SaveDtype::F32),
+            (bytes(Dtype::BF16) / 2, SaveDtype::Bf16),
+            (bytes(Dtype::F16) / 2, SaveDtype::F16),
+        ];
+        // Of equals, the first: the widest.
+        numbers.into_iter().rev().max_by_key(|(count, _)| *count).map_or(SaveDtype::F32, |(_, dtype)| dtype)
     }
 
     /// Names of the tensors, sorted.
@@ -140,7 +182,10 @@ impl Checkpoint {
         self.tensors.get(name).ok_or_else(|| Error::Tensor {
             file: self.folder.clone(),
             tensor: name.to_owned(),
-            what: "it is missing; config.json describes another model or a shard is not listed".into(),
+            what: format!(
+                "it is missing; {} describes another model or a file is not whole",
+                self.described_by
+            ),
         })
     }
 
@@ -199,18 +244,48 @@ impl Checkpoint {
                 }
             }
         }
-        for tensor in &tensors {
+        let tied_head = |name: &str| {
+            if name != "lm_head.weight" || !config.tie_embeddings || !config.language_head {
+                return Ok(false);
+            }
+            // The embedding is the first parameter.
+            if self.read(name)? == self.read(&tensors[0].name)? {
+                return Ok(true);
+            }
+            let what = "it differs from the embedding though tie_word_embeddings is true; set it to false";
+            Err(self.wrong(name, what.into()))
+        };
+        self.read_stored(&tensors, &tied_head, set)
+    }
+
+    /// Reads every one of `tensors`, as [`Checkpoint::read_parameters`] does; others are refused but those that `spare`
+    /// accepts.
+    pub(crate) fn read_stored(
+        &self,
+        tensors: &[StoredTensor],
+        spare: &dyn Fn(&str) -> Result<bool>,
+        set: &mut dyn FnMut(&ParameterSpec, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let describing = self.described_by;
+        for tensor in tensors {
             let entry = self.entry(&tensor.name)?;
             if entry.shape != tensor.shape {
                 let what = format!(
-                    "its shape is {:?} but config.json asks for {:?}; correct config.json",
+                    "its shape is {:?} but {describing} asks for {:?}; correct {describing}",
                     entry.shape, tensor.shape
                 );
-                return Err(Error::Tensor { file: entry.file.clone(), tensor: tensor.name.clone(), what });
+                return Err(self.wrong(&tensor.name, what));
             }
         }
-        self.check_unused(&tensors, config)?;
-        for tensor in &tensors {
+        let used: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        for name in self.tensors.keys() {
+            if !used.contains(name.as_str()) && !is_buffer(name) && !spare(name)? {
+                let what =
+                    format!("no parameter of this model uses it; {describing} describes another model");
+                return Err(self.wrong(name, what));
+            }
+        }
+        for tensor in tensors {
             let numbers = self.read(&tensor.name)?;
             for (spec, part) in split(tensor, numbers) {
                 set(&spec, &part)?;
@@ -219,29 +294,12 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn check_unused(&self, tensors: &[StoredTensor], config: &DecoderConfig) -> Result<()> {
-        let used: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-        for (name, entry) in &self.tensors {
-            if used.contains(name.as_str()) || is_buffer(name) {
-                continue;
-            }
-            let wrong = |what: &str| Error::Tensor {
-                file: entry.file.clone(),
-                tensor: name.clone(),
-                what: what.into(),
-            };
-            if name == "lm_head.weight" && config.tie_embeddings && config.language_head {
-                // The embedding is the first parameter.
-                if self.read(name)? == self.read(&tensors[0].name)? {
-                    continue;
-                }
-                return Err(wrong(
-                    "it differs from the embedding though tie_word_embeddings is true; set it to false",
-                ));
-            }
-            return Err(wrong("no parameter of this model uses it; config.json describes another model"));
+    /// The error that a tensor which is there is wrong.
+    fn wrong(&self, tensor: &str, what: String) -> Error {
+        match self.entry(tensor) {
+            Ok(entry) => Error::Tensor { file: entry.file.clone(), tensor: tensor.to_owned(), what },
+            Err(missing) => missing,
         }
-        Ok(())
     }
 }
 

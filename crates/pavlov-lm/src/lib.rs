@@ -1,5 +1,6 @@
 //! Hugging Face folders around the engine: text in, tokens, weights and configurations out, and back.
 
+mod adapter;
 mod checkpoint;
 mod encode;
 mod error;
@@ -17,11 +18,12 @@ pub mod template;
 mod tokenizer;
 mod turns;
 
+pub use adapter::{AdapterConfig, Targets};
 pub use checkpoint::Checkpoint;
 pub use encode::{EncodeOptions, Encoded, EncodedAnswers, Encoder};
 pub use error::{Error, Result};
 pub use hf_config::{Family, HfConfig};
-pub use model::{LanguageModel, LoadOptions};
+pub use model::{AdapterSource, LanguageModel, LoadOptions};
 pub use model_files::ModelFiles;
 pub use pair::split_pair;
 pub use save::{Get, SHARD_BYTES, SaveDtype, save_parameters};

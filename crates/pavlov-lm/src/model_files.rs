@@ -134,11 +134,14 @@ impl ModelFiles {
 
     /// Writes every file but the weights; `dtype` is what config.json says of them.
     pub fn save(&self, folder: &Path, dtype: SaveDtype) -> Result<()> {
-        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-        for (name, bytes) in &self.kept {
-            files::write(&folder.join(name), bytes)?;
-        }
+        self.save_texts(folder)?;
         files::write_json(&folder.join("config.json"), &self.config.to_json(dtype.name()))
+    }
+
+    /// Writes the tokenizer and what goes with it, as an adapter's folder has them.
+    pub(crate) fn save_texts(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        self.kept.iter().try_for_each(|(name, bytes)| files::write(&folder.join(name), bytes))
     }
 
     /// What rows are encoded with.

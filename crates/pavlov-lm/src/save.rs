@@ -110,7 +110,7 @@ pub fn save_parameters(
     if single.exists() { std::fs::remove_file(&single).map_err(Error::io(&single, "remove")) } else { Ok(()) }
 }
 
-fn write_file(file: &Path, tensors: &[StoredTensor], dtype: SaveDtype, get: Get) -> Result<()> {
+pub(crate) fn write_file(file: &Path, tensors: &[StoredTensor], dtype: SaveDtype, get: Get) -> Result<()> {
     let mut end = 0;
     let info = |tensor: &StoredTensor| {
         let start = end;

@@ -27,7 +27,7 @@ fn write(path: &Path, lines: &[&str]) {
 
 fn model_of(ending: pavlov_train::Result<Ending>) -> std::path::PathBuf {
     match ending {
-        Ok(Ending::Finished { model, .. }) => model,
+        Ok(Ending::Finished { model: Some(model), .. }) => model,
         other => panic!("{other:?}"),
     }
 }

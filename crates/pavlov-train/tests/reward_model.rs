@@ -100,7 +100,7 @@ fn finished(
     ending: pavlov_train::Result<Ending>,
 ) -> (std::path::PathBuf, pavlov_schema::Map<String, pavlov_schema::Value>) {
     match ending {
-        Ok(Ending::Finished { model, metrics, .. }) => (model, metrics),
+        Ok(Ending::Finished { model: Some(model), metrics, .. }) => (model, metrics),
         other => panic!("{other:?}"),
     }
 }

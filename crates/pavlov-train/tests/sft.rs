@@ -33,7 +33,7 @@ fn lessons(model: &LanguageModel, rows: &[Row], held_out: &[Row], config: &SftCo
     let (_, _) = host_run(None, |host| {
         encoded.rows = sft::encode(&model.encoder(), rows, config, Path::new("rows"), host)?;
         encoded.held_out = sft::encode(&model.encoder(), held_out, config, Path::new("held out"), host)?;
-        Ok(Ending::Finished { model: "".into(), step: 0, metrics: pavlov_schema::Map::new() })
+        Ok(Ending::Finished { model: None, step: 0, metrics: pavlov_schema::Map::new() })
     });
     encoded
 }
@@ -55,7 +55,9 @@ fn the_loss_falls_and_the_run_directory_is_complete() {
     config.training.eval_steps = 50;
     config.training.save_steps = 60;
     let (ending, events) = train(&config, None);
-    let Ok(Ending::Finished { model, step: 150, metrics: last }) = ending else { panic!("{ending:?}") };
+    let Ok(Ending::Finished { model: Some(model), step: 150, metrics: last }) = ending else {
+        panic!("{ending:?}")
+    };
     let loss = curve(&run, "loss");
     assert_eq!(loss.len(), 30, "every five updates");
     // log 230 words = 5.4 nats to begin with.
@@ -109,6 +111,17 @@ fn a_run_that_stopped_and_resumed_has_the_bytes_of_one_that_did_not() {
         assert_eq!(metrics(&whole), metrics(&parted));
         assert_eq!(metrics(&whole).len(), 3 + 3);
     }
+}
+
+#[test]
+fn a_model_that_nobody_wants_is_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.training.max_steps = 2;
+    config.training.save_final_model = false;
+    let ending = train(&config, None).0;
+    assert!(matches!(ending, Ok(Ending::Finished { model: None, step: 2, .. })), "{ending:?}");
+    assert!(folder.path().join("metrics.jsonl").exists() && !folder.path().join("model").exists());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Command, Parser, Subcommand, ValueEnum};
 use pavlov_train::settings::{Key, Settings};
 
+use crate::bench::BenchArgs;
 use crate::commands::worlds::WorldsArgs;
 use crate::demo::DemoArgs;
 
@@ -43,6 +44,8 @@ pub(crate) enum Verb {
     Logprobs(LogprobsArgs),
     /// Write data sets of small worlds with known answers, or a random model for them
     Worlds(WorldsArgs),
+    /// Measure the speed of training and sampling on this machine
+    Bench(BenchArgs),
 }
 
 /// What every verb that teaches takes.

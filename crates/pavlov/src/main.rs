@@ -1,6 +1,7 @@
 //! Pavlov teaches language models by demonstration and by reward, and shows what each lesson taught.
 
 mod args;
+mod bench;
 mod commands;
 mod demo;
 mod failure;
@@ -49,5 +50,6 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Chat(args) => chat::run(args),
         Verb::Logprobs(args) => logprobs::run(args),
         Verb::Worlds(args) => worlds::run(args),
+        Verb::Bench(args) => bench::run(args),
     }
 }

@@ -217,7 +217,10 @@ unsafe fn product(
 fn panel_of(panels: &[f32], stack: &Stack<'_>, span: &Span, at: usize, panel: usize) -> Rhs {
     let (width, d) = (stack.shape.kv_width(), stack.shape.head_dim);
     let first = (span.slot + at) / PANEL + panel;
-    Rhs::F32(panels[(first * width + stack.kv_head * d) * PANEL..][..d * PANEL].as_ptr(), PANEL)
+    Rhs {
+        pointer: panels[(first * width + stack.kv_head * d) * PANEL..][..d * PANEL].as_ptr(),
+        stride: PANEL,
+    }
 }
 
 /// Rows `at .. at + n` of keys or values of one kv head, as the right operand of a product over keys.
@@ -225,7 +228,7 @@ fn rows_of(values: &[f32], stack: &Stack<'_>, span: &Span, at: usize, n: usize, 
     let (width, d) = (stack.shape.kv_width(), stack.shape.head_dim);
     let start = (span.row + at) * width + stack.kv_head * d;
     assert!(start + (n - 1) * width + d <= values.len(), "value rows outside the store");
-    Rhs::F32(values[start + panel * PANEL..].as_ptr(), width)
+    Rhs { pointer: values[start + panel * PANEL..].as_ptr(), stride: width }
 }
 
 /// out \[rows, heads·d\] = attention of q over the stores; `lse` \[rows, heads\] gets the log of each softmax's divisor.
@@ -470,7 +473,7 @@ fn backward_stack(
 }
 
 fn stacked(x: &[f32], d: usize, panel: usize) -> Rhs {
-    Rhs::F32(x[panel * PANEL..].as_ptr(), d)
+    Rhs { pointer: x[panel * PANEL..].as_ptr(), stride: d }
 }
 
 /// In place: scores become weights P, their derivatives become P·(dP - delta); hidden keys become 0.

@@ -2,8 +2,9 @@
 //! derivative by recomputation.
 
 use super::buffer::Buffer;
-use super::linear::{Engine, Panels};
+use super::linear::Engine;
 use super::math::{LANES, add_lanes, exp, max};
+use super::panels::Panels;
 use super::pool::SharedMut;
 use multiversion::multiversion;
 
@@ -97,7 +98,7 @@ impl Head<'_> {
         }
     }
 
-    /// dx\[i\] = and dW += the derivative of Σ dlogp·logp + dentropy·entropy. `dweight` is in panels.
+    /// dx\[i\] = and dW += the derivative of Σ dlogp·logp + dentropy·entropy. `dweight` is in panels; none for a frozen head.
     pub(crate) fn backward(
         self,
         engine: &mut Engine<'_>,
@@ -107,9 +108,9 @@ impl Head<'_> {
         targets: &[u32],
         [dlogp, dentropy]: [&[f32]; 2],
         dx: &mut [f32],
-        dweight: &mut [f32],
+        mut dweight: Option<&mut [f32]>,
     ) {
-        let bf16 = matches!(self.weight, Panels::Bf16(_));
+        let bf16 = self.weight.is_bf16();
         for (block, (x, dx)) in
             x.chunks(ROWS * self.hidden).zip(dx.chunks_mut(ROWS * self.hidden)).enumerate()
         {
@@ -128,7 +129,10 @@ impl Head<'_> {
                     }
                 });
                 engine.backward_input(dx, &scratch.logits, weight, shape, first > 0);
-                engine.backward_weight(&mut dweight[first * self.hidden..], &scratch.logits, x, shape, bf16);
+                if let Some(dweight) = &mut dweight {
+                    let dweight = &mut dweight[first * self.hidden..];
+                    engine.backward_weight(dweight, &scratch.logits, x, shape, bf16);
+                }
             }
         }
     }

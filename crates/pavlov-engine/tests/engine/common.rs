@@ -1,8 +1,8 @@
 //! Small decoders of every shape, with informative random weights.
 
 use pavlov_engine::{
-    Activation, Activations, Batch, Cpu, Decoder, DecoderConfig, Dtype, Isa, Llama3Scaling, NormKind,
-    OutputGradients, Outputs, ParameterKind, Parameters, Position,
+    Activation, Activations, Batch, Cpu, Decoder, DecoderConfig, Dtype, Isa, Llama3Scaling, Lora, LoraTarget,
+    NormKind, OutputGradients, Outputs, ParameterKind, Parameters, Position,
 };
 use pavlov_schema::rng::{Rng, Stream};
 use std::sync::Arc;
@@ -18,8 +18,63 @@ fn base() -> DecoderConfig {
     }
 }
 
+/// What a model is made of: a configuration, and an adapter if it is not trained whole.
+#[derive(Clone)]
+pub(crate) struct Shape {
+    pub(crate) config: DecoderConfig,
+    pub(crate) lora: Option<Lora>,
+}
+
+impl std::ops::Deref for Shape {
+    type Target = DecoderConfig;
+
+    fn deref(&self) -> &DecoderConfig {
+        &self.config
+    }
+}
+
+impl std::ops::DerefMut for Shape {
+    fn deref_mut(&mut self) -> &mut DecoderConfig {
+        &mut self.config
+    }
+}
+
+/// Every shape of decoder, trained whole and by an adapter.
+pub(crate) fn families() -> Vec<(&'static str, Shape)> {
+    let whole = configs().into_iter().map(|(name, config)| (name, Shape { config, lora: None }));
+    whole.chain(adapted()).collect()
+}
+
+/// Decoders with adapters: on every linear layer, on some, and with parts of a fused projection sharing an A.
+pub(crate) fn adapted() -> Vec<(&'static str, Shape)> {
+    let configs = configs();
+    let with = |name: &str, targets: &[&[&str]], whole: &[&str]| {
+        let (_, config) = configs.iter().find(|(n, _)| *n == name).unwrap().clone();
+        let targets =
+            (0..config.num_layers).flat_map(|layer| targets.iter().map(move |group| (layer, group)));
+        let target = |(i, (layer, group)): (usize, (usize, &&[&str]))| LoraTarget {
+            modules: group.iter().map(|name| format!("model.layers.{layer}.{name}")).collect(),
+            rank: 2 + i % 3,
+            scale: 0.75,
+        };
+        let targets = targets.enumerate().map(target).collect();
+        Shape { config, lora: Some(Lora { targets, whole: whole.iter().map(|&s| s.into()).collect() }) }
+    };
+    let [q, k, v, o] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"];
+    let [gate, up, down] = ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
+    let each: [&[&str]; 7] = [&[q], &[k], &[v], &[o], &[gate], &[up], &[down]];
+    vec![
+        ("llama, adapter", with("llama", &each, &[])),
+        ("llama tied, adapter on q and v", with("llama 3 scaled, tied", &[&[q], &[v]], &[])),
+        ("qwen2, adapter on down", with("qwen2", &[&[down]], &[])),
+        ("qwen3, adapter", with("qwen3", &each, &[])),
+        ("gpt2, fused adapter", with("gpt2", &[&[q, k, v], &[o], &[up], &[down]], &[])),
+        ("scalar head, adapter", with("scalar head", &each, &["score.weight"])),
+    ]
+}
+
 /// One configuration for each switch, by name.
-pub(crate) fn families() -> Vec<(&'static str, DecoderConfig)> {
+fn configs() -> Vec<(&'static str, DecoderConfig)> {
     let scaling = Llama3Scaling {
         factor: 8.0,
         low_freq_factor: 1.0,
@@ -69,8 +124,12 @@ pub(crate) struct Model {
 }
 
 /// A model with weights large enough that every part matters.
-pub(crate) fn model(config: &DecoderConfig, threads: usize, isa: Isa, dtype: Dtype) -> Model {
-    let decoder = Decoder::new(Arc::new(Cpu::with_isa(threads, isa)), config.clone()).unwrap();
+pub(crate) fn model(shape: &Shape, threads: usize, isa: Isa, dtype: Dtype) -> Model {
+    let decoder = Decoder::new(Arc::new(Cpu::with_isa(threads, isa)), shape.config.clone()).unwrap();
+    let decoder = match &shape.lora {
+        Some(lora) => decoder.with_adapter(lora.clone()).unwrap(),
+        None => decoder,
+    };
     let mut params = Parameters::zeros(&decoder, dtype);
     let specs: Vec<_> = params.specs().cloned().collect();
     for (i, spec) in specs.iter().enumerate() {
@@ -84,8 +143,8 @@ pub(crate) fn model(config: &DecoderConfig, threads: usize, isa: Isa, dtype: Dty
     Model { decoder, params }
 }
 
-pub(crate) fn plain(config: &DecoderConfig) -> Model {
-    model(config, 2, Isa::detect(), Dtype::F32)
+pub(crate) fn plain(shape: &Shape) -> Model {
+    model(shape, 2, Isa::detect(), Dtype::F32)
 }
 
 pub(crate) fn tokens(rng: &mut Rng, n: usize, vocab: usize) -> Vec<u32> {
@@ -139,14 +198,14 @@ pub(crate) fn loss(outputs: &Outputs, coefficients: &OutputGradients) -> f64 {
 
 pub(crate) const TEMPERATURE: f32 = 0.8;
 
-/// Outputs and the gradient of every parameter, by name.
+/// Outputs and the gradient of every trainable parameter, by name.
 pub(crate) fn run(model: &Model, batch: &Batch, recompute: bool) -> (Outputs, Vec<(String, Vec<f32>)>) {
     let mut acts = Activations::new(recompute);
     let outputs = model.decoder.forward(&model.params, batch, TEMPERATURE, &mut acts).unwrap();
     let mut grads = model.decoder.gradients();
     let d = coefficients(&outputs);
     model.decoder.backward(&model.params, batch, TEMPERATURE, &d, &mut acts, &mut grads).unwrap();
-    let named = model.params.specs().map(|s| (s.name.clone(), grads.get(&s.name).unwrap())).collect();
+    let named = grads.specs().map(|s| (s.name.clone(), grads.get(&s.name).unwrap())).collect();
     (outputs, named)
 }
 

@@ -4,5 +4,6 @@
 mod common;
 mod equivalence;
 mod gradients;
+mod lora;
 mod memory;
 mod sampling;

@@ -4,7 +4,11 @@
 use crate::common::*;
 use pavlov_engine::{Activations, AdamW, AdamWConfig, Control, SampleRequest, Sampler, SamplingParams};
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+
+/// The counters are of one test at a time.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// Allocations at least this large count: activations of the test are larger, bookkeeping is smaller.
 const LARGE: usize = 8 << 10;
@@ -12,6 +16,9 @@ const LARGE: usize = 8 << 10;
 struct Counting;
 
 static LARGE_ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+/// Bytes allocated minus bytes freed, and the most that this was.
+static HELD: AtomicIsize = AtomicIsize::new(0);
+static PEAK: AtomicIsize = AtomicIsize::new(0);
 
 thread_local! {
     static COUNTED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
@@ -20,14 +27,19 @@ thread_local! {
 // SAFETY: every call goes to the system allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.size() >= LARGE && COUNTED.try_with(std::cell::Cell::get).unwrap_or(false) {
-            LARGE_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        if COUNTED.try_with(std::cell::Cell::get).unwrap_or(false) {
+            LARGE_ALLOCATIONS.fetch_add(usize::from(layout.size() >= LARGE), Ordering::Relaxed);
+            let held = HELD.fetch_add(layout.size() as isize, Ordering::Relaxed) + layout.size() as isize;
+            PEAK.fetch_max(held, Ordering::Relaxed);
         }
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if COUNTED.try_with(std::cell::Cell::get).unwrap_or(false) {
+            HELD.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        }
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -45,9 +57,58 @@ fn count(work: impl FnOnce()) -> usize {
     LARGE_ALLOCATIONS.load(Ordering::Relaxed)
 }
 
+/// What `work` returns, the bytes that are still held after it, and the most that were meanwhile.
+fn measure<T>(work: impl FnOnce() -> T) -> (T, [isize; 2]) {
+    HELD.store(0, Ordering::Relaxed);
+    PEAK.store(0, Ordering::Relaxed);
+    COUNTED.set(true);
+    let made = work();
+    COUNTED.set(false);
+    (made, [HELD.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed)])
+}
+
+/// Weights, gradients and moments: 18 bytes a parameter that is trained in bf16, 2 of one that is frozen, and loading
+/// needs no more than one parameter's f32 beside them.
+#[test]
+fn frozen_parameters_take_two_bytes() {
+    let _one = ONE.lock();
+    let (_, mut shape) = adapted().remove(0);
+    (shape.vocab_size, shape.hidden_size, shape.intermediate_size) = (2048, 256, 512);
+    (shape.num_heads, shape.num_kv_heads, shape.head_dim) = (4, 4, 64);
+    let bytes = |shape: &Shape| {
+        let make = || {
+            let model = model(shape, 1, pavlov_engine::Isa::detect(), pavlov_engine::Dtype::Bf16);
+            let (grads, adamw) =
+                (model.decoder.gradients(), AdamW::new(&model.decoder, AdamWConfig::default()));
+            (model, grads, adamw)
+        };
+        let ((model, ..), held) = measure(make);
+        let (all, trained) = (model.params.count(), model.params.trainable_count());
+        ([all as isize, trained as isize], held)
+    };
+    // A table that is trained has no rounded copy.
+    let table = 2 * 2048 * 256;
+    let (whole, [held, _]) = bytes(&Shape { lora: None, ..shape.clone() });
+    let expected = 18 * whole[0] - table;
+    assert!((held - expected).abs() < expected / 50, "trained whole: {held} bytes, not {expected}");
+    let (adapted, [held, peak]) = bytes(&shape);
+    // A panel of 32 rows is the least that an A takes.
+    let expected = 2 * (adapted[0] - adapted[1]);
+    let most = expected + 18 * 32 * adapted[1] / 2;
+    assert!((expected..most).contains(&held), "by an adapter: {held} bytes, not {expected} to {most}");
+    let largest = 2048 * 256;
+    assert!(peak - held < 3 * 4 * largest, "making it needs {} bytes more", peak - held);
+}
+
 #[test]
 fn steps_after_the_first_reuse_their_memory() {
-    let (_, mut config) = families().remove(0);
+    let _one = ONE.lock();
+    for (_, shape) in [families().remove(0), adapted().remove(0)] {
+        reuses_memory(shape);
+    }
+}
+
+fn reuses_memory(mut config: Shape) {
     config.vocab_size = 1000;
     let mut model = model(&config, 1, pavlov_engine::Isa::detect(), pavlov_engine::Dtype::Bf16);
     let batch = forest(&config);

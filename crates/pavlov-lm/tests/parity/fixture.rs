@@ -95,8 +95,14 @@ impl Fixture {
             .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), Self::read(&path)))
             .collect();
         cases.sort_by(|a, b| a.0.cmp(&b.0));
-        assert_eq!(cases.len(), 15, "the goldens of scripts/golden/cases.py");
+        assert_eq!(cases.len(), 20, "the goldens of scripts/golden/cases.py and adapters.py");
         cases
+    }
+
+    /// The folder of an adapter's base.
+    pub(crate) fn base(&self) -> Option<PathBuf> {
+        let adapter = pavlov_lm::AdapterConfig::read(&self.folder).ok()?;
+        Some(self.folder.with_file_name(adapter.base))
     }
 
     pub(crate) fn sequences(&self) -> &[Vec<u32>] {

@@ -7,7 +7,7 @@ use pavlov_engine::{
     Activations, AdamW, AdamWConfig, Batch, Cpu, Dtype, OutputGradients, Outputs, Parameters, Target,
     clip_factor,
 };
-use pavlov_lm::{LanguageModel, SHARD_BYTES, SaveDtype, save_parameters};
+use pavlov_lm::{AdapterSource, LanguageModel, SaveDtype};
 use safetensors::SafeTensors;
 
 use crate::fixture::{Fixture, Kind, Tensors};
@@ -38,7 +38,13 @@ pub(crate) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(crate) fn new(fixture: &'a Fixture, layout: Layout, dtype: Dtype) -> Self {
         let backend = Arc::new(Cpu::new(2));
-        let model = LanguageModel::load_on(&fixture.folder, &backend, dtype).unwrap();
+        let model = match fixture.base() {
+            Some(base) => {
+                let adapter = AdapterSource::Folder(&fixture.folder);
+                LanguageModel::load_adapted(&base, &adapter, &backend, dtype).unwrap()
+            }
+            None => LanguageModel::load_on(&fixture.folder, &backend, dtype).unwrap(),
+        };
         let grads = model.decoder.gradients();
         let mut run = Self { fixture, model, batches: Vec::new(), acts: Activations::new(false), grads };
         run.batches = run.lay_out(layout);
@@ -146,14 +152,14 @@ impl<'a> Run<'a> {
         o.losses.iter().map(&mut step).unzip()
     }
 
-    /// Parameters, or gradients in their shapes, as the checkpoint of transformers names and stores them.
+    /// Parameters, or gradients in their shapes, as the checkpoint of transformers or PEFT names and stores them.
     pub(crate) fn as_stored(&self, parameters: &Parameters) -> Tensors {
         let folder = tempfile::tempdir().unwrap();
-        let config = &self.model.files.config;
         let get = |spec: &pavlov_engine::ParameterSpec| Ok(parameters.get(&spec.name)?);
-        save_parameters(folder.path(), &config.decoder, config.family, SaveDtype::F32, SHARD_BYTES, &get)
-            .unwrap();
-        read_tensors(&folder.path().join("model.safetensors"))
+        self.model.save_weights(folder.path(), SaveDtype::F32, &get).unwrap();
+        let adapter = self.model.adapter.is_some();
+        let file = if adapter { "adapter_model.safetensors" } else { "model.safetensors" };
+        read_tensors(&folder.path().join(file))
     }
 }
 

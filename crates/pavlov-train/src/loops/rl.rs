@@ -23,6 +23,8 @@ pub mod sources;
 use std::path::Path;
 use std::time::Instant;
 
+use pavlov_engine::backend::Backend;
+use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{AdamW, Parameters, Sampler};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::dataset;
@@ -343,7 +345,10 @@ impl<'a> Learner<'a> {
         let Some(rollouts) = drawn else { return Ok(None) };
         // 2. Score and credit.
         let group = self.batches.group;
+        let profile = decoder.backend().profile();
+        let timer = profile.time(Operation::Reward, Work::default);
         let mut credited = self.feedback.credit(self.prompts, rollouts, group, place.first_step)?;
+        drop(timer);
         let ref_logps = self.ref_logps(model, &credited)?;
         // 3. Check.
         preflight::trained_tokens(&credited, &self.drawing.stop_tokens)?;
@@ -361,6 +366,7 @@ impl<'a> Learner<'a> {
             shape_with_kl(&mut credited, &ref_logps, self.policy.beta);
         }
         // 5. Save.
+        let _timer = profile.time(Operation::Files, Work::default);
         rollout::write(&path, place.first_step, &credited)?;
         Ok(Some(Generation { number: place.generation, credited, ref_logps }))
     }

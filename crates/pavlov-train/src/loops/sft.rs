@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::time::Instant;
 
+use pavlov_engine::backend::Backend;
+use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{Activations, AdamW, Batch, OutputGradients, Parameters};
 use pavlov_lm::{EncodeOptions, Encoded, Encoder, LanguageModel};
 use pavlov_schema::dataset;
@@ -246,7 +248,9 @@ impl Workspace {
         let mut sums = TokenSums::default();
         for part in parts {
             self.batch.clear();
+            let timer = model.decoder.backend().profile().time(Operation::Pack, Work::default);
             pack_rows(&mut self.batch, part.iter().copied());
+            drop(timer);
             let outputs = model.decoder.forward(&model.params, &self.batch, 1.0, &mut self.activations)?;
             sums.add(&outputs);
             let loss = nll(&outputs.logp, &vec![1.0; outputs.logp.len()], tokens);

@@ -18,7 +18,7 @@ use crate::settings::{Settings, read_toml};
 use crate::{Error, Result};
 
 /// Keys that may change between a run and its resumption without a word.
-const FREE_KEYS: [&str; 8] = [
+const FREE_KEYS: [&str; 9] = [
     "resume_from_checkpoint",
     "overwrite_output_dir",
     "output_dir",
@@ -27,6 +27,7 @@ const FREE_KEYS: [&str; 8] = [
     "eval_steps",
     "save_steps",
     "save_total_limit",
+    "save_final_model",
 ];
 
 /// The folder of the final model in a run directory.
@@ -39,6 +40,7 @@ pub struct Session<'a> {
     stop: &'a AtomicBool,
     events: &'a mut dyn FnMut(Event),
     keep: usize,
+    save_final: bool,
     total: u64,
     saved: Option<Checkpoint>,
 }
@@ -76,8 +78,8 @@ impl<'a> Session<'a> {
         };
         run.write_config(&settings.to_toml()?)?;
         let board = EventWriter::create(run.path(), unix_seconds() as u64)?;
-        let keep = training.save_total_limit;
-        Ok(Self { run, board, stop: host.stop, events: &mut *host.events, keep, total, saved })
+        let (keep, save_final) = (training.save_total_limit, training.save_final_model);
+        Ok(Self { run, board, stop: host.stop, events: &mut *host.events, keep, save_final, total, saved })
     }
 
     /// The run directory.
@@ -227,7 +229,8 @@ impl<'a> Session<'a> {
         Ok(Ending::Stopped { checkpoint, step: state.global_step })
     }
 
-    /// Saves the final model to `model/` in the run directory, in place of an earlier one.
+    /// Saves the final model to `model/` in the run directory, in place of an earlier one, unless the settings say that
+    /// nobody wants it.
     pub fn finish(
         &mut self,
         model: &LanguageModel,
@@ -235,13 +238,16 @@ impl<'a> Session<'a> {
         metrics: Metrics,
         more: &dyn Fn(&Path) -> Result<()>,
     ) -> Result<Ending> {
+        if !self.save_final {
+            return Ok(Ending::Finished { model: None, step, metrics });
+        }
         let path = self.run.path().join(MODEL);
         replace_folder(&path, &|folder| {
             model.save(folder, SaveDtype::F32)?;
             more(folder)
         })?;
         self.tell(Event::Saved { path: path.clone() });
-        Ok(Ending::Finished { model: path, step, metrics })
+        Ok(Ending::Finished { model: Some(path), step, metrics })
     }
 }
 

@@ -97,6 +97,8 @@ settings! {
         save_steps: u64 = 500,
         /// Checkpoints to keep, older ones are removed; 0: all.
         save_total_limit: usize = 0,
+        /// Whether the taught model is saved in output_dir/model at the end; false where only the metrics are of interest.
+        save_final_model: bool = true,
     }
 }
 

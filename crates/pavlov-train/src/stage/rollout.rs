@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use pavlov_engine::backend::Backend;
+use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{
     Control, Decoder, Finish as EngineFinish, Parameters, SampleRequest, Sampled, Sampler, SamplingParams,
 };
@@ -109,6 +111,7 @@ pub fn draw(
     if stopped {
         return Ok(None);
     }
+    let _timer = decoder.backend().profile().time(Operation::Text, Work::default);
     let record = |answer: Sampled| {
         let prompt = &prompts[answer.request];
         let ended = answer.tokens.last().is_some_and(|last| drawing.stop_tokens.contains(last));

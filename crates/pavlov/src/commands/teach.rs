@@ -66,7 +66,11 @@ fn say_machine(config: &Map<String, Value>) {
 fn end(ending: Ending, command: &[String], args: &TrainArgs) -> Result<()> {
     match ending {
         Ending::Finished { model, step, metrics } => {
-            screen::line(&format!("finished after {step} updates; the model is in {}", model.display()));
+            let place = match &model {
+                Some(folder) => format!("the model is in {}", folder.display()),
+                None => "the model was not saved (save_final_model)".to_owned(),
+            };
+            screen::line(&format!("finished after {step} updates; {place}"));
             if args.json {
                 let mut line =
                     Map::from_iter([("step".to_owned(), json!(step)), ("model".to_owned(), json!(model))]);

@@ -196,6 +196,9 @@ pub fn train(
         }
     }
     // 9. The taught model, with the mean and deviation of its scores.
+    if !training.save_final_model {
+        return session.finish(model, total, evaluated, &|_| Ok(()));
+    }
     let measured = if lessons.held_out.is_empty() { &lessons.rows } else { &lessons.held_out };
     let file = normalized(model, head, measured, config, &mut work)?;
     session.finish(model, total, evaluated, &|folder| file.write(folder))

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use pavlov_engine::backend::Backend;
+use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{Activations, Batch, Cpu, Decoder, Dtype, Parameters};
 use pavlov_lm::{LanguageModel, LoadOptions};
 use pavlov_schema::files::write_atomic;
@@ -189,12 +191,14 @@ impl Scorer {
         joint: bool,
     ) -> Result<Vec<f32>> {
         self.batch.clear();
+        let timer = decoder.backend().profile().time(Operation::Pack, Work::default);
         for (prompt, answers) in groups {
             match answers {
                 [a, b] if joint => pack_joint(&mut self.batch, prompt, a, b),
                 _ => pack_answers(&mut self.batch, prompt, answers.iter().map(Vec::as_slice)),
             }
         }
+        drop(timer);
         Ok(decoder.forward(params, &self.batch, 1.0, &mut self.activations)?.scalars)
     }
 
