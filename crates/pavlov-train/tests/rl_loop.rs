@@ -296,7 +296,7 @@ fn only_updates_on_old_answers_are_off_policy() {
 #[test]
 fn drawing_is_interrupted_between_tokens() {
     let model = model(12, 16, Dtype::F32);
-    let encoded = encode_prompts(&model.encoder(), &prompts(12).prompts, 8).unwrap();
+    let encoded = encode_prompts(&model.encoder(), &prompts(12).prompts, 8, Path::new("prompts")).unwrap();
     let drawing = Drawing {
         num_generations: 2,
         temperature: 1.0,

@@ -251,6 +251,45 @@ fn rows_that_teach_nothing_are_named() {
 }
 
 #[test]
+fn verdicts_are_no_demonstrations() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let model = tiny::model();
+    let unpaired = |label| Row::Unpaired { prompt: "Who?\n".into(), completion: "Ana.".into(), label };
+    let rated = Row::Rating { prompt: "Who?\n".into(), completion: "Ana.".into(), score: 5.0, scale: None };
+    let encode = |row| {
+        let mut told = Ok(0);
+        let (_, _) = host_run(None, |host| {
+            told = sft::encode(&model.encoder(), &[row], &config, Path::new("a.jsonl"), host)
+                .map(|rows| rows.len());
+            Ok(Ending::Stopped { checkpoint: "".into(), step: 0 })
+        });
+        told.map_err(|error| error.to_string())
+    };
+    assert_eq!(encode(unpaired(true)), Ok(1));
+    for row in [unpaired(false), rated] {
+        let error = encode(row).unwrap_err();
+        assert!(error.starts_with("a.jsonl: row 1: is a verdict"), "{error}");
+    }
+}
+
+#[test]
+fn what_cuts_a_row_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny::model();
+    for (max_length, told) in [(12, "12 tokens (max_length)"), (1000, "128 tokens (the model's context)")] {
+        let config = SftConfig { max_length, ..config(folder.path()) };
+        let long = tiny::demonstration("Who has 3 apples?\n", &"Ana has 3 apples. ".repeat(40));
+        let (_, events) = host_run(None, |host| {
+            sft::encode(&model.encoder(), &[long], &config, Path::new("a.jsonl"), host)?;
+            Ok(Ending::Stopped { checkpoint: "".into(), step: 0 })
+        });
+        let cut = Event::Note(format!("a.jsonl: 1 of 1 rows are cut at {told}"));
+        assert!(events.contains(&cut), "{events:?}");
+    }
+}
+
+#[test]
 fn pre_training_learns_every_token_of_pieces() {
     let folder = tempfile::tempdir().unwrap();
     let texts: Vec<Row> = (0..12)

@@ -120,16 +120,11 @@ fn of_lm(error: &pavlov_lm::Error) -> bool {
 
 fn of_train(error: &pavlov_train::Error) -> bool {
     use pavlov_train::Error::{
-        Checkpoint, Engine, Lm, NoReward, NotFinite, Preflight, Program, Prompt, Reference, RewardNotFinite,
-        Row, Schema, Setting, Unsaved,
+        Checkpoint, Engine, Lm, NoReward, NotFinite, Preflight, Program, Reference, RewardNotFinite, Row,
+        Schema, Setting, Unsaved,
     };
     match error {
-        Setting { .. }
-        | Row { .. }
-        | Prompt { .. }
-        | Reference { .. }
-        | Preflight { .. }
-        | Checkpoint { .. } => true,
+        Setting { .. } | Row { .. } | Reference { .. } | Preflight { .. } | Checkpoint { .. } => true,
         NotFinite { .. } | Unsaved { .. } | RewardNotFinite { .. } | NoReward { .. } | Program { .. } => {
             false
         }

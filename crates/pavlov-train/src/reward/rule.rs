@@ -235,6 +235,9 @@ mod tests {
         assert_scores(&found, &columns, &[("Because.", 1.0), ("So.", 0.0)]);
         let same = json!({"rule": "regex", "pattern": r"answer: (\w)", "column": "answer"});
         assert_scores(&same, &columns, &[("answer: B", 1.0), ("answer: A", 0.0), ("B", 0.0)]);
+        // The whole match is "B", but the group that would hold the answer took no part in it.
+        let optional = json!({"rule": "regex", "pattern": "(?:is (.))?B", "column": "answer"});
+        assert_scores(&optional, &columns, &[("B", 0.0), ("is BB", 1.0)]);
     }
 
     #[test]
