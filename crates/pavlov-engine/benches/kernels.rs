@@ -11,7 +11,8 @@ use std::time::Instant;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, bench};
 use pavlov_engine::backend::{
-    AdamWStep, AttentionSaved, AttentionShape, Backend, NormWeight, Score, TableStorage, Weight,
+    AdamWStep, AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, NormWeight, Score,
+    TableStorage, Weight,
 };
 use pavlov_engine::plan::AttentionPlan;
 use pavlov_engine::profile::{Kind, Record};
@@ -85,18 +86,22 @@ fn product_forward(bencher: Bencher, (dtype, [m, rows, cols]): (Dtype, [usize; 3
     let (master, half) = weight(cpu, rows, cols, dtype);
     let (x, mut y) = (random(cpu, m * cols), random(cpu, m * rows));
     let w = Weight { master: &master, compute: half.as_ref(), rows, cols };
-    bencher.counter(flops([m, rows, cols])).bench_local(|| cpu.linear(&mut y, &x, w, None, m));
+    bencher.counter(flops([m, rows, cols])).bench_local(|| {
+        let layer = Linear { y: &mut y, weight: w, bias: None, accumulate: false };
+        cpu.linear(&x, m, &mut [layer]);
+    });
 }
 
 #[bench(args = products())]
 fn product_input_gradient(bencher: Bencher, (dtype, [m, rows, cols]): (Dtype, [usize; 3])) {
     let cpu = cpu(dtype);
     let (master, half) = weight(cpu, rows, cols, dtype);
-    let (mut dx, dy) = (random(cpu, m * cols), random(cpu, m * rows));
+    let (x, mut dx, dy) = (cpu.zeros(0), random(cpu, m * cols), random(cpu, m * rows));
     let w = Weight { master: &master, compute: half.as_ref(), rows, cols };
-    bencher
-        .counter(flops([m, rows, cols]))
-        .bench_local(|| cpu.linear_backward_input(&mut dx, &dy, w, m, false));
+    bencher.counter(flops([m, rows, cols])).bench_local(|| {
+        let layer = LinearGradient { dy: &dy, weight: w, dweight: None };
+        cpu.linear_backward(&x, m, &mut [layer], Some((&mut dx, false)));
+    });
 }
 
 #[bench(args = products())]
@@ -106,9 +111,10 @@ fn product_weight_gradient(bencher: Bencher, (dtype, [m, rows, cols]): (Dtype, [
     let (x, dy) = (random(cpu, m * cols), random(cpu, m * rows));
     let mut dw = cpu.zeros(cpu.matrix_len(rows, cols));
     let w = Weight { master: &master, compute: half.as_ref(), rows, cols };
-    bencher
-        .counter(flops([m, rows, cols]))
-        .bench_local(|| cpu.linear_backward_weight(&mut dw, &dy, &x, w, m));
+    bencher.counter(flops([m, rows, cols])).bench_local(|| {
+        let layer = LinearGradient { dy: &dy, weight: w, dweight: Some(&mut dw) };
+        cpu.linear_backward(&x, m, &mut [layer], None);
+    });
 }
 
 /// Targets, vocabulary and width of the language head.
@@ -137,7 +143,7 @@ fn head_backward(bencher: Bencher, dtype: Dtype) {
     cpu.score(&mut scores, &x, w, &targets, 1.0);
     let (ones, zeros) = (vec![1.0; m], vec![0.0; m]);
     bencher.counter(flops([2 * m, rows, cols])).bench_local(|| {
-        cpu.score_backward(&mut dx, &mut dw, &scores, &x, w, &targets, [&ones, &zeros], 1.0);
+        cpu.score_backward(&mut dx, Some(&mut dw), &scores, &x, w, &targets, [&ones, &zeros], 1.0);
     });
 }
 
@@ -325,7 +331,10 @@ fn limits(cpu: &Cpu, dtype: Dtype) -> (f64, f64) {
     let (master, half) = weight(cpu, rows, cols, dtype);
     let (x, mut y) = (random(cpu, m * cols), random(cpu, m * rows));
     let w = Weight { master: &master, compute: half.as_ref(), rows, cols };
-    let product = best(|| cpu.linear(&mut y, &x, w, None, m));
+    let product = best(|| {
+        let layer = Linear { y: &mut y, weight: w, bias: None, accumulate: false };
+        cpu.linear(&x, m, &mut [layer]);
+    });
     let words = vec![1_u64; 32 << 20];
     let read = best(|| {
         std::thread::scope(|scope| {
