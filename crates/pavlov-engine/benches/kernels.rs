@@ -11,8 +11,8 @@ use std::time::Instant;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, bench};
 use pavlov_engine::backend::{
-    AdamWStep, AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, NormWeight, Score,
-    TableStorage, Weight,
+    AdamWStep, AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, MatrixGradient, NormWeight,
+    Score, TableStorage, Weight,
 };
 use pavlov_engine::plan::AttentionPlan;
 use pavlov_engine::profile::{Kind, Record};
@@ -112,7 +112,11 @@ fn product_weight_gradient(bencher: Bencher, (dtype, [m, rows, cols]): (Dtype, [
     let mut dw = cpu.zeros(cpu.matrix_len(rows, cols));
     let w = Weight { master: &master, compute: half.as_ref(), rows, cols };
     bencher.counter(flops([m, rows, cols])).bench_local(|| {
-        let layer = LinearGradient { dy: &dy, weight: w, dweight: Some(&mut dw) };
+        let layer = LinearGradient {
+            dy: &dy,
+            weight: w,
+            dweight: Some(MatrixGradient { data: &mut dw, accumulate: true }),
+        };
         cpu.linear_backward(&x, m, &mut [layer], None);
     });
 }
@@ -143,7 +147,8 @@ fn head_backward(bencher: Bencher, dtype: Dtype) {
     cpu.score(&mut scores, &x, w, &targets, 1.0);
     let (ones, zeros) = (vec![1.0; m], vec![0.0; m]);
     bencher.counter(flops([2 * m, rows, cols])).bench_local(|| {
-        cpu.score_backward(&mut dx, Some(&mut dw), &scores, &x, w, &targets, [&ones, &zeros], 1.0);
+        let dw = Some(MatrixGradient { data: &mut dw, accumulate: true });
+        cpu.score_backward(&mut dx, dw, &scores, &x, w, &targets, [&ones, &zeros], 1.0);
     });
 }
 

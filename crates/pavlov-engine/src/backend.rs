@@ -49,8 +49,16 @@ pub struct LinearGradient<'a, B: Backend> {
     pub dy: &'a B::Buffer,
     /// W.
     pub weight: Weight<'a, B>,
-    /// Where the derivative of W is added, if it is wanted.
-    pub dweight: Option<&'a mut B::Buffer>,
+    /// Where the derivative of W goes, if it is wanted.
+    pub dweight: Option<MatrixGradient<'a, B>>,
+}
+
+/// The gradient of a matrix: added to, or written over what counts as zeros.
+pub struct MatrixGradient<'a, B: Backend> {
+    /// Its memory.
+    pub data: &'a mut B::Buffer,
+    /// Whether to add.
+    pub accumulate: bool,
 }
 
 /// A norm's parameters.
@@ -136,7 +144,7 @@ pub trait Backend: Send + Sync + 'static {
     fn digest_narrowed(&self, buffer: &Self::Buffer, cols: usize) -> u64;
 
     // Linear layers, all that read the same x \[m, in\] at once: y \[m, out\] = x·Wᵀ, and dx (+)= Σ dy·W with
-    // dW += dyᵀ·x. Without a wanted dW, x is not read.
+    // dW (+)= dyᵀ·x. Without a wanted dW, x is not read.
     fn linear(&self, x: &Self::Buffer, m: usize, layers: &mut [Linear<'_, Self>])
     where
         Self: Sized;
@@ -278,7 +286,7 @@ pub trait Backend: Send + Sync + 'static {
     fn score_backward(
         &self,
         dx: &mut Self::Buffer,
-        dw: Option<&mut Self::Buffer>,
+        dw: Option<MatrixGradient<'_, Self>>,
         scores: &[Score],
         x: &Self::Buffer,
         w: Weight<'_, Self>,

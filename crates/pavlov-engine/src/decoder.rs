@@ -334,6 +334,7 @@ impl<B: Backend> Decoder<B> {
             let positions = batch.forest.positions();
             self.backend.embed_backward(dtable, TableStorage::Rows, positions, dx, width);
         }
+        grads.settle();
         Ok(())
     }
 
@@ -390,7 +391,7 @@ impl<B: Backend> Decoder<B> {
         if let (Some(head), Some(id), false) = (targets, self.ids.head, scores.is_empty()) {
             backend.resize(&mut head.dnormed, head.rows.len() * width);
             let weight = params.weight(id);
-            let dweight = grads.trained_mut(id);
+            let dweight = grads.matrix_gradient(id);
             let derivatives = [&gradients.logp[..], &dentropy[..]];
             backend.score_backward(
                 &mut head.dnormed,
@@ -408,7 +409,7 @@ impl<B: Backend> Decoder<B> {
             backend.upload(&mut head.doutputs, &gradients.scalars);
             backend.resize(&mut head.dnormed, head.rows.len() * width);
             let (weight, rows) = (params.weight(id), head.rows.len());
-            let layer = LinearGradient { dy: &head.doutputs, weight, dweight: grads.trained_mut(id) };
+            let layer = LinearGradient { dy: &head.doutputs, weight, dweight: grads.matrix_gradient(id) };
             backend.linear_backward(&head.normed, rows, &mut [layer], Some((&mut head.dnormed, false)));
             self.gather_backward(params, head, dx, grads);
         }

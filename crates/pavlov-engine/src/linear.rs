@@ -80,7 +80,7 @@ impl<B: Backend> Decoder<B> {
         let weights: Vec<usize> = layers.iter().map(|(ids, _)| ids.weight).collect();
         let mut group: Vec<LinearGradient<'_, B>> = layers
             .iter()
-            .zip(grads.trained_each_mut(&weights))
+            .zip(grads.matrix_gradients(&weights))
             .map(|((ids, dy), dweight)| LinearGradient {
                 dy: *dy,
                 weight: params.weight(ids.weight),
@@ -92,10 +92,10 @@ impl<B: Backend> Decoder<B> {
         for (lora, dy) in layers.iter().filter_map(|(ids, dy)| Some((ids.lora?, *dy))) {
             let (a, b) = (params.weight(lora.a), params.weight(lora.b));
             backend.resize(dlow, rows * a.rows);
-            let update = LinearGradient { dy, weight: b, dweight: grads.trained_mut(lora.b) };
+            let update = LinearGradient { dy, weight: b, dweight: grads.matrix_gradient(lora.b) };
             backend.linear_backward(&low[lora.place], rows, &mut [update], Some((dlow, false)));
             backend.scale(dlow, lora.scale);
-            let lowered = LinearGradient { dy: dlow, weight: a, dweight: grads.trained_mut(lora.a) };
+            let lowered = LinearGradient { dy: dlow, weight: a, dweight: grads.matrix_gradient(lora.a) };
             backend.linear_backward(x, rows, &mut [lowered], dx.as_deref_mut().map(|dx| (dx, true)));
         }
     }

@@ -110,7 +110,7 @@ impl Head<'_> {
         }
     }
 
-    /// dx\[i\] = and dW += the derivative of Σ dlogp·logp + dentropy·entropy. `dweight` is in panels; none for a frozen head.
+    /// dx\[i\] = and dW (+)= the derivative of Σ dlogp·logp + dentropy·entropy. `dweight` is in panels; none for a frozen head.
     pub(crate) fn backward(
         self,
         engine: &mut Engine<'_>,
@@ -120,7 +120,7 @@ impl Head<'_> {
         targets: &[u32],
         [dlogp, dentropy]: [&[f32]; 2],
         dx: &mut [f32],
-        mut dweight: Option<&mut [f32]>,
+        mut dweight: Option<(&mut [f32], bool)>,
     ) {
         for (block, (x, dx)) in
             x.chunks(ROWS * self.hidden).zip(dx.chunks_mut(ROWS * self.hidden)).enumerate()
@@ -136,7 +136,9 @@ impl Head<'_> {
                         derivative(row, target, scores[t], dlogp[t], dentropy[t], self.inverse_temperature);
                     }
                 });
-                let dweight = dweight.as_deref_mut().map(|dweight| &mut dweight[first * self.hidden..]);
+                let dweight = dweight
+                    .as_mut()
+                    .map(|(dw, accumulate)| (&mut dw[first * self.hidden..], *accumulate || block > 0));
                 let weight = self.weight.at_row(first, self.hidden);
                 let layer = LayerGradient { dy: &scratch.logits, weight, out: width, dweight };
                 engine.backward(x, [rows, self.hidden], &mut [layer], Some((&mut *dx, first > 0)));

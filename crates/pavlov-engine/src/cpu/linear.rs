@@ -49,12 +49,12 @@ pub(crate) struct Layer<'a> {
     pub(crate) accumulate: bool,
 }
 
-/// The derivative of such a layer's output; dW += dyᵀ·x in panels if it is wanted.
+/// The derivative of such a layer's output; dW (+)= dyᵀ·x in panels if it is wanted, added if so told.
 pub(crate) struct LayerGradient<'a> {
     pub(crate) dy: &'a [f32],
     pub(crate) weight: Panels<'a>,
     pub(crate) out: usize,
-    pub(crate) dweight: Option<&'a mut [f32]>,
+    pub(crate) dweight: Option<(&'a mut [f32], bool)>,
 }
 
 /// What a kernel multiplies: f32, or pairs of bf16.
@@ -331,7 +331,7 @@ impl Engine<'_> {
         run(self.pool, self.isa, &products.collect::<Vec<_>>());
     }
 
-    /// dx (+)= Σ dy·W and dW += dyᵀ·x of all layers that read x \[m, input\], as far as they are wanted.
+    /// dx (+)= Σ dy·W and dW (+)= dyᵀ·x of all layers that read x \[m, input\], as far as they are wanted.
     pub(crate) fn backward(
         &mut self,
         x: &[f32],
@@ -346,7 +346,7 @@ impl Engine<'_> {
                 && layer
                     .dweight
                     .as_ref()
-                    .is_none_or(|dw| dw.len() >= panels_len(layer.out, input) && x.len() == m * input);
+                    .is_none_or(|(dw, _)| dw.len() >= panels_len(layer.out, input) && x.len() == m * input);
             check(sized, "backward", m, layer.out, input);
         }
         let shape = [m, input];
@@ -368,7 +368,7 @@ impl Engine<'_> {
                     dy,
                     weight: l.weight,
                     out: l.out,
-                    dweight: l.dweight.as_deref_mut(),
+                    dweight: l.dweight.as_mut().map(|(dw, accumulate)| (&mut **dw, *accumulate)),
                 })
                 .collect();
             backward_f32(pool, isa, x, shape, &mut layers, dx);
@@ -522,13 +522,14 @@ impl Layer<'_> {
 }
 
 impl LayerGradient<'_> {
-    /// dW += dyᵀ·x as a product whose rows are the inputs, if it is wanted. The padding columns of a ragged panel are
+    /// dW (+)= dyᵀ·x as a product whose rows are the inputs, if it is wanted. The padding columns of a ragged panel are
     /// computed too: their operand is zero, so they stay zero.
     fn product<'a, T: Element>(&'a mut self, input: usize, term: Term<'a, T>) -> Option<Product<'a, T>> {
-        let dw = self.dweight.as_deref_mut()?;
+        let (dw, accumulate) = self.dweight.as_mut()?;
         let c = Output { data: SharedMut::new(dw), row_stride: PANEL, panel_stride: input * PANEL };
         let n = self.out.next_multiple_of(PANEL);
-        Some(Product { c, m: input, n, terms: vec![term], start: Start::Accumulate })
+        let start = if *accumulate { Start::Accumulate } else { Start::Zero };
+        Some(Product { c, m: input, n, terms: vec![term], start })
     }
 }
 
@@ -607,7 +608,7 @@ mod tests {
     fn backward(
         engine: &mut Engine<'_>,
         dx: (&mut [f32], bool),
-        dweight: Option<&mut [f32]>,
+        dweight: Option<(&mut [f32], bool)>,
         dy: &[f32],
         x: &[f32],
         weight: Panels<'_>,
@@ -663,13 +664,13 @@ mod tests {
                         dy: &dys[i],
                         weight: weight(i),
                         out: outs[i],
-                        dweight: Some(dw),
+                        dweight: Some((dw, true)),
                     })
                     .collect();
                 engine.backward(&x, [m, input], &mut layers, Some((&mut dx, false)));
                 for (i, dw) in dws_alone.iter_mut().enumerate() {
                     let dx = (&mut dx_alone[..], i > 0);
-                    backward(&mut engine, dx, Some(dw), &dys[i], &x, weight(i), [m, outs[i], input]);
+                    backward(&mut engine, dx, Some((dw, true)), &dys[i], &x, weight(i), [m, outs[i], input]);
                 }
                 assert!(dx == dx_alone && dws == dws_alone, "{isa:?} bf16 {bf16}: backward");
             }
@@ -708,9 +709,17 @@ mod tests {
 
                 let mut dx = vec![f32::NAN; m * input];
                 let weight = Panels::F32(&panels);
-                let mut dw = vec![0.0; panels.len()];
+                let mut dw = vec![f32::NAN; panels.len()];
                 backward(&mut engine, (&mut dx, false), None, &dy, &x, weight, [m, out, input]);
-                backward(&mut engine, (&mut dx, true), Some(&mut dw), &dy, &x, weight, [m, out, input]);
+                backward(
+                    &mut engine,
+                    (&mut dx, true),
+                    Some((&mut dw, false)),
+                    &dy,
+                    &x,
+                    weight,
+                    [m, out, input],
+                );
                 let expected: Vec<f64> = (0..m * input)
                     .map(|i| {
                         let (r, c) = (i / input, i % input);
@@ -804,8 +813,8 @@ mod tests {
                 compare(&a, &b, input);
                 let (mut a, mut b) = (vec![f32::NAN; m * input], vec![f32::NAN; m * input]);
                 let (mut c, mut d) = (vec![1.0; panels.len()], vec![1.0; panels.len()]);
-                backward(&mut engine, (&mut a, false), Some(&mut c), &dy, &x, half, shape);
-                backward(&mut engine, (&mut b, false), Some(&mut d), &dy16, &x16, full, shape);
+                backward(&mut engine, (&mut a, false), Some((&mut c, true)), &dy, &x, half, shape);
+                backward(&mut engine, (&mut b, false), Some((&mut d, true)), &dy16, &x16, full, shape);
                 compare(&a, &b, out);
                 compare(&c, &d, m);
             }

@@ -20,7 +20,8 @@ pub(crate) use head::exp_shifted;
 pub use tile::Isa;
 
 use crate::backend::{
-    AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, NormWeight, TableStorage, Weight,
+    AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, MatrixGradient, NormWeight,
+    TableStorage, Weight,
 };
 use crate::config::Activation;
 use crate::plan::AttentionPlan;
@@ -296,7 +297,7 @@ impl Backend for Cpu {
                 dy,
                 weight: panels(*weight),
                 out: weight.rows,
-                dweight: dweight.as_mut().map(|dweight| &mut ***dweight),
+                dweight: dweight.as_mut().map(|dw| (&mut **dw.data, dw.accumulate)),
             })
             .collect();
         let dx = dx.map(|(dx, accumulate)| (&mut **dx, accumulate));
@@ -465,7 +466,7 @@ impl Backend for Cpu {
     fn score_backward(
         &self,
         dx: &mut Buffer,
-        dw: Option<&mut Buffer>,
+        dw: Option<MatrixGradient<'_, Self>>,
         scores: &[Score],
         x: &Buffer,
         w: Weight<'_, Self>,
@@ -475,7 +476,7 @@ impl Backend for Cpu {
     ) {
         let _timer = self.profile.time(Operation::HeadBackward, || head_gradients(w, targets.len()));
         let head = Head { weight: panels(w), vocab: w.rows, hidden: w.cols, inverse_temperature };
-        let dw = dw.map(|dw| &mut **dw);
+        let dw = dw.map(|dw| (&mut **dw.data, dw.accumulate));
         self.product(|e, scratch| head.backward(e, scratch, scores, x, targets, gradients, dx, dw));
     }
 

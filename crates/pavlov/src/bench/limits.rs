@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use pavlov_engine::backend::{Backend, Linear, LinearGradient, Weight};
+use pavlov_engine::backend::{Backend, Linear, LinearGradient, MatrixGradient, Weight};
 use pavlov_engine::{Buffer, Cpu, Dtype, Half};
 use pavlov_schema::rng::{Rng, Stream};
 
@@ -98,7 +98,7 @@ impl<'a> Product<'a> {
                 self.cpu.linear_backward(&self.master, m, &mut [layer], Some((&mut self.x, false)));
             }
             Pass::WeightGradient => {
-                let dweight = Some(&mut self.gradient);
+                let dweight = Some(MatrixGradient { data: &mut self.gradient, accumulate: true });
                 let layer = LinearGradient { dy: &self.y, weight, dweight };
                 self.cpu.linear_backward(&self.x, m, &mut [layer], None);
             }
