@@ -503,6 +503,7 @@ impl Backend for Cpu {
     }
 
     fn widen(&self, buffer: &mut Buffer, half: &Half, rows: usize, cols: usize) {
+        let _timer = self.profile.time(Operation::Memory, || Work::floats(rows * cols * 3 / 2));
         buffer.resize(panels::panels_len(rows, cols));
         self.pool.chunks(buffer, PANEL * cols, |panel, to| {
             for (at, x) in to.iter_mut().enumerate() {
@@ -513,6 +514,7 @@ impl Backend for Cpu {
 
     fn embed_half(&self, x: &mut Buffer, table: &Half, ids: &[u32], width: usize, accumulate: bool) {
         const ROWS: usize = 16;
+        let _timer = self.profile.time(Operation::Embedding, || Work::floats(ids.len() * width * 3 / 2));
         self.pool.chunks(x, ROWS * width, |i, x| {
             for (row, id) in x.chunks_exact_mut(width).zip(&ids[i * ROWS..]) {
                 for (column, x) in row.iter_mut().enumerate() {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pavlov_engine::{Cpu, Decoder, Dtype, Position};
-use pavlov_lm::{LanguageModel, LoadOptions};
+use pavlov_lm::{AdapterConfig, AdapterSource, LanguageModel, Targets};
 use pavlov_train::run::{Event, Precision, TrainingConfig};
 
 use crate::args::DtypeArg;
@@ -96,6 +96,9 @@ pub(crate) struct BenchArgs {
     /// Tokens of a prompt, cut or filled up [default: 64; grpo: as the prompts are]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     prompt_length: Option<u32>,
+    /// Rank of an adapter on every linear layer, taught in place of the model; 0: none
+    #[arg(long, value_name = "R", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=65_536))]
+    lora: u32,
     /// Steps; the first is not counted
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     steps: u32,
@@ -143,7 +146,11 @@ impl BenchArgs {
         let folder = folder
             .ok_or_else(|| bad_input(format!("--model is missing; {task} needs a Hugging Face folder")))?;
         let dtype = self.precision().resolve();
-        let mut model = LanguageModel::load(folder, &LoadOptions { dtype, threads: self.threads() })?;
+        let cpu = Arc::new(Cpu::new(self.threads()));
+        let mut model = match self.lora {
+            0 => LanguageModel::load_on(folder, &cpu, dtype)?,
+            rank => LanguageModel::load_adapted(folder, &adapter(folder, rank), &cpu, dtype)?,
+        };
         screen::machine(model.decoder.backend(), dtype);
         if !model.decoder.config().language_head {
             let mend = "give a language model";
@@ -168,6 +175,19 @@ impl BenchArgs {
     }
 }
 
+/// A new adapter with α = 2r, as the peers' script has it.
+fn adapter(base: &Path, rank: u32) -> AdapterSource<'static> {
+    let config = AdapterConfig {
+        base: base.to_string_lossy().into_owned(),
+        rank: rank as usize,
+        alpha: 2.0 * f64::from(rank),
+        rank_stabilised: false,
+        targets: Targets::AllLinear,
+        dropout: 0.0,
+    };
+    AdapterSource::New { config, seed: TrainingConfig::default().seed }
+}
+
 /// Lets a model read sequences longer than its context: the answers are worthless, the work is the same.
 fn widen(model: &mut LanguageModel, reach: usize, folder: &Path) -> Result<()> {
     let context = model.decoder.config().max_positions;
@@ -184,7 +204,11 @@ fn widen(model: &mut LanguageModel, reach: usize, folder: &Path) -> Result<()> {
         "note: {reach} tokens are beyond the model's context of {context}; only their time is meant"
     ));
     model.files.config.decoder.max_positions = reach;
-    model.decoder = Decoder::new(Arc::clone(model.decoder.backend()), model.files.config.decoder.clone())?;
+    let mut decoder = Decoder::new(Arc::clone(model.decoder.backend()), model.files.config.decoder.clone())?;
+    if let Some(adapter) = model.decoder.adapter() {
+        decoder = decoder.with_adapter(adapter.clone())?;
+    }
+    model.decoder = decoder;
     Ok(())
 }
 

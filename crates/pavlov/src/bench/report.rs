@@ -31,7 +31,7 @@ pub(super) fn write(
         ("model".to_owned(), json!(name.to_string_lossy())),
         ("dtype".to_owned(), json!(dtype_name(dtype))),
         ("compile".to_owned(), json!(false)),
-        ("lora".to_owned(), json!(0)),
+        ("lora".to_owned(), json!(args.lora)),
         ("step_s".to_owned(), rounded(step_s, 4)),
         ("tokens_per_s".to_owned(), rounded(tokens as f64 / step_s, 1)),
         ("peak_rss_mib".to_owned(), json!(peak_rss.map(|bytes| bytes >> 20))),
