@@ -116,7 +116,7 @@ fn succeeds(arguments: &[&str]) -> bool {
 }
 
 /// The cargo that runs this task, at the root of the workspace.
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command

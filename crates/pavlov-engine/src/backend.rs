@@ -31,6 +31,36 @@ impl<B: Backend> Clone for Weight<'_, B> {
 
 impl<B: Backend> Copy for Weight<'_, B> {}
 
+/// A linear layer: y \[m, out\] from the x that it reads.
+pub struct Linear<'a, B: Backend> {
+    /// Its output.
+    pub y: &'a mut B::Buffer,
+    /// W.
+    pub weight: Weight<'a, B>,
+    /// Added to each row; not with `accumulate`.
+    pub bias: Option<&'a B::Buffer>,
+    /// Whether y is added to, not overwritten.
+    pub accumulate: bool,
+}
+
+/// A linear layer backwards.
+pub struct LinearGradient<'a, B: Backend> {
+    /// The derivative of its output.
+    pub dy: &'a B::Buffer,
+    /// W.
+    pub weight: Weight<'a, B>,
+    /// Where the derivative of W goes, if it is wanted.
+    pub dweight: Option<MatrixGradient<'a, B>>,
+}
+
+/// The gradient of a matrix: added to, or written over what counts as zeros.
+pub struct MatrixGradient<'a, B: Backend> {
+    /// Its memory.
+    pub data: &'a mut B::Buffer,
+    /// Whether to add.
+    pub accumulate: bool,
+}
+
 /// A norm's parameters.
 pub struct NormWeight<'a, B: Backend> {
     /// Root mean square or mean and variance.
@@ -113,36 +143,17 @@ pub trait Backend: Send + Sync + 'static {
     /// A digest of the bytes that `narrow` would make.
     fn digest_narrowed(&self, buffer: &Self::Buffer, cols: usize) -> u64;
 
-    // Linear layers: y \[m, out\] = x \[m, in\]·Wᵀ.
-    fn linear(
-        &self,
-        y: &mut Self::Buffer,
-        x: &Self::Buffer,
-        w: Weight<'_, Self>,
-        bias: Option<&Self::Buffer>,
-        m: usize,
-    ) where
-        Self: Sized;
-    /// y += x·Wᵀ.
-    fn linear_accumulate(&self, y: &mut Self::Buffer, x: &Self::Buffer, w: Weight<'_, Self>, m: usize)
+    // Linear layers, all that read the same x \[m, in\] at once: y \[m, out\] = x·Wᵀ, and dx (+)= Σ dy·W with
+    // dW (+)= dyᵀ·x. Without a wanted dW, x is not read.
+    fn linear(&self, x: &Self::Buffer, m: usize, layers: &mut [Linear<'_, Self>])
     where
         Self: Sized;
-    fn linear_backward_input(
+    fn linear_backward(
         &self,
-        dx: &mut Self::Buffer,
-        dy: &Self::Buffer,
-        w: Weight<'_, Self>,
-        m: usize,
-        accumulate: bool,
-    ) where
-        Self: Sized;
-    fn linear_backward_weight(
-        &self,
-        dw: &mut Self::Buffer,
-        dy: &Self::Buffer,
         x: &Self::Buffer,
-        w: Weight<'_, Self>,
         m: usize,
+        layers: &mut [LinearGradient<'_, Self>],
+        dx: Option<(&mut Self::Buffer, bool)>,
     ) where
         Self: Sized;
     /// sums += Σ over rows.
@@ -231,10 +242,16 @@ pub trait Backend: Send + Sync + 'static {
         width: usize,
     );
 
-    // Attention: `store_keys` arranges keys (or values) by slot for products over channels, `store_rows` copies values
-    // to the rows of a cache. The gradients of the backward pass are those of q, k and v.
+    // Attention: `store_keys` arranges keys (or values) by slot for products over channels, `store_values` copies values
+    // of so many channels a head to a cache. The gradients of the backward pass are those of q, k and v.
     fn store_keys(&self, store: &mut Self::Buffer, width: usize, x: &Self::Buffer, plan: &AttentionPlan);
-    fn store_rows(&self, store: &mut Self::Buffer, width: usize, x: &Self::Buffer, plan: &AttentionPlan);
+    fn store_values(
+        &self,
+        store: &mut Self::Buffer,
+        widths: (usize, usize),
+        x: &Self::Buffer,
+        plan: &AttentionPlan,
+    );
     fn attention(
         &self,
         out: &mut Self::Buffer,
@@ -269,7 +286,7 @@ pub trait Backend: Send + Sync + 'static {
     fn score_backward(
         &self,
         dx: &mut Self::Buffer,
-        dw: Option<&mut Self::Buffer>,
+        dw: Option<MatrixGradient<'_, Self>>,
         scores: &[Score],
         x: &Self::Buffer,
         w: Weight<'_, Self>,

@@ -14,10 +14,8 @@ use std::time::{Duration, Instant};
 pub enum Operation {
     /// y = x·Wᵀ of a linear layer, the sampler's language head among them.
     ProductForward,
-    /// dx = dy·W.
-    ProductInputGradient,
-    /// dW = dyᵀ·x.
-    ProductWeightGradient,
+    /// dx = dy·W and dW = dyᵀ·x of linear layers.
+    ProductBackward,
     /// The language head with log-probability and entropy.
     Head,
     /// Its backward pass, to its input and its weight.
@@ -71,8 +69,7 @@ impl Operation {
     pub fn name(self) -> &'static str {
         match self {
             Self::ProductForward => "product forward",
-            Self::ProductInputGradient => "product input gradient",
-            Self::ProductWeightGradient => "product weight gradient",
+            Self::ProductBackward => "product backward",
             Self::Head => "head forward",
             Self::HeadBackward => "head backward",
             Self::Attention => "attention forward",

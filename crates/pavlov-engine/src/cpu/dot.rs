@@ -4,18 +4,10 @@
 //! blocking around it: as in [`super::tile`], an element's bits depend on its row of A and its column of B alone.
 #![expect(unsafe_code, reason = "AVX-512 kernels work on raw pointers; tested against a portable kernel")]
 
-use super::tile::{Out, PANEL, Start};
+use super::tile::{Lhs, Out, PANEL, Start};
 
 /// Most rows of a tile: 28 accumulators, two columns of B and one of A fill the 32 registers.
 pub(crate) const ROWS: usize = 14;
-
-/// The rows of A in pairs: pair q of row i is at `pointer[i * row + q * col]`, and one of the two steps is 1.
-#[derive(Clone, Copy)]
-pub(crate) struct PairLhs {
-    pub(crate) pointer: *const u32,
-    pub(crate) row: usize,
-    pub(crate) col: usize,
-}
 
 /// How many panels of B a tile of `rows` rows takes at once: few rows alone have too few chains to hide the latency of
 /// the instruction.
@@ -28,7 +20,7 @@ pub(crate) fn panels_at_once(rows: usize) -> usize {
 }
 
 /// Computes a tile of `rows` × `cols` over `depth` pairs. Column j of B lies in panels `[q][32]` that start `b_panel`
-/// pairs apart; `fetch` asks for them ahead, for a B that comes from memory (A must then be by rows).
+/// pairs apart; one of the steps of A is 1; `fetch` asks for them ahead, for a B that comes from memory (A must then be by rows).
 ///
 /// # Safety
 /// `1 <= rows <= 14`, `1 <= cols <= 32 · panels_at_once(rows)`; every element of A and C that the shapes name must be
@@ -38,7 +30,7 @@ pub(crate) unsafe fn dot_tile(
     rows: usize,
     cols: usize,
     depth: usize,
-    a: PairLhs,
+    a: Lhs<u32>,
     (b, b_panel): (*const u32, usize),
     c: Out,
     start: Start,
@@ -90,7 +82,7 @@ pub(crate) unsafe fn dot_tile(
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Out, PairLhs, Start};
+    use super::{Lhs, Out, Start};
     use std::arch::x86_64::{
         __m512, __m512bh, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_dpbf16_ps, _mm512_loadu_si512,
         _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
@@ -120,7 +112,7 @@ mod x86 {
     >(
         cols: usize,
         depth: usize,
-        a: PairLhs,
+        a: Lhs<u32>,
         b: *const u32,
         b_panel: usize,
         c: Out,
@@ -239,20 +231,20 @@ mod tests {
         let transposed: Vec<u32> =
             (0..depth).flat_map(|q| (0..rows).map(move |i| (i, q))).map(|(i, q)| a[i * depth + q]).collect();
         let start = |j: usize| [Start::Zero, Start::Bias(bias[j..].as_ptr()), Start::Accumulate][begin];
-        let run = |rows: usize, cols: usize, a: PairLhs, at: (usize, usize), c: &mut [f32]| {
+        let run = |rows: usize, cols: usize, a: Lhs<u32>, at: (usize, usize), c: &mut [f32]| {
             let b = b[at.1 / PANEL * panel..].as_ptr();
             let c = Out { pointer: c[at.0 * STRIDE + at.1..].as_mut_ptr(), stride: STRIDE };
             // SAFETY: the operands have the shapes named; the test returned early without the instructions.
             unsafe { dot_tile(rows, cols, depth, a, (b, panel), c, start(at.1), cols % 2 == 0) };
         };
-        let by_row = PairLhs { pointer: a.as_ptr(), row: depth, col: 1 };
-        let by_column = PairLhs { pointer: transposed.as_ptr(), row: 1, col: rows };
+        let by_row = Lhs { pointer: a.as_ptr(), row: depth, col: 1 };
+        let by_column = Lhs { pointer: transposed.as_ptr(), row: 1, col: rows };
         let (mut c, mut d, mut alone) = (before.clone(), before.clone(), before.clone());
         run(rows, cols, by_row, (0, 0), &mut c);
         run(rows, cols, by_column, (0, 0), &mut d);
         for i in 0..rows {
             for j in (0..cols).step_by(PANEL) {
-                let a = PairLhs { pointer: a[i * depth..].as_ptr(), ..by_row };
+                let a = Lhs { pointer: a[i * depth..].as_ptr(), ..by_row };
                 run(1, PANEL.min(cols - j), a, (i, j), &mut alone);
             }
         }

@@ -1,35 +1,35 @@
-//! Matrix products with a weight in panels: y = x·Wᵀ and its two derivatives.
+//! Matrix products with weights in panels: y = x·Wᵀ and its two derivatives, for all linear layers that read the same
+//! input at once.
 //!
 //! With bf16 weights both operands are rounded to bf16 and sums are f32: by pairs on AVX512-BF16 ([`super::dot`]), else
 //! widened again and multiplied in f32 ([`super::tile`]).
 #![expect(unsafe_code, reason = "hands disjoint tiles of one output to the product kernels")]
 
-use super::buffer::Buffer;
-use super::dot::{self, PairLhs, dot_tile, panels_at_once};
-use super::half::{narrow, widen};
+use super::buffer::{Buffer, Number};
+use super::dot::{self, dot_tile, panels_at_once};
+use super::half::{narrow, widen, widen_pair};
 use super::panels::{
-    Panels, gather_pairs, pair_columns, pair_rows, panels_len, transpose_paired, transpose_panel,
-    transpose_widened,
+    Panels, gather_pairs, pair_columns, pair_rows, pair_stride, panels_len, transpose_paired,
+    transpose_panel, transpose_widened,
 };
 use super::pool::{Pool, SharedMut};
 use super::tile::{Isa, Lhs, Out, PANEL, Rhs, Start, tile};
 use std::cell::RefCell;
+use std::thread::LocalKey;
 
-/// Terms of an f32 chain computed per visit of a tile: a panel's worth of them fits the first-level cache.
-const DEPTH: usize = 384;
-/// Pairs of a bf16 chain whose panel is repacked at a time: 128 kB.
-const PAIRS: usize = 1024;
 /// Bytes of the left operand per task: they stay in the second-level cache across the panels of a weight.
 const CHUNK: usize = 640 << 10;
+/// Tasks for each thread, so that the last ones end together.
+const TASKS: usize = 8;
 /// Up to this many blocks of rows, the right operand is read from memory at the pace of the product.
 const FEW: usize = 4;
-/// Below this many elements an operand is packed by the calling thread: a fork costs more.
-const SMALL: usize = 1 << 15;
+/// Elements per task of a copy.
+const COPY: usize = 1 << 14;
 
-/// Packing memory, kept between calls.
+/// Memory of packed operands, kept between calls.
 #[derive(Default)]
 pub(crate) struct Packing {
-    lhs: Buffer,
+    rounded: Buffer,
     pairs: Buffer<u32>,
 }
 
@@ -40,41 +40,124 @@ pub(crate) struct Engine<'a> {
     pub(crate) packing: &'a mut Packing,
 }
 
-/// Rows in blocks as equal as can be, none above the kernel's height, and the blocks in chunks.
-#[derive(Clone, Copy)]
-struct Blocks {
-    rows: usize,
-    count: usize,
-    chunk: usize,
+/// A linear layer of several that read the same input: y (+)= x·Wᵀ (+ bias).
+pub(crate) struct Layer<'a> {
+    pub(crate) y: &'a mut [f32],
+    pub(crate) weight: Panels<'a>,
+    pub(crate) out: usize,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) accumulate: bool,
 }
 
-impl Blocks {
-    /// `bytes` is the size of a row of the left operand.
-    fn new(rows: usize, height: usize, bytes: usize) -> Self {
-        Self { rows, count: rows.div_ceil(height), chunk: (CHUNK / (height * bytes).max(1)).max(1) }
+/// The derivative of such a layer's output; dW (+)= dyᵀ·x in panels if it is wanted, added if so told.
+pub(crate) struct LayerGradient<'a> {
+    pub(crate) dy: &'a [f32],
+    pub(crate) weight: Panels<'a>,
+    pub(crate) out: usize,
+    pub(crate) dweight: Option<(&'a mut [f32], bool)>,
+}
+
+/// What a kernel multiplies: f32, or pairs of bf16.
+trait Element: Number + 'static {
+    /// Most terms (or pairs) of a panel that is packed at a time.
+    const DEPTH: usize;
+
+    /// Most rows of a tile.
+    fn height(isa: Isa) -> usize;
+
+    /// Panels that a tile of so many rows takes at once.
+    fn panels_at_once(rows: usize) -> usize;
+
+    /// A packed panel, kept between tasks.
+    fn panel() -> &'static LocalKey<RefCell<Buffer<Self>>>;
+
+    /// # Safety
+    /// As [`tile`] and [`dot_tile`].
+    unsafe fn tile(
+        isa: Isa,
+        shape: [usize; 3],
+        a: Lhs<Self>,
+        b: (*const Self, usize),
+        c: Out,
+        start: Start,
+        fetch: bool,
+    );
+}
+
+impl Element for f32 {
+    const DEPTH: usize = 384;
+
+    fn height(isa: Isa) -> usize {
+        isa.rows()
     }
 
-    fn start(self, block: usize) -> usize {
-        block * self.rows / self.count
+    fn panels_at_once(_: usize) -> usize {
+        1
     }
 
-    fn chunks(self) -> usize {
-        self.count.div_ceil(self.chunk)
+    fn panel() -> &'static LocalKey<RefCell<Buffer>> {
+        thread_local!(static PANEL_OF_F32: RefCell<Buffer> = RefCell::default());
+        &PANEL_OF_F32
     }
 
-    /// First row and height of each block of a chunk.
-    fn of_chunk(self, chunk: usize) -> impl Iterator<Item = (usize, usize)> {
-        let blocks = chunk * self.chunk..((chunk + 1) * self.chunk).min(self.count);
-        blocks.map(move |block| (self.start(block), self.start(block + 1) - self.start(block)))
+    unsafe fn tile(
+        isa: Isa,
+        [rows, cols, depth]: [usize; 3],
+        a: Lhs<f32>,
+        (pointer, _): (*const f32, usize),
+        c: Out,
+        start: Start,
+        _: bool,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { tile(isa, rows, cols, depth, a, Rhs { pointer, stride: PANEL }, c, start) };
+    }
+}
+
+impl Element for u32 {
+    const DEPTH: usize = 1024;
+
+    fn height(_: Isa) -> usize {
+        dot::ROWS
+    }
+
+    fn panels_at_once(rows: usize) -> usize {
+        panels_at_once(rows)
+    }
+
+    fn panel() -> &'static LocalKey<RefCell<Buffer<u32>>> {
+        thread_local!(static PANEL_OF_PAIRS: RefCell<Buffer<u32>> = RefCell::default());
+        &PANEL_OF_PAIRS
+    }
+
+    unsafe fn tile(
+        _: Isa,
+        [rows, cols, depth]: [usize; 3],
+        a: Lhs<u32>,
+        b: (*const u32, usize),
+        c: Out,
+        start: Start,
+        fetch: bool,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { dot_tile(rows, cols, depth, a, b, c, start, fetch) };
     }
 }
 
 /// Where the panels of the right operand come from: stored in the order of the product, or filled in by
-/// `(panel, k0, depth, destination)` as `[depth][32]`.
+/// `(panel, k0, destination)` as `[depth][32]`.
 #[derive(Clone, Copy)]
 enum Source<'a, T> {
     Stored(&'a [T]),
-    Packed(&'a (dyn Fn(usize, usize, usize, &mut [T]) + Sync)),
+    Packed(&'a (dyn Fn(usize, usize, &mut [T]) + Sync)),
+}
+
+/// A·B over `depth` terms (or pairs).
+#[derive(Clone, Copy)]
+struct Term<'a, T> {
+    a: Lhs<T>,
+    b: Source<'a, T>,
+    depth: usize,
 }
 
 /// The output: element (row, 32·panel + j) is at `row·row_stride + panel·panel_stride + j`.
@@ -92,294 +175,392 @@ impl Output<'_> {
         assert!(at + extent <= self.data.len, "tile outside the output");
         Out { pointer: self.data.pointer_at(at), stride: self.row_stride }
     }
+}
 
-    /// Whether the panels of a row are adjacent.
-    fn is_row_major(&self) -> bool {
-        self.panel_stride == PANEL
+/// C \[m, n\] (start)= the sum of its terms, one after another.
+struct Product<'a, T> {
+    c: Output<'a>,
+    m: usize,
+    n: usize,
+    terms: Vec<Term<'a, T>>,
+    start: Start,
+}
+
+// SAFETY: operands and biases are read only while a run lasts, and outlive it; outputs are written in disjoint tiles.
+unsafe impl<T: Sync> Sync for Product<'_, T> {}
+
+/// How a product is split: its rows in blocks as equal as can be, none above the kernel's height; blocks in chunks;
+/// panels in groups. A task is a chunk by a group.
+#[derive(Clone, Copy)]
+struct Split {
+    rows: usize,
+    blocks: usize,
+    chunk: usize,
+    panels: usize,
+    groups: usize,
+}
+
+impl Split {
+    fn of<T: Element>(product: &Product<'_, T>, isa: Isa, threads: usize) -> Self {
+        let (height, panels) = (T::height(isa), product.n.div_ceil(PANEL));
+        let blocks = product.m.div_ceil(height);
+        let deepest = product.terms.iter().map(|t| t.depth).max().unwrap_or(0);
+        let cached = CHUNK / (height * deepest * size_of::<T>()).max(1);
+        let balanced = (blocks * panels).div_ceil(TASKS * threads);
+        // With few rows a product streams B from memory once: long stretches of adjacent panels for each task.
+        let groups = if blocks <= FEW { panels.min(threads) } else { panels };
+        let chunk = if blocks <= FEW { blocks } else { cached.min(balanced).max(FEW) };
+        Self { rows: product.m, blocks, chunk, panels, groups }
+    }
+
+    fn tasks(self) -> usize {
+        self.blocks.div_ceil(self.chunk) * self.groups
+    }
+
+    fn row(self, block: usize) -> usize {
+        block * self.rows / self.blocks
+    }
+
+    /// First row and height of each block of a chunk.
+    fn blocks(self, chunk: usize) -> impl Iterator<Item = (usize, usize)> {
+        let blocks = chunk * self.chunk..((chunk + 1) * self.chunk).min(self.blocks);
+        blocks.map(move |block| (self.row(block), self.row(block + 1) - self.row(block)))
     }
 }
 
-/// A panel's terms on the stack, on a cache line.
-#[repr(align(64))]
-struct PanelBlock([f32; DEPTH * PANEL]);
+impl<T: Element> Product<'_, T> {
+    /// Computes one task's tiles.
+    fn run(&self, isa: Isa, split: Split, task: usize) {
+        let (chunk, group) = (task / split.groups, task % split.groups);
+        let (mut panel, end) =
+            (group * split.panels / split.groups, (group + 1) * split.panels / split.groups);
+        let stored = self.terms.iter().all(|term| matches!(term.b, Source::Stored(_)));
+        let several = split.blocks == 1 && stored && self.c.panel_stride == PANEL;
+        while panel < end {
+            let most = if several { T::panels_at_once(self.m) } else { 1 };
+            let count = most.min(end - panel);
+            for (i, term) in self.terms.iter().enumerate() {
+                let start = if i == 0 { self.start.at(panel) } else { Start::Accumulate };
+                self.add(isa, split, chunk, (panel, count), term, start);
+            }
+            panel += count;
+        }
+    }
 
-thread_local! {
-    /// A panel's pairs, kept between tasks.
-    static PANEL_PAIRS: RefCell<Buffer<u32>> = RefCell::default();
+    /// Adds a term to the tiles of a chunk in `count` adjacent panels.
+    fn add(
+        &self,
+        isa: Isa,
+        split: Split,
+        chunk: usize,
+        (panel, count): (usize, usize),
+        term: &Term<'_, T>,
+        start: Start,
+    ) {
+        let cols = (count * PANEL).min(self.n - panel * PANEL);
+        let visit = |b: *const T, apart: usize, k0: usize, depth: usize, fetch: bool| {
+            for (i, (row, rows)) in split.blocks(chunk).enumerate() {
+                let c = self.c.tile(row, panel, rows, cols);
+                let start = if k0 == 0 { start } else { Start::Accumulate };
+                let a = term.a;
+                let a = Lhs { pointer: a.pointer.wrapping_add(row * a.row + k0 * a.col), ..a };
+                // SAFETY: tiles of distinct tasks are disjoint and inside `c` (asserted); A has m rows of the term's
+                // depth and the panels hold `depth` terms; the instruction set was detected.
+                unsafe { T::tile(isa, [rows, cols, depth], a, (b, apart), c, start, fetch && i == 0) };
+            }
+        };
+        match term.b {
+            Source::Stored(data) => {
+                let apart = term.depth * PANEL;
+                let panels = &data[panel * apart..][..count * apart];
+                visit(panels.as_ptr(), apart, 0, term.depth, split.blocks <= FEW);
+            }
+            Source::Packed(fill) => T::panel().with_borrow_mut(|packed| {
+                packed.resize(T::DEPTH.min(term.depth) * PANEL);
+                for k0 in (0..term.depth).step_by(T::DEPTH) {
+                    let depth = T::DEPTH.min(term.depth - k0);
+                    fill(panel, k0, &mut packed[..depth * PANEL]);
+                    visit(packed.as_ptr(), 0, k0, depth, false);
+                }
+            }),
+        }
+    }
+}
+
+/// Computes all products, their tasks one after another.
+fn run<T: Element>(pool: &Pool, isa: Isa, products: &[Product<'_, T>]) {
+    let splits: Vec<Split> = products.iter().map(|p| Split::of(p, isa, pool.threads())).collect();
+    pool.run(splits.iter().map(|split| split.tasks()).sum(), &|mut task| {
+        for (product, split) in products.iter().zip(&splits) {
+            if task < split.tasks() {
+                return product.run(isa, *split, task);
+            }
+            task -= split.tasks();
+        }
+    });
 }
 
 impl Engine<'_> {
-    /// y (+)= x·Wᵀ (+ bias): x \[m, input\], W \[out, input\], y \[m, out\].
-    pub(crate) fn forward(
+    /// y (+)= x·Wᵀ (+ bias) for each layer: x \[m, input\], W \[out, input\], y \[m, out\].
+    pub(crate) fn forward(&mut self, x: &[f32], [m, input]: [usize; 2], layers: &mut [Layer<'_>]) {
+        let Some(bf16) = precision(layers.iter().map(|l| l.weight)) else { return };
+        for layer in &*layers {
+            check(x.len() == m * input && layer.y.len() == m * layer.out, "forward", m, layer.out, input);
+        }
+        if bf16 && self.isa.multiplies_bf16() {
+            let (width, row) = (input.div_ceil(2), pair_stride(input));
+            self.packing.pairs.resize(m * row);
+            pair_rows(self.pool, true, x, input, &mut self.packing.pairs);
+            let a = Lhs { pointer: self.packing.pairs.as_ptr(), row, col: 1 };
+            let products = layers.iter_mut().map(|layer| {
+                let Panels::Bf16(pairs) = layer.weight else { unreachable!("all are bf16") };
+                layer.product(m, vec![Term { a, b: Source::Stored(pairs), depth: width }])
+            });
+            return run(self.pool, self.isa, &products.collect::<Vec<_>>());
+        }
+        let x = if bf16 { self.rounded(&[x]) } else { x };
+        let a = Lhs { pointer: x.as_ptr(), row: input, col: 1 };
+        let widened: Vec<_> = layers.iter().map(|l| widened_panels(l.weight, input)).collect();
+        let products = layers.iter_mut().zip(&widened).map(|(layer, widened)| {
+            let b = match layer.weight {
+                Panels::F32(data) => Source::Stored(data),
+                Panels::Bf16(_) => Source::Packed(widened),
+            };
+            layer.product(m, vec![Term { a, b, depth: input }])
+        });
+        run(self.pool, self.isa, &products.collect::<Vec<_>>());
+    }
+
+    /// dx (+)= Σ dy·W and dW (+)= dyᵀ·x of all layers that read x \[m, input\], as far as they are wanted.
+    pub(crate) fn backward(
         &mut self,
-        y: &mut [f32],
         x: &[f32],
-        weight: Panels<'_>,
-        [m, out, input]: [usize; 3],
-        bias: Option<&[f32]>,
-        accumulate: bool,
+        [m, input]: [usize; 2],
+        layers: &mut [LayerGradient<'_>],
+        dx: Option<(&mut [f32], bool)>,
     ) {
-        check(x.len() == m * input && y.len() == m * out, "forward", m, out, input);
-        let start = match (bias, accumulate) {
+        let Some(bf16) = precision(layers.iter().map(|l| l.weight)) else { return };
+        for layer in &*layers {
+            let sized = layer.dy.len() == m * layer.out
+                && dx.as_ref().is_none_or(|(dx, _)| dx.len() == m * input)
+                && layer
+                    .dweight
+                    .as_ref()
+                    .is_none_or(|(dw, _)| dw.len() >= panels_len(layer.out, input) && x.len() == m * input);
+            check(sized, "backward", m, layer.out, input);
+        }
+        let shape = [m, input];
+        if bf16 && self.isa.multiplies_bf16() {
+            self.backward_paired(x, shape, layers, dx);
+        } else if bf16 {
+            // The products of the rounded operands, in f32.
+            let (pool, isa) = (self.pool, self.isa);
+            let operands: Vec<&[f32]> = std::iter::once(x).chain(layers.iter().map(|l| l.dy)).collect();
+            let lengths: Vec<usize> = operands.iter().map(|o| o.len()).collect();
+            let mut rest = self.rounded(&operands);
+            let mut rounded =
+                lengths.into_iter().map(|len| rest.split_off(..len).expect("the sum of the lengths"));
+            let x = rounded.next().expect("the first operand");
+            let mut layers: Vec<LayerGradient<'_>> = layers
+                .iter_mut()
+                .zip(rounded)
+                .map(|(l, dy)| LayerGradient {
+                    dy,
+                    weight: l.weight,
+                    out: l.out,
+                    dweight: l.dweight.as_mut().map(|(dw, accumulate)| (&mut **dw, *accumulate)),
+                })
+                .collect();
+            backward_f32(pool, isa, x, shape, &mut layers, dx);
+        } else {
+            backward_f32(self.pool, self.isa, x, shape, layers, dx);
+        }
+    }
+
+    fn backward_paired(
+        &mut self,
+        x: &[f32],
+        [m, input]: [usize; 2],
+        layers: &mut [LayerGradient<'_>],
+        dx: Option<(&mut [f32], bool)>,
+    ) {
+        let by_weight = layers.iter().any(|layer| layer.dweight.is_some());
+        // x by pairs of its rows, then each dy by pairs of neighbours.
+        let mut len = if by_weight { m.div_ceil(2) * input } else { 0 };
+        let starts: Vec<usize> = layers
+            .iter()
+            .map(|layer| {
+                let start = len.next_multiple_of(PANEL / 2);
+                len = start + if dx.is_some() { m * pair_stride(layer.out) } else { 0 };
+                start
+            })
+            .collect();
+        self.packing.pairs.resize(len);
+        let pairs = &mut self.packing.pairs;
+        if by_weight {
+            pair_columns(self.pool, true, x, input, &mut pairs[..m.div_ceil(2) * input]);
+        }
+        if dx.is_some() {
+            for (layer, start) in layers.iter().zip(&starts) {
+                pair_rows(
+                    self.pool,
+                    true,
+                    layer.dy,
+                    layer.out,
+                    &mut pairs[*start..][..m * pair_stride(layer.out)],
+                );
+            }
+        }
+        let pairs = &*pairs;
+        let transposed: Vec<_> = layers
+            .iter()
+            .map(|layer| {
+                let weight = layer.weight;
+                move |panel: usize, q0: usize, to: &mut [u32]| {
+                    let Panels::Bf16(pairs) = weight else { unreachable!("all are bf16") };
+                    transpose_paired(true, pairs, input, panel, q0, to);
+                }
+            })
+            .collect();
+        let gathered: Vec<_> = layers
+            .iter()
+            .map(|layer| {
+                let (dy, out) = (layer.dy, layer.out);
+                move |panel: usize, q0: usize, to: &mut [u32]| gather_pairs(true, dy, (m, out), panel, q0, to)
+            })
+            .collect();
+        let mut products: Vec<Product<'_, u32>> = Vec::new();
+        let through = layers.iter().zip(&starts).zip(&transposed).map(|((layer, start), b)| {
+            let depth = layer.out.div_ceil(2);
+            let a = Lhs { pointer: pairs[*start..].as_ptr(), row: pair_stride(layer.out), col: 1 };
+            Term { a, b: Source::Packed(b), depth }
+        });
+        products.extend(dx.map(|dx| input_product(dx, m, input, through.collect())));
+        let a = Lhs { pointer: pairs.as_ptr(), row: 1, col: input };
+        for (layer, b) in layers.iter_mut().zip(&gathered) {
+            let term = Term { a, b: Source::Packed(b), depth: m.div_ceil(2) };
+            products.extend(layer.product(input, term));
+        }
+        run(self.pool, self.isa, &products);
+    }
+
+    /// The operands one after another, each number rounded to bf16.
+    fn rounded(&mut self, operands: &[&[f32]]) -> &[f32] {
+        self.packing.rounded.resize(operands.iter().map(|o| o.len()).sum());
+        let mut rest = &mut self.packing.rounded[..];
+        for operand in operands {
+            let (to, after) = rest.split_at_mut(operand.len());
+            self.pool.chunks(to, COPY, |i, to| {
+                to.iter_mut().zip(&operand[i * COPY..]).for_each(|(to, x)| *to = widen(narrow(*x)));
+            });
+            rest = after;
+        }
+        &self.packing.rounded
+    }
+}
+
+/// As [`Engine::backward`], in f32 (with bf16 weights widened).
+fn backward_f32(
+    pool: &Pool,
+    isa: Isa,
+    x: &[f32],
+    [m, input]: [usize; 2],
+    layers: &mut [LayerGradient<'_>],
+    dx: Option<(&mut [f32], bool)>,
+) {
+    let transposed: Vec<_> = layers
+        .iter()
+        .map(|layer| {
+            let weight = layer.weight;
+            move |panel: usize, k0: usize, to: &mut [f32]| match weight {
+                Panels::F32(data) => transpose_panel(data, input, panel, k0, to),
+                Panels::Bf16(pairs) => transpose_widened(pairs, input, panel, k0, to),
+            }
+        })
+        .collect();
+    let gathered: Vec<_> = layers
+        .iter()
+        .map(|layer| {
+            let (dy, out) = (layer.dy, layer.out);
+            move |panel: usize, k0: usize, to: &mut [f32]| {
+                let first = panel * PANEL;
+                let cols = PANEL.min(out - first);
+                for (t, row) in to.chunks_exact_mut(PANEL).enumerate() {
+                    row[..cols].copy_from_slice(&dy[(k0 + t) * out + first..][..cols]);
+                    row[cols..].fill(0.0);
+                }
+            }
+        })
+        .collect();
+    let mut products: Vec<Product<'_, f32>> = Vec::new();
+    let through = layers.iter().zip(&transposed).map(|(layer, b)| {
+        let a = Lhs { pointer: layer.dy.as_ptr(), row: layer.out, col: 1 };
+        Term { a, b: Source::Packed(b), depth: layer.out }
+    });
+    products.extend(dx.map(|dx| input_product(dx, m, input, through.collect())));
+    let a = Lhs { pointer: x.as_ptr(), row: 1, col: input };
+    for (layer, b) in layers.iter_mut().zip(&gathered) {
+        products.extend(layer.product(input, Term { a, b: Source::Packed(b), depth: m }));
+    }
+    run(pool, isa, &products);
+}
+
+impl Layer<'_> {
+    fn product<'a, T: Element>(&'a mut self, m: usize, terms: Vec<Term<'a, T>>) -> Product<'a, T> {
+        let start = match (self.bias, self.accumulate) {
             (None, false) => Start::Zero,
             (None, true) => Start::Accumulate,
             (Some(bias), false) => {
-                assert!(bias.len() >= out, "a bias of {} for {out} outputs", bias.len());
+                assert!(bias.len() >= self.out, "a bias of {} for {} outputs", bias.len(), self.out);
                 Start::Bias(bias.as_ptr())
             }
             (Some(_), true) => panic!("a product either adds a bias or accumulates"),
         };
-        let y = Output { data: SharedMut::new(y), row_stride: out, panel_stride: PANEL };
-        match weight {
-            Panels::Bf16(pairs) if self.isa.multiplies_bf16() => {
-                let a = self.rows_as_pairs(x, m, input);
-                self.dot(&y, [m, out, input.div_ceil(2)], a, Source::Stored(pairs), start);
-            }
-            Panels::Bf16(pairs) => {
-                self.pack_rows(x, m, input, true);
-                let widened = |panel: usize, k0: usize, depth: usize, to: &mut [f32]| {
-                    let from = &pairs[(panel * input.div_ceil(2) + k0 / 2) * PANEL..];
-                    for (two, from) in to.chunks_mut(2 * PANEL).zip(from.chunks_exact(PANEL)) {
-                        for (i, x) in two.iter_mut().enumerate() {
-                            *x = super::half::widen_pair(from[i % PANEL])[i / PANEL];
-                        }
-                    }
-                    debug_assert_eq!(to.len(), depth * PANEL);
-                };
-                self.product(&y, [m, out, input], Source::Packed(&widened), start);
-            }
-            Panels::F32(data) => {
-                self.pack_rows(x, m, input, false);
-                self.product(&y, [m, out, input], Source::Stored(data), start);
-            }
-        }
-    }
-
-    /// dx (+)= dy·W.
-    pub(crate) fn backward_input(
-        &mut self,
-        dx: &mut [f32],
-        dy: &[f32],
-        weight: Panels<'_>,
-        [m, out, input]: [usize; 3],
-        accumulate: bool,
-    ) {
-        check(dx.len() == m * input && dy.len() == m * out, "backward_input", m, out, input);
-        let start = if accumulate { Start::Accumulate } else { Start::Zero };
-        let dx = Output { data: SharedMut::new(dx), row_stride: input, panel_stride: PANEL };
-        match weight {
-            Panels::Bf16(pairs) if self.isa.multiplies_bf16() => {
-                let a = self.rows_as_pairs(dy, m, out);
-                let transpose = |panel: usize, q0: usize, depth: usize, to: &mut [u32]| {
-                    transpose_paired(true, pairs, input, panel, (q0, depth), to);
-                };
-                self.dot(&dx, [m, input, out.div_ceil(2)], a, Source::Packed(&transpose), start);
-            }
-            _ => {
-                self.pack_rows(dy, m, out, weight.is_bf16());
-                let transpose = |panel: usize, k0: usize, depth: usize, to: &mut [f32]| match weight {
-                    Panels::F32(data) => transpose_panel(data, input, panel, (k0, depth), to),
-                    Panels::Bf16(pairs) => transpose_widened(pairs, input, panel, (k0, depth), to),
-                };
-                self.product(&dx, [m, input, out], Source::Packed(&transpose), start);
-            }
-        }
-    }
-
-    /// dW += dyᵀ·x, dW in panels. `bf16` rounds both operands.
-    pub(crate) fn backward_weight(
-        &mut self,
-        dw: &mut [f32],
-        dy: &[f32],
-        x: &[f32],
-        [m, out, input]: [usize; 3],
-        bf16: bool,
-    ) {
-        check(x.len() == m * input && dy.len() == m * out, "backward_weight", m, out, input);
-        assert!(dw.len() >= panels_len(out, input), "gradient of {} for {out}x{input}", dw.len());
-        // The padding columns of a ragged panel are computed too: their operand is zero, so they stay zero.
-        let padded = out.next_multiple_of(PANEL);
-        let dw = Output { data: SharedMut::new(dw), row_stride: PANEL, panel_stride: input * PANEL };
-        if bf16 && self.isa.multiplies_bf16() {
-            let a = self.columns_as_pairs(x, m, input);
-            let gather = |panel: usize, q0: usize, depth: usize, to: &mut [u32]| {
-                gather_pairs(true, dy, (m, out), panel, q0, &mut to[..depth * PANEL]);
-            };
-            self.dot(&dw, [input, padded, m.div_ceil(2)], a, Source::Packed(&gather), Start::Accumulate);
-            return;
-        }
-        self.pack_columns(x, m, input, bf16);
-        let gather = |panel: usize, k0: usize, depth: usize, to: &mut [f32]| {
-            let first = panel * PANEL;
-            let cols = PANEL.min(out - first);
-            for (t, row) in to.chunks_exact_mut(PANEL).enumerate().take(depth) {
-                let from = &dy[(k0 + t) * out + first..][..cols];
-                if bf16 {
-                    row.iter_mut().zip(from).for_each(|(r, x)| *r = widen(narrow(*x)));
-                } else {
-                    row[..cols].copy_from_slice(from);
-                }
-                row[cols..].fill(0.0);
-            }
-        };
-        self.product(&dw, [input, padded, m], Source::Packed(&gather), Start::Accumulate);
-    }
-
-    /// x \[m, k\] as pairs of neighbours.
-    fn rows_as_pairs(&mut self, x: &[f32], m: usize, k: usize) -> PairLhs {
-        let width = k.div_ceil(2);
-        self.packing.pairs.resize(m * width);
-        pair_rows(self.pool, true, x, k, &mut self.packing.pairs);
-        PairLhs { pointer: self.packing.pairs.as_ptr(), row: width, col: 1 }
-    }
-
-    /// xᵀ for x \[m, width\], as pairs of rows of x.
-    fn columns_as_pairs(&mut self, x: &[f32], m: usize, width: usize) -> PairLhs {
-        self.packing.pairs.resize(m.div_ceil(2) * width);
-        pair_columns(self.pool, true, x, width, &mut self.packing.pairs);
-        PairLhs { pointer: self.packing.pairs.as_ptr(), row: 1, col: width }
-    }
-
-    /// C (start)= A·B over pairs: A \[m, depth\] is the packed operand, B \[depth, n\].
-    fn dot(&self, c: &Output<'_>, [m, n, depth]: [usize; 3], a: PairLhs, rhs: Source<'_, u32>, start: Start) {
-        let blocks = Blocks::new(m, dot::ROWS, depth * size_of::<u32>());
-        let panels = n.div_ceil(PANEL);
-        // With few rows a product streams B from memory once: long stretches of adjacent panels for each task.
-        let few = blocks.count <= FEW;
-        let groups = if few { panels.min(4 * self.pool.threads()) } else { panels };
-        let wide = matches!(rhs, Source::Stored(_)) && c.is_row_major();
-        let (a, start) = (Shared(a), Shared(start));
-        self.pool.run(blocks.chunks() * groups, &|task| {
-            let (chunk, group) = (task / groups, task % groups);
-            let (mut panel, end) = (group * panels / groups, (group + 1) * panels / groups);
-            while panel < end {
-                let (first, height) = blocks.of_chunk(chunk).next().unwrap_or((0, 0));
-                debug_assert!(height > 0, "chunk {chunk} from row {first}");
-                let most = if wide { panels_at_once(height.min(dot::ROWS)) } else { 1 };
-                let count = if blocks.count == 1 { most.min(end - panel) } else { 1 };
-                let cols = (count * PANEL).min(n - panel * PANEL);
-                let visit = |b: *const u32, b_panel: usize, q0: usize, depth: usize| {
-                    for (i, (row, rows)) in blocks.of_chunk(chunk).enumerate() {
-                        let out = c.tile(row, panel, rows, cols);
-                        let start = if q0 == 0 { start.get().at(panel) } else { Start::Accumulate };
-                        let a = a.get();
-                        let a = PairLhs { pointer: a.pointer.wrapping_add(row * a.row + q0 * a.col), ..a };
-                        // SAFETY: tiles of distinct tasks are disjoint and inside `c` (asserted); the packed operand
-                        // holds m rows of pairs and the panels `depth` pairs; AVX512-BF16 was detected.
-                        unsafe {
-                            dot_tile(rows, cols, depth, a, (b, b_panel), out, start, few && wide && i == 0)
-                        };
-                    }
-                };
-                match rhs {
-                    Source::Stored(data) => {
-                        let of = |panel: usize| data[panel * depth * PANEL..][..depth * PANEL].as_ptr();
-                        let last = panel + count - 1;
-                        assert!((last + 1) * depth * PANEL <= data.len(), "panel {last} outside the weight");
-                        visit(of(panel), depth * PANEL, 0, depth);
-                    }
-                    Source::Packed(fill) => PANEL_PAIRS.with_borrow_mut(|block| {
-                        block.resize(PAIRS.min(depth) * PANEL);
-                        for q0 in (0..depth).step_by(PAIRS) {
-                            let depth = PAIRS.min(depth - q0);
-                            fill(panel, q0, depth, &mut block[..depth * PANEL]);
-                            visit(block.as_ptr(), 0, q0, depth);
-                        }
-                    }),
-                }
-                panel += count;
-            }
-        });
-    }
-
-    /// Packs x \[m, k\] as `[block][k][rows of the block]`.
-    fn pack_rows(&mut self, x: &[f32], m: usize, k: usize, bf16: bool) {
-        self.pack(m, k, |(start, height), to| {
-            for (i, row) in x[start * k..(start + height) * k].chunks_exact(k).enumerate() {
-                let cells = to[i..].iter_mut().step_by(height);
-                if bf16 {
-                    cells.zip(row).for_each(|(cell, x)| *cell = widen(narrow(*x)));
-                } else {
-                    cells.zip(row).for_each(|(cell, x)| *cell = *x);
-                }
-            }
-        });
-    }
-
-    /// Packs xᵀ for x \[k, m\] as `[block][k][columns of the block]`.
-    fn pack_columns(&mut self, x: &[f32], k: usize, m: usize, bf16: bool) {
-        self.pack(m, k, |(start, height), to| {
-            for (t, cells) in to.chunks_exact_mut(height).enumerate() {
-                let from = &x[t * m + start..][..height];
-                if bf16 {
-                    cells.iter_mut().zip(from).for_each(|(cell, x)| *cell = widen(narrow(*x)));
-                } else {
-                    cells.copy_from_slice(from);
-                }
-            }
-        });
-    }
-
-    fn pack(&mut self, m: usize, k: usize, fill: impl Fn((usize, usize), &mut [f32]) + Sync) {
-        let blocks = Blocks::new(m, self.isa.rows(), k * size_of::<f32>());
-        self.packing.lhs.resize(m * k);
-        let shared = SharedMut::new(&mut self.packing.lhs);
-        let task = |block: usize| {
-            let (start, end) = (blocks.start(block), blocks.start(block + 1));
-            // SAFETY: blocks are disjoint row ranges.
-            fill((start, end - start), unsafe { shared.slice(start * k, (end - start) * k) });
-        };
-        if m * k < SMALL {
-            (0..blocks.count).for_each(task);
-        } else {
-            self.pool.run(blocks.count, &task);
-        }
-    }
-
-    /// C (start)= A·B over the packed left operand: A \[m, k\], B \[k, n\].
-    fn product(&self, c: &Output<'_>, [m, n, k]: [usize; 3], rhs: Source<'_, f32>, start: Start) {
-        let isa = self.isa;
-        let blocks = Blocks::new(m, isa.rows(), k.min(DEPTH) * size_of::<f32>());
-        let panels = n.div_ceil(PANEL);
-        let (packed, start) = (Shared(self.packing.lhs.as_ptr()), Shared(start));
-        self.pool.run(blocks.chunks() * panels, &|task| {
-            let (chunk, panel) = (task / panels, task % panels);
-            let cols = PANEL.min(n - panel * PANEL);
-            let mut block_of_b = PanelBlock([0.0; DEPTH * PANEL]);
-            for k0 in (0..k).step_by(DEPTH) {
-                let depth = DEPTH.min(k - k0);
-                let pointer = match rhs {
-                    Source::Stored(data) => data[(panel * k + k0) * PANEL..][..depth * PANEL].as_ptr(),
-                    Source::Packed(fill) => {
-                        fill(panel, k0, depth, &mut block_of_b.0[..depth * PANEL]);
-                        block_of_b.0.as_ptr()
-                    }
-                };
-                let b = Rhs { pointer, stride: PANEL };
-                let start = if k0 == 0 { start.get().at(panel) } else { Start::Accumulate };
-                for (first, height) in blocks.of_chunk(chunk) {
-                    let out = c.tile(first, panel, height, cols);
-                    let pointer = packed.get().wrapping_add(first * k + k0 * height);
-                    let a = Lhs { pointer, row: 1, col: height };
-                    // SAFETY: tiles of distinct tasks are disjoint and inside `c` (asserted); the packed operand holds
-                    // m·k floats, block after block; the panel holds `depth` terms; `isa` was detected.
-                    unsafe { tile(isa, height, cols, depth, a, b, out, start) };
-                }
-            }
-        });
+        let c = Output { data: SharedMut::new(self.y), row_stride: self.out, panel_stride: PANEL };
+        Product { c, m, n: self.out, terms, start }
     }
 }
 
-/// A pointer that every task reads through.
-struct Shared<T>(T);
-// SAFETY: the packed operand and the bias are read only while the run lasts, and outlive it.
-unsafe impl<T> Sync for Shared<T> {}
-
-impl<T: Copy> Shared<T> {
-    /// A method, so that closures capture the wrapper, which is `Sync`, and not its raw field.
-    fn get(&self) -> T {
-        self.0
+impl LayerGradient<'_> {
+    /// dW (+)= dyᵀ·x as a product whose rows are the inputs, if it is wanted. The padding columns of a ragged panel are
+    /// computed too: their operand is zero, so they stay zero.
+    fn product<'a, T: Element>(&'a mut self, input: usize, term: Term<'a, T>) -> Option<Product<'a, T>> {
+        let (dw, accumulate) = self.dweight.as_mut()?;
+        let c = Output { data: SharedMut::new(dw), row_stride: PANEL, panel_stride: input * PANEL };
+        let n = self.out.next_multiple_of(PANEL);
+        let start = if *accumulate { Start::Accumulate } else { Start::Zero };
+        Some(Product { c, m: input, n, terms: vec![term], start })
     }
+}
+
+/// dx (+)= the sum of the terms through each layer.
+fn input_product<'a, T: Element>(
+    (dx, accumulate): (&'a mut [f32], bool),
+    m: usize,
+    input: usize,
+    terms: Vec<Term<'a, T>>,
+) -> Product<'a, T> {
+    let c = Output { data: SharedMut::new(dx), row_stride: input, panel_stride: PANEL };
+    let start = if accumulate { Start::Accumulate } else { Start::Zero };
+    Product { c, m, n: input, terms, start }
+}
+
+/// Fills a panel of a bf16 weight in f32.
+fn widened_panels(weight: Panels<'_>, input: usize) -> impl Fn(usize, usize, &mut [f32]) + Sync {
+    move |panel, k0, to| {
+        let Panels::Bf16(pairs) = weight else { unreachable!("an f32 weight is stored as it is read") };
+        let from = &pairs[(panel * input.div_ceil(2) + k0 / 2) * PANEL..];
+        for (two, from) in to.chunks_mut(2 * PANEL).zip(from.chunks_exact(PANEL)) {
+            two.iter_mut().enumerate().for_each(|(i, x)| *x = widen_pair(from[i % PANEL])[i / PANEL]);
+        }
+    }
+}
+
+/// Whether the weights are bf16; nothing of no weights.
+fn precision<'a>(mut weights: impl Iterator<Item = Panels<'a>>) -> Option<bool> {
+    let first = weights.next()?.is_bf16();
+    assert!(weights.all(|weight| weight.is_bf16() == first), "layers of one input in two precisions");
+    Some(first)
 }
 
 impl Start {
@@ -413,6 +594,89 @@ mod tests {
         }
     }
 
+    fn forward(
+        engine: &mut Engine<'_>,
+        y: &mut [f32],
+        x: &[f32],
+        weight: Panels<'_>,
+        [m, out, input]: [usize; 3],
+        bias: Option<&[f32]>,
+    ) {
+        engine.forward(x, [m, input], &mut [Layer { y, weight, out, bias, accumulate: false }]);
+    }
+
+    fn backward(
+        engine: &mut Engine<'_>,
+        dx: (&mut [f32], bool),
+        dweight: Option<(&mut [f32], bool)>,
+        dy: &[f32],
+        x: &[f32],
+        weight: Panels<'_>,
+        [m, out, input]: [usize; 3],
+    ) {
+        engine.backward(x, [m, input], &mut [LayerGradient { dy, weight, out, dweight }], Some(dx));
+    }
+
+    /// Layers that read one input give together, bit for bit, what each gives alone, one after another.
+    #[test]
+    fn layers_together_are_layers_alone() {
+        let mut rng = Rng::new(8, Stream::Init, 0, 0);
+        let pool = Pool::new(3);
+        for ([m, input], isa) in
+            [[3, 70], [90, 131]].into_iter().flat_map(|s| Isa::available().into_iter().map(move |i| (s, i)))
+        {
+            let x = random(&mut rng, m * input);
+            let outs = [65, 7, 200];
+            let dys = outs.map(|out| random(&mut rng, m * out));
+            let panels = outs.map(|out| {
+                let mut panels = vec![0.0; panels_len(out, input)];
+                to_panels(&random(&mut rng, out * input), out, input, &mut panels);
+                panels
+            });
+            let halves = panels.each_ref().map(|panels| {
+                let mut pairs = vec![0; pairs_len(panels.len(), input)];
+                narrow_panels(&pool, false, panels, input, &mut pairs);
+                pairs
+            });
+            let mut packing = Packing::default();
+            let mut engine = Engine { pool: &pool, isa, packing: &mut packing };
+            for bf16 in [false, true] {
+                let weight = |i: usize| if bf16 { Panels::Bf16(&halves[i]) } else { Panels::F32(&panels[i]) };
+                let nan = || outs.map(|out| vec![f32::NAN; m * out]);
+                let ones = || panels.each_ref().map(|p| vec![1.0; p.len()]);
+                let (mut together, mut alone) = (nan(), nan());
+                let mut layers: Vec<Layer<'_>> = together
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(i, y)| Layer { y, weight: weight(i), out: outs[i], bias: None, accumulate: false })
+                    .collect();
+                engine.forward(&x, [m, input], &mut layers);
+                for (i, y) in alone.iter_mut().enumerate() {
+                    forward(&mut engine, y, &x, weight(i), [m, outs[i], input], None);
+                }
+                assert!(together == alone && !alone[2][0].is_nan(), "{isa:?} bf16 {bf16}: forward");
+                let (mut dws, mut dws_alone) = (ones(), ones());
+                let (mut dx, mut dx_alone) = (vec![f32::NAN; m * input], vec![f32::NAN; m * input]);
+                let mut layers: Vec<LayerGradient<'_>> = dws
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(i, dw)| LayerGradient {
+                        dy: &dys[i],
+                        weight: weight(i),
+                        out: outs[i],
+                        dweight: Some((dw, true)),
+                    })
+                    .collect();
+                engine.backward(&x, [m, input], &mut layers, Some((&mut dx, false)));
+                for (i, dw) in dws_alone.iter_mut().enumerate() {
+                    let dx = (&mut dx_alone[..], i > 0);
+                    backward(&mut engine, dx, Some((dw, true)), &dys[i], &x, weight(i), [m, outs[i], input]);
+                }
+                assert!(dx == dx_alone && dws == dws_alone, "{isa:?} bf16 {bf16}: backward");
+            }
+        }
+    }
+
     /// All three products against plain f64 sums, on ragged shapes, every instruction set, poisoned outputs.
     #[test]
     fn products_match_plain_sums() {
@@ -434,7 +698,7 @@ mod tests {
                 let g = |v: &[f32], i: usize| f64::from(v[i]);
 
                 let mut y = vec![f32::NAN; m * out];
-                engine.forward(&mut y, &x, Panels::F32(&panels), [m, out, input], Some(&bias), false);
+                forward(&mut engine, &mut y, &x, Panels::F32(&panels), [m, out, input], Some(&bias));
                 let expected: Vec<f64> = (0..m * out)
                     .map(|i| {
                         let (r, c) = (i / out, i % out);
@@ -444,8 +708,18 @@ mod tests {
                 assert_close(&y, &expected, "y");
 
                 let mut dx = vec![f32::NAN; m * input];
-                engine.backward_input(&mut dx, &dy, Panels::F32(&panels), [m, out, input], false);
-                engine.backward_input(&mut dx, &dy, Panels::F32(&panels), [m, out, input], true);
+                let weight = Panels::F32(&panels);
+                let mut dw = vec![f32::NAN; panels.len()];
+                backward(&mut engine, (&mut dx, false), None, &dy, &x, weight, [m, out, input]);
+                backward(
+                    &mut engine,
+                    (&mut dx, true),
+                    Some((&mut dw, false)),
+                    &dy,
+                    &x,
+                    weight,
+                    [m, out, input],
+                );
                 let expected: Vec<f64> = (0..m * input)
                     .map(|i| {
                         let (r, c) = (i / input, i % input);
@@ -454,8 +728,6 @@ mod tests {
                     .collect();
                 assert_close(&dx, &expected, "dx");
 
-                let mut dw = vec![0.0; panels.len()];
-                engine.backward_weight(&mut dw, &dy, &x, [m, out, input], false);
                 let expected: Vec<f64> = (0..out * input)
                     .map(|i| {
                         let (r, c) = (i / input, i % input);
@@ -491,11 +763,11 @@ mod tests {
             let mut engine = Engine { pool: &pool, isa, packing: &mut packing };
             for weight in [Panels::F32(&panels), Panels::Bf16(&pairs)] {
                 let mut y = vec![f32::NAN; m * out];
-                engine.forward(&mut y, &x, weight, [m, out, input], None, false);
+                forward(&mut engine, &mut y, &x, weight, [m, out, input], None);
                 for (row, rows) in [(0, 1), (17, 2), (30, 4), (44, 1)] {
                     let mut alone = vec![f32::NAN; rows * out];
                     let some = &x[row * input..(row + rows) * input];
-                    engine.forward(&mut alone, some, weight, [rows, out, input], None, false);
+                    forward(&mut engine, &mut alone, some, weight, [rows, out, input], None);
                     assert_eq!(alone, y[row * out..(row + rows) * out]);
                 }
                 if !weight.is_bf16() {
@@ -534,18 +806,17 @@ mod tests {
                         assert!((a - b).abs() <= bound, "{isa:?} {shape:?} [{i}]: {a} for {b}");
                     }
                 };
+                let (half, full) = (Panels::Bf16(&pairs), Panels::F32(&rounded));
                 let (mut a, mut b) = (vec![f32::NAN; m * out], vec![f32::NAN; m * out]);
-                engine.forward(&mut a, &x, Panels::Bf16(&pairs), shape, None, false);
-                engine.forward(&mut b, &x16, Panels::F32(&rounded), shape, None, false);
+                forward(&mut engine, &mut a, &x, half, shape, None);
+                forward(&mut engine, &mut b, &x16, full, shape, None);
                 compare(&a, &b, input);
                 let (mut a, mut b) = (vec![f32::NAN; m * input], vec![f32::NAN; m * input]);
-                engine.backward_input(&mut a, &dy, Panels::Bf16(&pairs), shape, false);
-                engine.backward_input(&mut b, &dy16, Panels::F32(&rounded), shape, false);
+                let (mut c, mut d) = (vec![1.0; panels.len()], vec![1.0; panels.len()]);
+                backward(&mut engine, (&mut a, false), Some((&mut c, true)), &dy, &x, half, shape);
+                backward(&mut engine, (&mut b, false), Some((&mut d, true)), &dy16, &x16, full, shape);
                 compare(&a, &b, out);
-                let (mut a, mut b) = (vec![1.0; panels.len()], vec![1.0; panels.len()]);
-                engine.backward_weight(&mut a, &dy, &x, shape, true);
-                engine.backward_weight(&mut b, &dy16, &x16, shape, false);
-                compare(&a, &b, m);
+                compare(&c, &d, m);
             }
         }
     }

@@ -19,13 +19,16 @@ pub use head::Score;
 pub(crate) use head::exp_shifted;
 pub use tile::Isa;
 
-use crate::backend::{AttentionSaved, AttentionShape, Backend, NormWeight, TableStorage, Weight};
+use crate::backend::{
+    AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, MatrixGradient, NormWeight,
+    TableStorage, Weight,
+};
 use crate::config::Activation;
 use crate::plan::AttentionPlan;
 use crate::profile::{Operation, Profile, Work};
 use elementwise::TableLayout;
 use head::{Head, HeadScratch};
-use linear::{Engine, Packing};
+use linear::{Engine, Layer, LayerGradient, Packing};
 use norm::Norm;
 use panels::Panels;
 use pool::Pool;
@@ -71,6 +74,11 @@ impl Cpu {
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// Gives every thread nothing to do and waits for all: what any operation on all threads costs at least.
+    pub fn fork_and_join(&self) {
+        self.pool.run(self.threads(), &|_| {});
     }
 
     /// One phrase for logs and manifests.
@@ -134,9 +142,22 @@ fn product(w: Weight<'_, Cpu>, m: usize, floats: usize) -> Work {
     Work::products(1, [m, w.rows, w.cols], element(w), floats)
 }
 
-/// The work of dW += dyᵀ·x: the gradient is read and written in f32.
-fn weight_gradient(w: Weight<'_, Cpu>, m: usize) -> Work {
-    Work::products(1, [m, w.rows, w.cols], 8, m * w.rows + m * w.cols)
+/// The work of products with weights that read the same rows: for each weight, how many products and the bytes of an
+/// element, and the f32 of the other operands. The shape is that of all weights together.
+fn products<'a>(
+    passes: impl Iterator<Item = (Weight<'a, Cpu>, u64, usize)>,
+    m: usize,
+    floats: usize,
+) -> Work {
+    let (mut sum, mut outs) = (Work::floats(floats), 0);
+    for (w, count, bytes) in passes {
+        let work = Work::products(count, [m, w.rows, w.cols], bytes, 0);
+        sum.flops += work.flops;
+        sum.bytes += work.bytes;
+        outs += w.rows;
+        sum.shape = Some([m, outs, w.cols]);
+    }
+    sum
 }
 
 /// The work of the head's two gradients.
@@ -233,35 +254,54 @@ impl Backend for Cpu {
         }))
     }
 
-    fn linear(&self, y: &mut Buffer, x: &Buffer, w: Weight<'_, Self>, bias: Option<&Buffer>, m: usize) {
-        let _timer = self.profile.time(Operation::ProductForward, || product(w, m, m * w.cols + m * w.rows));
-        self.product(|e, _| e.forward(y, x, panels(w), [m, w.rows, w.cols], bias.map(|b| &**b), false));
-    }
-
-    fn linear_backward_input(
-        &self,
-        dx: &mut Buffer,
-        dy: &Buffer,
-        w: Weight<'_, Self>,
-        m: usize,
-        accumulate: bool,
-    ) {
-        let _timer = self.profile.time(Operation::ProductInputGradient, || {
-            product(w, m, m * w.rows + m * w.cols * (1 + usize::from(accumulate)))
+    fn linear(&self, x: &Buffer, m: usize, layers: &mut [Linear<'_, Self>]) {
+        let Some(input) = layers.first().map(|layer| layer.weight.cols) else { return };
+        let _timer = self.profile.time(Operation::ProductForward, || {
+            let passes = layers.iter().map(|layer| (layer.weight, 1, element(layer.weight)));
+            products(passes, m, m * input + m * layers.iter().map(|layer| layer.weight.rows).sum::<usize>())
         });
-        self.product(|e, _| e.backward_input(dx, dy, panels(w), [m, w.rows, w.cols], accumulate));
+        let mut layers: Vec<Layer<'_>> = layers
+            .iter_mut()
+            .map(|Linear { y, weight, bias, accumulate }| Layer {
+                y,
+                weight: panels(*weight),
+                out: weight.rows,
+                bias: bias.map(|b| &**b),
+                accumulate: *accumulate,
+            })
+            .collect();
+        self.product(|e, _| e.forward(x, [m, input], &mut layers));
     }
 
-    fn linear_backward_weight(
+    fn linear_backward(
         &self,
-        dw: &mut Buffer,
-        dy: &Buffer,
         x: &Buffer,
-        w: Weight<'_, Self>,
         m: usize,
+        layers: &mut [LinearGradient<'_, Self>],
+        dx: Option<(&mut Buffer, bool)>,
     ) {
-        let _timer = self.profile.time(Operation::ProductWeightGradient, || weight_gradient(w, m));
-        self.product(|e, _| e.backward_weight(dw, dy, x, [m, w.rows, w.cols], w.compute.is_some()));
+        let Some(input) = layers.first().map(|layer| layer.weight.cols) else { return };
+        let _timer = self.profile.time(Operation::ProductBackward, || {
+            let through = u64::from(dx.is_some());
+            // A gradient is read and written in f32.
+            let passes = layers.iter().map(|LinearGradient { weight, dweight, .. }| {
+                let by_weight = if dweight.is_some() { (1, 8) } else { (0, 0) };
+                (*weight, through + by_weight.0, element(*weight) * through as usize + by_weight.1)
+            });
+            let outs: usize = layers.iter().map(|layer| layer.weight.rows).sum();
+            products(passes, m, m * outs + m * input * (1 + through as usize))
+        });
+        let mut layers: Vec<LayerGradient<'_>> = layers
+            .iter_mut()
+            .map(|LinearGradient { dy, weight, dweight }| LayerGradient {
+                dy,
+                weight: panels(*weight),
+                out: weight.rows,
+                dweight: dweight.as_mut().map(|dw| (&mut **dw.data, dw.accumulate)),
+            })
+            .collect();
+        let dx = dx.map(|(dx, accumulate)| (&mut **dx, accumulate));
+        self.product(|e, _| e.backward(x, [m, input], &mut layers, dx));
     }
 
     fn column_sums(&self, sums: &mut Buffer, x: &Buffer) {
@@ -370,9 +410,15 @@ impl Backend for Cpu {
         attention::store_panels(&self.pool, store, width, x, plan);
     }
 
-    fn store_rows(&self, store: &mut Buffer, width: usize, x: &Buffer, plan: &AttentionPlan) {
+    fn store_values(
+        &self,
+        store: &mut Buffer,
+        (width, head_dim): (usize, usize),
+        x: &Buffer,
+        plan: &AttentionPlan,
+    ) {
         let _timer = self.profile.time(Operation::KeyValueStore, || Work::floats(2 * x.len()));
-        attention::store_rows(&self.pool, store, width, x, plan);
+        attention::store_values(&self.pool, store, (width, head_dim), x, plan);
     }
 
     fn attention(
@@ -420,7 +466,7 @@ impl Backend for Cpu {
     fn score_backward(
         &self,
         dx: &mut Buffer,
-        dw: Option<&mut Buffer>,
+        dw: Option<MatrixGradient<'_, Self>>,
         scores: &[Score],
         x: &Buffer,
         w: Weight<'_, Self>,
@@ -430,7 +476,7 @@ impl Backend for Cpu {
     ) {
         let _timer = self.profile.time(Operation::HeadBackward, || head_gradients(w, targets.len()));
         let head = Head { weight: panels(w), vocab: w.rows, hidden: w.cols, inverse_temperature };
-        let dw = dw.map(|dw| &mut **dw);
+        let dw = dw.map(|dw| (&mut **dw.data, dw.accumulate));
         self.product(|e, scratch| head.backward(e, scratch, scores, x, targets, gradients, dx, dw));
     }
 
@@ -454,10 +500,6 @@ impl Backend for Cpu {
         let native = self.isa.multiplies_bf16();
         let rounded = rounded.map(|(half, cols)| elementwise::Rounded { pairs: &mut half.0, cols, native });
         elementwise::adamw(&self.pool, step, w, rounded, g, m, v);
-    }
-
-    fn linear_accumulate(&self, y: &mut Buffer, x: &Buffer, w: Weight<'_, Self>, m: usize) {
-        self.product(|e, _| e.forward(y, x, panels(w), [m, w.rows, w.cols], None, true));
     }
 
     fn widen(&self, buffer: &mut Buffer, half: &Half, rows: usize, cols: usize) {

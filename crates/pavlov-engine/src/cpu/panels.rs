@@ -5,7 +5,7 @@
 //! repacked between steps. A ragged last panel is padded with zeros, which stay zero under every update. The bf16 copy
 //! has the same order with neighbouring inputs paired, `panels[out / 32][in / 2][out % 32]`.
 
-use super::half::{interleave, transpose_pairs, widen_pair};
+use super::half::{interleave, narrow_row, transpose_pairs, widen_pair};
 use super::pool::Pool;
 use super::tile::PANEL;
 
@@ -84,17 +84,11 @@ pub(crate) fn narrow_panel(native: bool, panel: &[f32], pairs: &mut [u32]) {
     }
 }
 
-/// Fills `to[o - k0][c]` with W\[o, 32·panel + c\] for o in `k0 .. k0 + depth`; `k0` is a multiple of 32.
-pub(crate) fn transpose_panel(
-    panels: &[f32],
-    input: usize,
-    panel: usize,
-    (k0, depth): (usize, usize),
-    to: &mut [f32],
-) {
+/// Fills `to[o - k0][c]` with W\[o, 32·panel + c\] for the outputs o from `k0` on, a multiple of 32.
+pub(crate) fn transpose_panel(panels: &[f32], input: usize, panel: usize, k0: usize, to: &mut [f32]) {
     let first = panel * PANEL;
     let cols = PANEL.min(input - first);
-    for (group, rows) in to[..depth * PANEL].chunks_mut(PANEL * PANEL).enumerate() {
+    for (group, rows) in to.chunks_mut(PANEL * PANEL).enumerate() {
         let from = &panels[((k0 / PANEL + group) * input + first) * PANEL..][..cols * PANEL];
         for (r, row) in rows.chunks_exact_mut(PANEL).enumerate() {
             for (cell, x) in row.iter_mut().zip(from[r..].iter().step_by(PANEL)) {
@@ -105,16 +99,10 @@ pub(crate) fn transpose_panel(
 }
 
 /// As [`transpose_panel`] of the bf16 copy, widened.
-pub(crate) fn transpose_widened(
-    pairs: &[u32],
-    input: usize,
-    panel: usize,
-    (k0, depth): (usize, usize),
-    to: &mut [f32],
-) {
+pub(crate) fn transpose_widened(pairs: &[u32], input: usize, panel: usize, k0: usize, to: &mut [f32]) {
     let first = panel * PANEL;
     let cols = PANEL.min(input - first);
-    for (group, rows) in to[..depth * PANEL].chunks_mut(PANEL * PANEL).enumerate() {
+    for (group, rows) in to.chunks_mut(PANEL * PANEL).enumerate() {
         let from = &pairs[((k0 / PANEL + group) * input.div_ceil(2) + first / 2) * PANEL..];
         for (r, row) in rows.chunks_exact_mut(PANEL).enumerate() {
             for (c, cell) in row.iter_mut().enumerate().take(cols) {
@@ -124,19 +112,19 @@ pub(crate) fn transpose_widened(
     }
 }
 
-/// Fills `to[q - q0][c]` with (W\[2q, 32·panel + c\], W\[2q + 1, 32·panel + c\]) for `depth` pairs of outputs from `q0`,
-/// a multiple of 16.
+/// Fills `to[q - q0][c]` with (W\[2q, 32·panel + c\], W\[2q + 1, 32·panel + c\]) for the pairs of outputs from `q0` on, a
+/// multiple of 16.
 pub(crate) fn transpose_paired(
     native: bool,
     pairs: &[u32],
     input: usize,
     panel: usize,
-    (q0, depth): (usize, usize),
+    q0: usize,
     to: &mut [u32],
 ) {
     let (width, first) = (input.div_ceil(2), panel * PANEL / 2);
     let columns = (PANEL / 2).min(width - first);
-    for (group, rows) in to[..depth * PANEL].chunks_mut(PANEL * PANEL / 2).enumerate() {
+    for (group, rows) in to.chunks_mut(PANEL * PANEL / 2).enumerate() {
         let from = &pairs[((q0 / 16 + group) * width + first) * PANEL..][..columns * PANEL];
         if let Ok(block) = rows.try_into() {
             transpose_pairs(native, from, block);
@@ -167,14 +155,20 @@ pub(crate) fn gather_pairs(
     }
 }
 
-/// Copies x \[m, width\] as pairs of neighbours, `[m][⌈width / 2⌉]`.
+/// Pairs from a row of `width` numbers to the next: an odd number of cache lines, so that the rows of a tile do not share
+/// cache sets.
+pub(crate) fn pair_stride(width: usize) -> usize {
+    (width.div_ceil(32) | 1) * 16
+}
+
+/// Copies x \[m, width\] as pairs of neighbours, `pair_stride` apart.
 pub(crate) fn pair_rows(pool: &Pool, native: bool, x: &[f32], width: usize, to: &mut [u32]) {
-    let rows = block_rows(width);
-    pool.chunks(to, rows * width.div_ceil(2), |block, to| {
+    let (rows, stride) = (block_rows(width), pair_stride(width));
+    pool.chunks(to, rows * stride, |block, to| {
         let from = x[block * rows * width..].chunks_exact(width);
-        to.chunks_exact_mut(width.div_ceil(2))
+        to.chunks_exact_mut(stride)
             .zip(from)
-            .for_each(|(to, x)| super::half::narrow_row(native, x, to));
+            .for_each(|(to, x)| narrow_row(native, x, &mut to[..width.div_ceil(2)]));
     });
 }
 

@@ -63,10 +63,10 @@ impl Isa {
     }
 }
 
-/// The rows of A: element (i, k) is at `pointer[i * row + k * col]`.
+/// The rows of A: element (or pair) k of row i is at `pointer[i * row + k * col]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Lhs {
-    pub(crate) pointer: *const f32,
+pub(crate) struct Lhs<T> {
+    pub(crate) pointer: *const T,
     pub(crate) row: usize,
     pub(crate) col: usize,
 }
@@ -106,7 +106,7 @@ pub(crate) unsafe fn tile(
     rows: usize,
     cols: usize,
     depth: usize,
-    a: Lhs,
+    a: Lhs<f32>,
     b: Rhs,
     c: Out,
     start: Start,
@@ -126,7 +126,7 @@ pub(crate) unsafe fn tile(
 
 /// # Safety
 /// As [`tile`].
-unsafe fn tile_portable(rows: usize, cols: usize, depth: usize, a: Lhs, b: Rhs, c: Out, start: Start) {
+unsafe fn tile_portable(rows: usize, cols: usize, depth: usize, a: Lhs<f32>, b: Rhs, c: Out, start: Start) {
     for i in 0..rows {
         let mut sums = [0.0_f32; PANEL];
         for (j, sum) in sums.iter_mut().enumerate().take(cols) {
@@ -198,7 +198,7 @@ mod x86 {
         rows: usize,
         cols: usize,
         depth: usize,
-        a: Lhs,
+        a: Lhs<f32>,
         b: Rhs,
         c: Out,
         start: Start,
@@ -226,7 +226,7 @@ mod x86 {
     unsafe fn kernel512<const ROWS: usize, const UNIT: bool>(
         cols: usize,
         depth: usize,
-        a: Lhs,
+        a: Lhs<f32>,
         b: Rhs,
         c: Out,
         start: Start,
@@ -289,7 +289,7 @@ mod x86 {
         rows: usize,
         cols: usize,
         depth: usize,
-        a: Lhs,
+        a: Lhs<f32>,
         b: Rhs,
         c: Out,
         start: Start,
@@ -321,7 +321,7 @@ mod x86 {
         from: usize,
         cols: usize,
         depth: usize,
-        a: Lhs,
+        a: Lhs<f32>,
         b: Rhs,
         c: Out,
         start: Start,
@@ -339,7 +339,14 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn kernel256<const ROWS: usize>(from: usize, depth: usize, a: Lhs, b: Rhs, c: Out, start: Start) {
+    unsafe fn kernel256<const ROWS: usize>(
+        from: usize,
+        depth: usize,
+        a: Lhs<f32>,
+        b: Rhs,
+        c: Out,
+        start: Start,
+    ) {
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
         // SAFETY: all addresses are inside the operands by the caller's promise.
         unsafe {

@@ -287,6 +287,7 @@ impl<'a, B: Backend> Run<'a, B> {
 
     fn clear(&mut self) {
         self.plan.clear();
+        self.plan.cached = true;
         self.tokens.clear();
         self.positions.clear();
         self.rows.clear();

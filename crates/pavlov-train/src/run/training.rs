@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pavlov_engine::{AdamWConfig, Dtype};
+use pavlov_engine::{AdamWConfig, Dtype, Isa};
 use pavlov_lm::{LanguageModel, LoadOptions};
 use pavlov_schema::clock::from_rfc3339;
 use pavlov_schema::run::Manifest;
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// What is fast on this processor.
+    /// bfloat16 on a processor that multiplies it (AVX512-BF16), else single precision.
     #[default]
     Auto,
     /// Single precision.
@@ -29,7 +29,7 @@ impl Precision {
     /// The engine's format.
     pub fn resolve(self) -> Dtype {
         match self {
-            // Products of bf16 are not yet faster than those of f32 on any processor.
+            Self::Auto if Isa::detect().multiplies_bf16() => Dtype::Bf16,
             Self::Auto | Self::F32 => Dtype::F32,
             Self::Bf16 => Dtype::Bf16,
         }
@@ -53,7 +53,7 @@ settings! {
         overwrite_output_dir: bool = false,
         /// Seed of every random number.
         seed: u64 = 42,
-        /// Number format of matrix products: auto, f32 or bf16. Weights and optimizer are f32 always.
+        /// Number format of matrix products: f32, bf16, or auto: bf16 on a processor that multiplies it. Weights and optimizer are f32 always.
         dtype: Precision = Precision::Auto,
         /// Threads that compute; 0: as many as the processor has. Results do not depend on it.
         threads: usize = 0,

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use pavlov_engine::backend::{Backend, Weight};
+use pavlov_engine::backend::{Backend, Linear, LinearGradient, MatrixGradient, Weight};
 use pavlov_engine::{Buffer, Cpu, Dtype, Half};
 use pavlov_schema::rng::{Rng, Stream};
 
@@ -19,8 +19,10 @@ const READ_BYTES: usize = 256 << 20;
 pub(super) struct Limits {
     /// FLOP/s of matrix products in the number format of the run.
     pub(super) flops: f64,
-    /// Bytes a second that all threads read from memory together.
+    /// Bytes a second that all threads read from memory together, if they were measured.
     pub(super) bytes: Option<f64>,
+    /// Seconds to wake all threads and wait for them.
+    pub(super) fork: f64,
 }
 
 impl Limits {
@@ -87,10 +89,18 @@ impl<'a> Product<'a> {
         let [m, rows, cols] = self.shape;
         let weight = Weight { master: &self.master, compute: self.half.as_ref(), rows, cols };
         match pass {
-            Pass::Forward => self.cpu.linear(&mut self.y, &self.x, weight, None, m),
-            Pass::InputGradient => self.cpu.linear_backward_input(&mut self.x, &self.y, weight, m, false),
+            Pass::Forward => {
+                let layer = Linear { y: &mut self.y, weight, bias: None, accumulate: false };
+                self.cpu.linear(&self.x, m, &mut [layer]);
+            }
+            Pass::InputGradient => {
+                let layer = LinearGradient { dy: &self.y, weight, dweight: None };
+                self.cpu.linear_backward(&self.master, m, &mut [layer], Some((&mut self.x, false)));
+            }
             Pass::WeightGradient => {
-                self.cpu.linear_backward_weight(&mut self.gradient, &self.y, &self.x, weight, m);
+                let dweight = Some(MatrixGradient { data: &mut self.gradient, accumulate: true });
+                let layer = LinearGradient { dy: &self.y, weight, dweight };
+                self.cpu.linear_backward(&self.x, m, &mut [layer], None);
             }
         }
     }
@@ -139,6 +149,14 @@ pub(super) fn large_products(cpu: &Cpu, dtype: Dtype) -> Vec<Peak> {
 /// The fastest of the large products, in FLOP/s.
 pub(super) fn peak(cpu: &Cpu, dtype: Dtype) -> f64 {
     large_products(cpu, dtype).iter().fold(0.0, |best: f64, product| best.max(product.flops))
+}
+
+/// Seconds to wake all threads of a device and wait for them: the mean of many times in a row, when they are awake.
+pub(super) fn fork(cpu: &Cpu) -> f64 {
+    const TIMES: u32 = 10_000;
+    let start = Instant::now();
+    (0..TIMES).for_each(|_| cpu.fork_and_join());
+    start.elapsed().as_secs_f64() / f64::from(TIMES)
 }
 
 /// Bytes a second that all threads of a device read from memory together: the best of several passes.

@@ -71,7 +71,7 @@ impl Means {
     }
 
     fn head(&self) -> String {
-        let Limits { flops, bytes, .. } = self.limits;
+        let Limits { flops, bytes, fork } = self.limits;
         let mut text = format!(
             "a step, the mean of {}: {:.3} ms; floors are by {:.1} GFLOP/s of products",
             self.steps,
@@ -81,6 +81,7 @@ impl Means {
         if let Some(bytes) = bytes {
             let _ = write!(text, " and {:.1} GB/s of memory (caches can be faster)", bytes / 1e9);
         }
+        let _ = write!(text, "; waking all threads and waiting for them takes {:.2} µs", 1e6 * fork);
         let columns = ["calls", "ms", "share", "GFLOP", "GFLOP/s", "MB", "GB/s", "floor ms", "of time"];
         let [calls, ms, share, flop, flops, mb, gbs, floor, of_time] = columns;
         let _ = writeln!(

@@ -6,7 +6,7 @@ use pavlov_schema::Map;
 use serde_json::{Value, json};
 
 use super::clock::Clock;
-use super::limits::{Limits, peak, read_bandwidth};
+use super::limits::{Limits, fork, peak, read_bandwidth};
 use super::profile::{show, total};
 use super::{BenchArgs, dtype_name};
 use crate::stdout;
@@ -21,7 +21,8 @@ pub(super) fn write(
 ) -> Result<()> {
     let (steps, peak_rss) = clock.finish();
     let (cpu, dtype) = (model.decoder.backend(), model.params.dtype());
-    let limits = Limits { flops: peak(cpu, dtype), bytes: args.profile.then(|| read_bandwidth(cpu)) };
+    let bytes = args.profile.then(|| read_bandwidth(cpu));
+    let limits = Limits { flops: peak(cpu, dtype), bytes, fork: fork(cpu) };
     let step_s = median(steps.iter().map(|step| step.seconds));
     let flops = |records| total(records).flops as f64;
     let name = args.model.as_deref().and_then(|folder| folder.file_name()).unwrap_or_default();
@@ -46,6 +47,7 @@ pub(super) fn write(
         ("gflop_per_step".to_owned(), rounded(work / 1e9, 6)),
         ("peak_gflops".to_owned(), rounded(limits.flops / 1e9, 1)),
         ("share_of_peak".to_owned(), rounded(rate / limits.flops, 4)),
+        ("fork_us".to_owned(), rounded(limits.fork * 1e6, 2)),
     ]);
     if let Some(bytes) = limits.bytes {
         line.insert("read_gb_per_s".to_owned(), rounded(bytes / 1e9, 1));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
 mod bad_input;
+mod bench;
 mod documents;
 mod golden;
 #[cfg(unix)]
