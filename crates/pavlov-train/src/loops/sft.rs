@@ -134,7 +134,26 @@ pub fn encode(
         let line = format!("{path}: {cut} of {rows} rows are cut at {longest} tokens ({bound})");
         (host.events)(Event::Note(line));
     }
+    tell_unknown(encoder, &encoded, path, host);
     Ok(encoded)
+}
+
+/// Tells of rows that the tokenizer cannot write: a loss that falls on its sign for "unknown" looks healthy.
+fn tell_unknown(encoder: &Encoder, rows: &[Encoded], path: &Path, host: &mut Host) {
+    const WORTH_TELLING: f64 = 0.05;
+    let Some(name) = encoder.tokenizer.specials().get("unk_token") else { return };
+    let Some(unknown) = encoder.tokenizer.id(name) else { return };
+    let tokens = rows.iter().flat_map(|row| &row.tokens);
+    let (all, found) = tokens.fold((0, 0), |(n, m), &id| (n + 1, m + u32::from(id == unknown)));
+    let share = f64::from(found) / f64::from(all.max(1));
+    if share > WORTH_TELLING {
+        let path = path.display();
+        let line = format!(
+            "{path}: {:.0}% of the tokens are {name}: the tokenizer does not know these words",
+            100.0 * share
+        );
+        (host.events)(Event::Note(line));
+    }
 }
 
 /// The loop of `sft` and `pretrain`. `settings` is the whole configuration, of which `training` is the shared part.

@@ -77,7 +77,7 @@ settings! {
         gradient_accumulation_steps: usize = 1,
         /// Whether rows are learned from in random order, another one each epoch.
         shuffle_dataset: bool = true,
-        /// Decoupled weight decay (AdamW), per unit of learning rate, 0 or more.
+        /// Decoupled weight decay (AdamW) of every parameter, norms and biases too, per unit of learning rate, 0 or more.
         weight_decay: f64 = 0.0,
         /// Decay of AdamW's mean of gradients, from 0 to below 1.
         adam_beta1: f64 = 0.9,

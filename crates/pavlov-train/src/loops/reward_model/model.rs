@@ -155,6 +155,19 @@ impl RewardModel {
 
     fn score_groups(&mut self, groups: &[(&[u32], &[Vec<u32>])], joint: bool) -> Result<Vec<f32>> {
         let LanguageModel { decoder, params, .. } = &self.model;
+        let context = decoder.config().max_positions;
+        for (i, (prompt, answers)) in groups.iter().enumerate() {
+            let lengths = answers.iter().map(Vec::len);
+            let length = prompt.len() + if joint { lengths.sum() } else { lengths.max().unwrap_or(0) };
+            if length > context {
+                let problem = format!(
+                    "has a context of {context} tokens, fewer than the {length} of prompt {} of the batch with its \
+                     answers; shorten max_completion_length, or take a reward model with a longer one",
+                    i + 1
+                );
+                return Err(Error::setting("reward model", problem));
+            }
+        }
         let mut scores = Vec::new();
         let mut rest = groups;
         while !rest.is_empty() {

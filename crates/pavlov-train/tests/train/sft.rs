@@ -1,10 +1,9 @@
 //! The loop of supervised fine-tuning on a tiny model.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod tiny;
-
+use crate::tiny;
 use std::path::Path;
 
+use crate::tiny::{curve, demonstrations, host_run, metrics, weights};
 use pavlov_engine::Activations;
 use pavlov_lm::LanguageModel;
 use pavlov_schema::row::Row;
@@ -13,7 +12,6 @@ use pavlov_train::loops::pretrain::{self, PretrainConfig};
 use pavlov_train::loops::sft::{self, Lessons, SftConfig};
 use pavlov_train::run::{Ending, Event, TrainingConfig, load_options};
 use pavlov_train::schedule::Scheduler;
-use tiny::{curve, demonstrations, host_run, metrics, weights};
 
 fn config(output_dir: &Path) -> SftConfig {
     let training = TrainingConfig {
@@ -270,6 +268,22 @@ fn verdicts_are_no_demonstrations() {
     for row in [unpaired(false), rated] {
         let error = encode(row).unwrap_err();
         assert!(error.starts_with("a.jsonl: row 1: is a verdict"), "{error}");
+    }
+}
+
+#[test]
+fn words_that_the_tokenizer_does_not_know_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, config) = (tiny::model(), config(folder.path()));
+    for (answer, told) in [("Ana has 3 apples.", false), ("Natalia sold 48 clips.", true)] {
+        let (_, events) = host_run(None, |host| {
+            let row = tiny::demonstration("Who has 3 apples?\n", answer);
+            sft::encode(&model.encoder(), &[row], &config, Path::new("a.jsonl"), host)?;
+            Ok(Ending::Stopped { checkpoint: "".into(), step: 0 })
+        });
+        let unknown =
+            |event: &Event| matches!(event, Event::Note(line) if line.contains("% of the tokens are <unk>"));
+        assert_eq!(events.iter().any(unknown), told, "{events:?}");
     }
 }
 

@@ -1,10 +1,9 @@
 //! Runs as a user starts them: a folder, files of rows, and settings.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod tiny;
-
+use crate::tiny;
 use std::path::Path;
 
+use crate::tiny::{curve, host_run};
 use pavlov_lm::SaveDtype;
 use pavlov_schema::clock::{rfc3339, unix_seconds};
 use pavlov_schema::run::Manifest;
@@ -15,7 +14,6 @@ use pavlov_train::loops::reward_model::{self, RewardConfig};
 use pavlov_train::loops::sft::{self, SftConfig};
 use pavlov_train::run::{Ending, TrainingConfig, load_model};
 use pavlov_train::settings::{Settings, read_assignment, read_toml};
-use tiny::{curve, host_run};
 
 fn settings(assignments: &[String]) -> Map<String, Value> {
     assignments.iter().map(|text| read_assignment(text).unwrap()).collect()
