@@ -190,16 +190,15 @@ mod x86 {
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
-    use crate::cpu::Isa;
     use crate::cpu::half::{pair, widen_pair};
+    use crate::cpu::tile::lacks_bf16;
     use pavlov_schema::rng::{Rng, Stream};
 
     /// Every shape, order of A and start against sums in f64, outputs poisoned; and an element's bits are those of a
     /// tile that holds it alone.
     #[test]
     fn tiles_are_the_plain_sums() {
-        if !Isa::detect().multiplies_bf16() {
-            println!("not run: this processor has no AVX512-BF16");
+        if lacks_bf16() {
             return;
         }
         let mut rng = Rng::new(6, Stream::Init, 0, 0);

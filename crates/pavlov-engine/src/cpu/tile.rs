@@ -63,6 +63,18 @@ impl Isa {
     }
 }
 
+/// Whether a test of the bf16 kernels cannot run on this processor, which it then says.
+#[cfg(test)]
+pub(crate) fn lacks_bf16() -> bool {
+    use std::io::Write;
+    let lacks = !Isa::detect().multiplies_bf16();
+    if lacks {
+        writeln!(std::io::stderr(), "not run: this processor has no AVX512-BF16")
+            .expect("standard error is open");
+    }
+    lacks
+}
+
 /// The rows of A: element (or pair) k of row i is at `pointer[i * row + k * col]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Lhs<T> {

@@ -247,7 +247,7 @@ mod tests {
             ("top_p", json!(0.9), "importance ratio"),
             ("min_p", json!(0.1), "importance ratio"),
             ("repetition_penalty", json!(1.1), "importance ratio"),
-            ("temperature", json!(0), "above 0"),
+            ("temperature", json!(0), "at least 0.0001"),
             ("num_generations", json!(1), "at least 2"),
             ("num_generations", json!(3), "no multiple of the 3"),
             ("steps_per_generation", json!(0), "multiple of gradient_accumulation_steps"),
