@@ -74,6 +74,11 @@ impl<B: Backend> Decoder<B> {
         Ok(Self { adapter: Some(lora), specs, ids, ..self })
     }
 
+    /// This decoder with nothing to train.
+    pub fn frozen(self) -> Result<Self> {
+        self.with_adapter(Lora::default())
+    }
+
     /// The decoder that computes from the same parameters as if there were no adapter: what it was before training, but
     /// for parameters that are trained whole.
     #[must_use]

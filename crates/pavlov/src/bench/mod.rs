@@ -148,6 +148,7 @@ impl BenchArgs {
         let dtype = self.precision().resolve();
         let cpu = Arc::new(Cpu::new(self.threads()));
         let mut model = match self.lora {
+            0 if self.task == Task::Generate => LanguageModel::load_frozen(folder, &cpu, dtype)?,
             0 => LanguageModel::load_on(folder, &cpu, dtype)?,
             rank => LanguageModel::load_adapted(folder, &adapter(folder, rank), &cpu, dtype)?,
         };

@@ -7,11 +7,12 @@ pub(crate) mod teach;
 pub(crate) mod worlds;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
-use pavlov_engine::{Dtype, SamplingParams};
+use pavlov_engine::{Cpu, Dtype, SamplingParams};
+use pavlov_lm::LanguageModel;
 use pavlov_lm::generate::GenerateOptions;
-use pavlov_lm::{LanguageModel, LoadOptions};
 use pavlov_train::run::Precision;
 
 use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
@@ -25,8 +26,8 @@ fn load(folder: &Path, dtype: Option<DtypeArg>, threads: Option<u16>) -> Result<
         Some(DtypeArg::F32) => Dtype::F32,
         Some(DtypeArg::Bf16) => Dtype::Bf16,
     };
-    let options = LoadOptions { dtype, threads: threads.map_or(0, usize::from) };
-    let model = LanguageModel::load(folder, &options)?;
+    let cpu = Arc::new(Cpu::new(threads.map_or(0, usize::from)));
+    let model = LanguageModel::load_frozen(folder, &cpu, dtype)?;
     screen::machine(model.decoder.backend(), dtype);
     if !model.decoder.config().language_head {
         let mend = "give a language model";

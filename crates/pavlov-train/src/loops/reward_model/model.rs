@@ -87,7 +87,7 @@ impl RewardModel {
     /// Loads beside models that are already there, on the same threads.
     pub fn load_on(folder: &Path, backend: &Arc<Cpu>, dtype: Dtype) -> Result<Self> {
         let file = RewardFile::read(folder)?;
-        Self::new(LanguageModel::load_on(folder, backend, dtype)?, file)
+        Self::new(LanguageModel::load_frozen(folder, backend, dtype)?, file)
             .map_err(|problem| Error::Checkpoint { file: folder.to_owned(), problem: problem.to_string() })
     }
 
