@@ -150,7 +150,6 @@ impl<B: Backend> Decoder<B> {
                 })?;
             }
         }
-        params.refresh();
         Ok(())
     }
 }

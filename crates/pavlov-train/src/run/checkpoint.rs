@@ -78,7 +78,6 @@ pub fn read(folder: &Path, model: &mut LanguageModel, optimizer: &mut AdamW) -> 
     Checkpoint::open(folder)?.read_parameters(&config.decoder, config.family, &mut |spec, numbers| {
         Ok(params.set(&spec.name, numbers)?)
     })?;
-    model.params.refresh();
     Ok(state)
 }
 
