@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use pavlov_engine::{AdamWConfig, Dtype};
-use pavlov_lm::{LanguageModel, LoadOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::{Schedule, Scheduler};
@@ -51,7 +50,7 @@ settings! {
         overwrite_output_dir: bool = false,
         /// Seed of every random number.
         seed: u64 = 42,
-        /// Number format of matrix products: auto, f32 or bf16. Weights and optimizer are f32 always.
+        /// Number format of matrix products: auto, f32 or bf16. What is trained and the optimizer are f32 always.
         dtype: Precision = Precision::Auto,
         /// Threads that compute; 0: as many as the processor has. Results do not depend on it.
         threads: usize = 0,
@@ -164,16 +163,6 @@ pub(crate) fn given<'a>(key: &str, path: &'a PathBuf) -> Result<&'a PathBuf> {
         return Err(Error::setting(key, "is missing; give it a path"));
     }
     Ok(path)
-}
-
-/// How the model is loaded.
-pub fn load_options(config: &TrainingConfig) -> LoadOptions {
-    LoadOptions { dtype: config.dtype.resolve(), threads: config.threads }
-}
-
-/// Loads the model to begin with.
-pub fn load_model(config: &TrainingConfig) -> Result<LanguageModel> {
-    Ok(LanguageModel::load(given("model", &config.model)?, &load_options(config))?)
 }
 
 #[cfg(test)]

@@ -2,31 +2,46 @@
 
 pub(crate) mod chat;
 pub(crate) mod logprobs;
+pub(crate) mod merge;
 pub(crate) mod sample;
 pub(crate) mod teach;
 pub(crate) mod worlds;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
-use pavlov_engine::{Dtype, SamplingParams};
+use pavlov_engine::{Cpu, Dtype, SamplingParams};
 use pavlov_lm::generate::GenerateOptions;
-use pavlov_lm::{LanguageModel, LoadOptions};
+use pavlov_lm::{AdapterSource, LanguageModel};
 use pavlov_train::run::Precision;
 
 use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
 use crate::failure::bad_input;
 use crate::screen;
 
+/// Loads a model as it is, with its adapter if one is named.
+fn load_on(model: &Path, adapter: Option<&Path>, backend: &Arc<Cpu>, dtype: Dtype) -> Result<LanguageModel> {
+    Ok(match adapter {
+        Some(adapter) => LanguageModel::load_adapted(model, &AdapterSource::Folder(adapter), backend, dtype)?,
+        None => LanguageModel::load_on(model, backend, dtype)?,
+    })
+}
+
 /// Loads a model that can speak, and says what it computes with.
-fn load(folder: &Path, dtype: Option<DtypeArg>, threads: Option<u16>) -> Result<LanguageModel> {
+fn load(
+    folder: &Path,
+    adapter: Option<&Path>,
+    dtype: Option<DtypeArg>,
+    threads: Option<u16>,
+) -> Result<LanguageModel> {
     let dtype = match dtype {
         None => Precision::Auto.resolve(),
         Some(DtypeArg::F32) => Dtype::F32,
         Some(DtypeArg::Bf16) => Dtype::Bf16,
     };
-    let options = LoadOptions { dtype, threads: threads.map_or(0, usize::from) };
-    let model = LanguageModel::load(folder, &options)?;
+    let backend = Arc::new(Cpu::new(threads.map_or(0, usize::from)));
+    let model = load_on(folder, adapter, &backend, dtype)?;
     screen::machine(model.decoder.backend(), dtype);
     if !model.decoder.config().language_head {
         let mend = "give a language model";
@@ -36,7 +51,7 @@ fn load(folder: &Path, dtype: Option<DtypeArg>, threads: Option<u16>) -> Result<
 }
 
 fn load_speaker(args: &ModelArgs) -> Result<LanguageModel> {
-    load(&args.model, args.dtype, args.threads)
+    load(&args.model, args.adapter.as_deref(), args.dtype, args.threads)
 }
 
 /// What the flags ask of the sampler.
