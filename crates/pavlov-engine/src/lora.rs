@@ -126,6 +126,17 @@ impl<B: Backend> Decoder<B> {
         self.add_updates(params, -1.0)
     }
 
+    /// Whether its adapter changes nothing: every B is zero, as in a new one.
+    pub fn is_silent(&self, params: &Parameters<B>) -> Result<bool> {
+        for module in self.adapter().iter().flat_map(|lora| &lora.targets).flat_map(|target| &target.modules)
+        {
+            if params.get(&LoraTarget::b(module))?.iter().any(|x| *x != 0.0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn add_updates(&self, params: &mut Parameters<B>, sign: f32) -> Result<()> {
         let backend = &**self.backend();
         let (mut left, mut right) = (backend.zeros(0), backend.zeros(0));

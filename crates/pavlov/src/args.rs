@@ -42,6 +42,8 @@ pub(crate) enum Verb {
     Chat(ChatArgs),
     /// Measure how likely a model finds texts: log-probabilities in nats, token by token
     Logprobs(LogprobsArgs),
+    /// Add an adapter to its base: a model for programs that know of no adapters
+    Merge(MergeArgs),
     /// Write data sets of small worlds with known answers, or a random model for them
     Worlds(WorldsArgs),
     /// Measure the speed of training and sampling on this machine
@@ -70,9 +72,12 @@ pub(crate) struct TrainArgs {
 /// Which model, and how it computes.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// The model: a Hugging Face folder
+    /// The model: a Hugging Face folder, or that of a PEFT adapter that names its base
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
+    /// An adapter of the model: a PEFT folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
     /// Number format of matrix products [default: what is fast on this processor]
     #[arg(long, value_enum)]
     pub(crate) dtype: Option<DtypeArg>,
@@ -163,9 +168,12 @@ pub(crate) struct ChatArgs {
 /// `pavlov logprobs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogprobsArgs {
-    /// The model: a Hugging Face folder
+    /// The model: a Hugging Face folder, or that of a PEFT adapter that names its base
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
+    /// An adapter of the model: a PEFT folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
     /// The texts: rows of `text`, `prompt` and `completion`, `messages`, or `input_ids`
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
@@ -178,6 +186,34 @@ pub(crate) struct LogprobsArgs {
     /// Print {"tokens": […], "logprobs": [null, …]} on stdout, one row a line, and nothing else there
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `pavlov merge`.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The base: a Hugging Face folder; or the folder of an adapter that names its base
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// The adapter: a PEFT folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// The folder to write, which must not exist
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Number format of the saved weights [default: that of the base's files]
+    #[arg(long, value_enum)]
+    pub(crate) dtype: Option<SaveDtypeArg>,
+}
+
+/// Number formats of saved weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SaveDtypeArg {
+    /// 32-bit floats
+    F32,
+    /// 16-bit brain floats
+    Bf16,
+    /// 16-bit floats
+    F16,
 }
 
 /// Adds the keys of a configuration to a verb's help.

@@ -9,7 +9,7 @@ use pavlov_lm::{EncodeOptions, Encoded, Encoder, LanguageModel};
 use pavlov_schema::row::Row;
 
 use super::sft::{Lessons, read_rows, teach};
-use crate::run::{Ending, Host, TrainingConfig, load_model};
+use crate::run::{Ending, Host, PeftSettings, TrainingConfig, load_model};
 use crate::settings::{Settings, require, settings};
 use crate::stage::order::Batching;
 use crate::{Error, Result};
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 settings! {
     /// What `pavlov pretrain` reads.
     pub struct PretrainConfig {
-        [training: TrainingConfig { learning_rate: 5e-4 }]
+        [training: TrainingConfig { learning_rate: 5e-4 }, peft: PeftSettings {}]
         /// Tokens of a piece; no more than the model's context.
         max_length: usize = 1024,
     }
@@ -32,7 +32,7 @@ impl PretrainConfig {
 /// Loads the model and the texts, and teaches.
 pub fn run(config: &PretrainConfig, host: &mut Host) -> Result<Ending> {
     let training = &config.training;
-    let mut model = load_model(training)?;
+    let mut model = load_model(training, &config.peft)?;
     let (rows, mut files) = read_rows("data", &training.data)?;
     let rows = cut(&model.encoder(), &rows, config.max_length, &training.data)?;
     let mut held_out = Vec::new();

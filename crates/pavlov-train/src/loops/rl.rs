@@ -78,7 +78,7 @@ impl Prompts {
 
 /// `pavlov grpo`: loads the model, the prompts and the rewards, and teaches.
 pub fn run_grpo(config: &GrpoConfig, host: &mut Host) -> Result<Ending> {
-    let mut model = load_model(&config.training)?;
+    let mut model = load_model(&config.training, &config.peft)?;
     let prompts = Prompts::read(&config.training)?;
     let rewards = sources::open_rewards(&config.policy.rewards, &model)?;
     grpo(&mut model, &prompts, rewards, config, host)
@@ -86,7 +86,7 @@ pub fn run_grpo(config: &GrpoConfig, host: &mut Host) -> Result<Ending> {
 
 /// `pavlov pairwise`: loads the model, the prompts and the judge, and teaches.
 pub fn run_pairwise(config: &PairwiseConfig, host: &mut Host) -> Result<Ending> {
-    let mut model = load_model(&config.training)?;
+    let mut model = load_model(&config.training, &config.peft)?;
     let prompts = Prompts::read(&config.training)?;
     let judge = match &config.judge {
         Some(entry) => sources::open_judge(entry, &model)?,
@@ -165,7 +165,7 @@ impl<'a> Learner<'a> {
         }
         let reference = match (&policy.ref_model, policy.beta > 0.0) {
             (_, false) => None,
-            (None, true) => Some(Reference::copy_of(model)),
+            (None, true) => Some(Reference::beginning_of(model)?),
             (Some(folder), true) => Some(Reference::load(folder, model)?),
         };
         preflight::finite_weights(&model.params)?;
@@ -374,9 +374,7 @@ impl<'a> Learner<'a> {
     fn ref_logps(&mut self, model: &LanguageModel, credited: &[Credited]) -> Result<Vec<Vec<f32>>> {
         let (temperature, micro) = (self.drawing.temperature, self.batches.micro);
         match &self.reference {
-            Some(reference) => {
-                reference.logps(&model.decoder, &mut self.workspace, credited, temperature, micro)
-            }
+            Some(reference) => reference.logps(model, &mut self.workspace, credited, temperature, micro),
             None => Ok(Vec::new()),
         }
     }

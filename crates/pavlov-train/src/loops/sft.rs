@@ -17,7 +17,9 @@ use serde_json::json;
 
 use crate::evaluate::{TokenSums, score_rows};
 use crate::loss::nll;
-use crate::run::{Ending, Event, Host, Metrics, Session, TrainingConfig, load_model, name_rows, update};
+use crate::run::{
+    Ending, Event, Host, Metrics, PeftSettings, Session, TrainingConfig, load_model, name_rows, update,
+};
 use crate::settings::{Settings, require, settings};
 use crate::stage::order::{Batching, Order};
 use crate::stage::pack::pack_rows;
@@ -26,7 +28,7 @@ use crate::{Error, Result};
 settings! {
     /// What `pavlov sft` reads.
     pub struct SftConfig {
-        [training: TrainingConfig {}]
+        [training: TrainingConfig {}, peft: PeftSettings {}]
         /// Longest row, in tokens; longer ones are cut at their end.
         max_length: usize = 1024,
         /// Whether a forward pass is filled with rows up to per_device_train_batch_size × max_length tokens, instead of
@@ -67,7 +69,7 @@ pub struct Lessons {
 /// Loads the model and the data, and teaches.
 pub fn run(config: &SftConfig, host: &mut Host) -> Result<Ending> {
     let training = &config.training;
-    let mut model = load_model(training)?;
+    let mut model = load_model(training, &config.peft)?;
     let (rows, mut files) = read_rows("data", &training.data)?;
     let rows = encode(&model.encoder(), &rows, config, &training.data, host)?;
     let mut held_out = Vec::new();

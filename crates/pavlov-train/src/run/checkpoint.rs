@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! checkpoints/step-000100/
-//!   config.json, model.safetensors, tokenizer.json, …   the model, which transformers loads; weights in f32
+//!   config.json, model.safetensors, tokenizer.json, …   the model, which transformers loads; weights in f32; of an adapter
+//!                                                       adapter_config.json and adapter_model.safetensors, without its base
 //!   optimizer.safetensors                               AdamW's moments: exp_avg.NAME and exp_avg_sq.NAME
 //!   trainer_state.json                                  updates, tokens, sums since the last line of metrics
 //! ```
@@ -14,7 +15,7 @@ use std::io::Write;
 use std::path::Path;
 
 use pavlov_engine::{AdamW, Moments};
-use pavlov_lm::{Checkpoint, LanguageModel, SaveDtype};
+use pavlov_lm::{LanguageModel, SaveDtype};
 use pavlov_schema::files::write_atomic;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use serde::{Deserialize, Serialize};
@@ -74,10 +75,7 @@ pub fn read(folder: &Path, model: &mut LanguageModel, optimizer: &mut AdamW) -> 
     let text = fs::read_to_string(&file).map_err(|e| wrong(&file, format!("cannot read: {e}")))?;
     let state: TrainerState = serde_json::from_str(&text).map_err(|e| damaged(&file, &e))?;
     restore_moments(&folder.join(OPTIMIZER), optimizer, state.global_step)?;
-    let (config, params) = (&model.files.config, &mut model.params);
-    Checkpoint::open(folder)?.read_parameters(&config.decoder, config.family, &mut |spec, numbers| {
-        Ok(params.set(&spec.name, numbers)?)
-    })?;
+    model.restore(folder)?;
     Ok(state)
 }
 

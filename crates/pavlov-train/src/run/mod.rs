@@ -3,6 +3,7 @@
 pub mod checkpoint;
 mod host;
 mod metrics;
+mod model;
 mod session;
 mod training;
 mod update;
@@ -10,7 +11,8 @@ mod update;
 pub use checkpoint::TrainerState;
 pub use host::{Ending, Event, Host};
 pub use metrics::{Means, Metrics};
+pub use model::{PeftSettings, TargetModules, load_model, load_options};
 pub use session::Session;
 pub(crate) use training::given;
-pub use training::{Precision, TrainingConfig, load_model, load_options};
+pub use training::{Precision, TrainingConfig};
 pub use update::{name_rows, update};

@@ -59,6 +59,10 @@ impl<'a> Session<'a> {
         host: &'a mut Host<'_>,
     ) -> Result<Self> {
         let path = super::training::given("output_dir", &training.output_dir)?;
+        if model.adapter.is_some() {
+            let (trained, all) = (model.params.trainable_count(), model.params.count());
+            (host.events)(Event::Note(format!("an adapter is trained: {trained} of {all} parameters")));
+        }
         let existing = match (training.resume_from_checkpoint, training.overwrite_output_dir) {
             (true, _) => Existing::Resume,
             (false, true) => Existing::Overwrite,

@@ -3,9 +3,6 @@
 use std::path::PathBuf;
 
 use pavlov_engine::{AdamWConfig, Dtype, Isa};
-use pavlov_lm::{LanguageModel, LoadOptions};
-use pavlov_schema::clock::from_rfc3339;
-use pavlov_schema::run::Manifest;
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::{Schedule, Scheduler};
@@ -53,7 +50,7 @@ settings! {
         overwrite_output_dir: bool = false,
         /// Seed of every random number.
         seed: u64 = 42,
-        /// Number format of matrix products: f32, bf16, or auto: bf16 on a processor that multiplies it. Weights and optimizer are f32 always.
+        /// Number format of matrix products: f32, bf16, or auto: bf16 on a processor that multiplies it. What is trained and the optimizer are f32 always.
         dtype: Precision = Precision::Auto,
         /// Threads that compute; 0: as many as the processor has. Results do not depend on it.
         threads: usize = 0,
@@ -168,22 +165,6 @@ pub(crate) fn given<'a>(key: &str, path: &'a PathBuf) -> Result<&'a PathBuf> {
         return Err(Error::setting(key, "is missing; give it a path"));
     }
     Ok(path)
-}
-
-/// How the model is loaded.
-pub fn load_options(config: &TrainingConfig) -> LoadOptions {
-    LoadOptions { dtype: config.dtype.resolve(), threads: config.threads }
-}
-
-/// Loads the model to begin with. Of a run that is resumed, its chat template tells the date on which that run started.
-pub fn load_model(config: &TrainingConfig) -> Result<LanguageModel> {
-    let mut model = LanguageModel::load(given("model", &config.model)?, &load_options(config))?;
-    // A run that cannot be resumed is told so when it is opened.
-    let earlier = config.resume_from_checkpoint.then(|| Manifest::read(&config.output_dir).ok()).flatten();
-    if let Some(started) = earlier.and_then(|manifest| from_rfc3339(&manifest.started_at)) {
-        model.files.set_now(started);
-    }
-    Ok(model)
 }
 
 #[cfg(test)]

@@ -99,8 +99,11 @@ fn leave_one_out_without_a_length_bias_learns_it() {
 fn pairwise_with_a_sure_judge_learns_it() {
     for seed in 0..3 {
         let folder = tempfile::tempdir().unwrap();
-        let config =
-            PairwiseConfig { training: training(folder.path(), seed), policy: policy(), judge: None };
+        let config = PairwiseConfig {
+            training: training(folder.path(), seed),
+            policy: policy(),
+            ..PairwiseConfig::default()
+        };
         let mut model = model(seed, 16, Dtype::F32);
         host_run(None, |host| pairwise(&mut model, &prompts(16), sure_judge(), &config, host)).0.unwrap();
         let rollouts =
@@ -117,7 +120,11 @@ fn pairwise_with_a_sure_judge_learns_it() {
 #[test]
 fn points_compared_are_a_judge() {
     let folder = tempfile::tempdir().unwrap();
-    let config = PairwiseConfig { training: training(folder.path(), 5), policy: policy(), judge: None };
+    let config = PairwiseConfig {
+        training: training(folder.path(), 5),
+        policy: policy(),
+        ..PairwiseConfig::default()
+    };
     let judge = Judge::Rewards(function(first_token));
     host_run(None, |host| pairwise(&mut model(5, 16, Dtype::F32), &prompts(16), judge, &config, host))
         .0

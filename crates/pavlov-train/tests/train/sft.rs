@@ -327,7 +327,7 @@ fn pre_training_learns_every_token_of_pieces() {
         logging_steps: 10,
         ..TrainingConfig::default()
     };
-    let config = PretrainConfig { training, max_length: 16 };
+    let config = PretrainConfig { training, max_length: 16, ..PretrainConfig::default() };
     let lessons = Lessons { rows, ..Lessons::default() };
     let (ending, _) = host_run(None, |host| pretrain::train(&mut model, &lessons, &config, host));
     assert!(matches!(ending, Ok(Ending::Finished { step: 120, .. })), "{ending:?}");

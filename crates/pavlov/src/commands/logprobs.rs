@@ -26,7 +26,7 @@ struct Line<'a> {
 
 pub(crate) fn run(args: &LogprobsArgs) -> Result<()> {
     let rows = dataset::read(&args.data)?;
-    let model = super::load(&args.model, Some(args.dtype), args.threads)?;
+    let model = super::load(&args.model, args.adapter.as_deref(), Some(args.dtype), args.threads)?;
     let mut scorer = Scorer { model: &model, batch: Batch::new(), activations: Activations::new(true) };
     let mut table = Table::default();
     let mut waiting: Vec<Vec<u32>> = Vec::new();

@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod logprobs;
+pub(crate) mod merge;
 pub(crate) mod sample;
 pub(crate) mod teach;
 pub(crate) mod worlds;
@@ -11,23 +12,39 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use pavlov_engine::{Cpu, Dtype, SamplingParams};
-use pavlov_lm::LanguageModel;
 use pavlov_lm::generate::GenerateOptions;
+use pavlov_lm::{AdapterSource, LanguageModel};
 use pavlov_train::run::Precision;
 
 use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
 use crate::failure::bad_input;
 use crate::screen;
 
+/// Loads a model as it is, with its adapter if one is named.
+fn load_on(model: &Path, adapter: Option<&Path>, backend: &Arc<Cpu>, dtype: Dtype) -> Result<LanguageModel> {
+    Ok(match adapter {
+        Some(adapter) => LanguageModel::load_adapted(model, &AdapterSource::Folder(adapter), backend, dtype)?,
+        None => LanguageModel::load_on(model, backend, dtype)?,
+    })
+}
+
 /// Loads a model that can speak, and says what it computes with.
-fn load(folder: &Path, dtype: Option<DtypeArg>, threads: Option<u16>) -> Result<LanguageModel> {
+fn load(
+    folder: &Path,
+    adapter: Option<&Path>,
+    dtype: Option<DtypeArg>,
+    threads: Option<u16>,
+) -> Result<LanguageModel> {
     let dtype = match dtype {
         None => Precision::Auto.resolve(),
         Some(DtypeArg::F32) => Dtype::F32,
         Some(DtypeArg::Bf16) => Dtype::Bf16,
     };
-    let cpu = Arc::new(Cpu::new(threads.map_or(0, usize::from)));
-    let model = LanguageModel::load_frozen(folder, &cpu, dtype)?;
+    let backend = Arc::new(Cpu::new(threads.map_or(0, usize::from)));
+    let model = match adapter {
+        Some(_) => load_on(folder, adapter, &backend, dtype)?,
+        None => LanguageModel::load_frozen(folder, &backend, dtype)?,
+    };
     screen::machine(model.decoder.backend(), dtype);
     if !model.decoder.config().language_head {
         let mend = "give a language model";
@@ -37,7 +54,7 @@ fn load(folder: &Path, dtype: Option<DtypeArg>, threads: Option<u16>) -> Result<
 }
 
 fn load_speaker(args: &ModelArgs) -> Result<LanguageModel> {
-    load(&args.model, args.dtype, args.threads)
+    load(&args.model, args.adapter.as_deref(), args.dtype, args.threads)
 }
 
 /// What the flags ask of the sampler.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
+mod adapters;
 mod bad_input;
 mod bench;
 mod documents;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::loss::TieModel;
-use crate::run::TrainingConfig;
+use crate::run::{PeftSettings, TrainingConfig};
 use crate::settings::{require, settings};
 
 /// What a reward model learns from (`kind`).
@@ -58,7 +58,7 @@ pub enum RatingLoss {
 settings! {
     /// What `pavlov reward` reads.
     pub struct RewardConfig {
-        [training: TrainingConfig { learning_rate: 1e-4 }]
+        [training: TrainingConfig { learning_rate: 1e-4 }, peft: PeftSettings {}]
         /// What is learned from: comparisons (one score an answer), ratings (one score an answer) or joint (comparisons,
         /// by a model that reads both answers).
         kind: Kind = Kind::Comparisons,

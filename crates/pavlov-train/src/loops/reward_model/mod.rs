@@ -52,7 +52,7 @@ pub struct Lessons {
 /// Loads the model and the data, and teaches.
 pub fn run(config: &RewardConfig, host: &mut Host) -> Result<Ending> {
     let training = &config.training;
-    let mut model = with_head(load_model(training)?, training.seed)?;
+    let mut model = with_head(load_model(training, &config.peft)?, training.seed)?;
     let (rows, mut files) = read_rows("data", &training.data)?;
     let held_out = match &training.eval_data {
         Some(path) => {

@@ -7,7 +7,7 @@ use super::objective::Objective;
 use super::sources::{JudgeEntry, RewardEntry};
 use crate::estimator::ScaleRewards;
 use crate::loss::{Clip, KlEstimator, Normalization};
-use crate::run::TrainingConfig;
+use crate::run::{PeftSettings, TrainingConfig};
 use crate::settings::{require, settings};
 use crate::{Error, Result};
 
@@ -37,7 +37,7 @@ settings! {
         /// How the KL enters: k2 (loss term with the right gradient), k1_in_reward (credit, right gradient, less noise)
         /// or k3 (TRL's loss term, whose gradient is biased).
         kl_estimator: KlEstimator = KlEstimator::K2,
-        /// The folder of the reference; the initial weights if not given.
+        /// The folder of the reference; the initial weights if not given, which for an adapter are its base.
         ref_model: Option<PathBuf> = None,
         /// ε: importance ratios are clipped below 1 − ε where credit is negative.
         epsilon: f64 = 0.2,
@@ -127,7 +127,7 @@ impl PolicySettings {
 settings! {
     /// What `pavlov grpo` reads.
     pub struct GrpoConfig {
-        [training: TrainingConfig { learning_rate: 1e-6 }, policy: PolicySettings {}]
+        [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}]
         /// Answers to each prompt, which are compared with each other; at least 2.
         num_generations: usize = 8,
         /// From rewards to advantages: group_mean (GRPO) or leave_one_out (RLOO).
@@ -153,7 +153,7 @@ impl GrpoConfig {
 settings! {
     /// What `pavlov pairwise` reads.
     pub struct PairwiseConfig {
-        [training: TrainingConfig { learning_rate: 1e-6 }, policy: PolicySettings {}]
+        [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}]
         /// Who says which of two answers is better: { model = DIR } or { program = […], timeout = 60 }; without it the points
         /// of rewards are compared.
         judge: Option<JudgeEntry> = None,

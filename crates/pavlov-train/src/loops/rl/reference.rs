@@ -14,16 +14,26 @@ use crate::{Error, Result};
 pub(super) enum Reference {
     /// A copy of the weights that a run began with, in the policy's own decoder.
     Initial(Parameters),
+    /// The policy's own weights without its adapter, which stay what they are: no second copy.
+    Base {
+        decoder: Box<Decoder>,
+        /// Whether the adapter changed nothing when the run began.
+        initial: bool,
+    },
     /// Another model.
     Other(Box<LanguageModel>),
 }
 
 impl Reference {
-    /// A copy of the policy's weights.
-    pub(super) fn copy_of(policy: &LanguageModel) -> Self {
+    /// The weights that a run begins with: a copy, or the base of its adapter.
+    pub(super) fn beginning_of(policy: &LanguageModel) -> Result<Self> {
+        if policy.adapter.is_some() {
+            let initial = policy.decoder.is_silent(&policy.params)?;
+            return Ok(Self::Base { decoder: Box::new(policy.decoder.without_adapter()), initial });
+        }
         let mut params = Parameters::zeros(&policy.decoder, policy.params.dtype());
         params.copy_from(&policy.params);
-        Self::Initial(params)
+        Ok(Self::Initial(params))
     }
 
     /// A model from a folder. Errors: its token ids are not the policy's.
@@ -51,20 +61,21 @@ impl Reference {
 
     /// Whether the policy starts at its reference.
     pub(super) fn is_initial(&self) -> bool {
-        matches!(self, Self::Initial(_))
+        matches!(self, Self::Initial(_) | Self::Base { initial: true, .. })
     }
 
     /// log π_ref of each token of each rollout, in nats.
     pub(super) fn logps(
         &self,
-        policy: &Decoder,
+        policy: &LanguageModel,
         workspace: &mut Workspace,
         rollouts: &[Credited],
         temperature: f32,
         micro: usize,
     ) -> Result<Vec<Vec<f32>>> {
         let (decoder, params) = match self {
-            Self::Initial(params) => (policy, params),
+            Self::Initial(params) => (&policy.decoder, params),
+            Self::Base { decoder, .. } => (&**decoder, &policy.params),
             Self::Other(model) => (&model.decoder, &model.params),
         };
         workspace.logps(decoder, params, rollouts, temperature, micro)
