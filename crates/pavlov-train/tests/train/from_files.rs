@@ -135,7 +135,7 @@ fn a_resumed_run_tells_the_date_it_began_with() {
     let text = std::fs::read_to_string(&manifest).unwrap().replace(&started, "2001-02-03T04:05:06Z");
     std::fs::write(&manifest, text).unwrap();
     config.training.resume_from_checkpoint = true;
-    let model = load_model(&config.training).unwrap();
+    let model = load_model(&config.training, &config.peft).unwrap();
     let hello = [Message::new("user", "Who?")];
     let rendered = model.files.template.as_ref().unwrap().render(&hello, None, true).unwrap();
     assert!(rendered.text.starts_with("2001 Who?"), "{rendered:?}");
