@@ -2,8 +2,11 @@
 
     python trl_curves.py checkpoint GSM8K_TRAIN DIR      a random Llama of 6.5 million parameters with its tokenizer
     python trl_curves.py rows GSM8K_TRAIN DIR            sft.jsonl, prompts.jsonl and held_out.jsonl
-    python trl_curves.py sft MODEL SFT_JSONL OUT_JSON [--save DIR]
-    python trl_curves.py grpo MODEL PROMPTS_JSONL OUT_JSON --seed N
+    python trl_curves.py sft MODEL SFT_JSONL OUT_JSON [--dtype bf16] [--save DIR]
+    python trl_curves.py grpo MODEL PROMPTS_JSONL OUT_JSON --seed N [--replay PAVLOV_RUN]
+
+`--replay` gives TRL the answers that a run of Pavlov drew, update by update, instead of its own: whatever differs then is
+not chance.
 
 The hyperparameters are those of sft.toml and grpo.toml beside this file, read from there: every key has TRL's name.
 """
@@ -68,7 +71,7 @@ def load(a, settings):
 
     torch.set_num_threads(a.threads)
     settings = {key: value for key, value in settings.items() if key not in NOT_TRL}
-    settings |= dict(output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True, bf16=False, save_strategy="no",
+    settings |= dict(output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True, bf16=a.dtype == "bf16", save_strategy="no",
                      disable_tqdm=True, gradient_checkpointing=False)
     model = AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.float32)
     return model, AutoTokenizer.from_pretrained(a.model), settings
@@ -116,6 +119,22 @@ def sft(a):
         tokenizer.save_pretrained(a.save)
 
 
+def replay(folder):
+    """TRL's rollout function: the answers of Pavlov's run, file by file."""
+    import pyarrow.parquet as parquet
+
+    files = iter(sorted((folder / "rollouts").glob("step-*.parquet")))
+
+    def rollout(prompts, _trainer):
+        rows = parquet.read_table(next(files)).to_pylist()
+        assert [row["prompt"] for row in rows] == prompts, "other prompts, or another order"
+        return {"prompt_ids": [row["prompt_tokens"] for row in rows],
+                "completion_ids": [row["tokens"] for row in rows],
+                "logprobs": [row["logprobs"] for row in rows]}
+
+    return rollout
+
+
 def grpo(a):
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -123,17 +142,33 @@ def grpo(a):
     from reward import share_of_e
 
     model, tokenizer, settings = load(a, settings_of("grpo.toml") | {"seed": a.seed})
+    surprises = []
+
+    class Recorder(GRPOTrainer):
+        """Keeps the mean of -log p - entropy over each update's tokens: 0 but for chance if they were drawn from p."""
+
+        def _get_per_token_logps_and_entropies(self, *args, **kwargs):
+            self.seen = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+            return self.seen
+
+        def _compute_loss(self, model, inputs):
+            loss = super()._compute_loss(model, inputs)
+            surprise = -(self.seen[0] + self.seen[1]).detach()[inputs["completion_mask"].bool()].double()
+            surprises.append((surprise.mean().item(), surprise.std().item() / len(surprise) ** 0.5))
+            return loss
 
     def reward(completions, **_):
         return [share_of_e(completion) for completion in completions]
 
-    trainer = GRPOTrainer(model=model, reward_funcs=reward, args=GRPOConfig(**settings),
-                          train_dataset=Dataset.from_list(gsm8k(a.data)), processing_class=tokenizer)
+    trainer = Recorder(model=model, reward_funcs=reward, args=GRPOConfig(**settings),
+                       train_dataset=Dataset.from_list(gsm8k(a.data)), processing_class=tokenizer,
+                       rollout_func=replay(a.replay) if a.replay else None)
     start = time.perf_counter()
     trainer.train()
     keys = ("reward", "reward_std", "loss", "grad_norm", "entropy", "completions/mean_length")
-    lines = [{key: line[key] for key in ("step", *keys) if key in line}
-             for line in trainer.state.log_history if "reward" in line]
+    lines = [{key: line[key] for key in ("step", *keys) if key in line} | {"surprise": mean, "surprise_error": error}
+             for line, (mean, error) in zip((line for line in trainer.state.log_history if "reward" in line), surprises,
+                                            strict=True)]
     write(a, lines, time.perf_counter() - start, seed=a.seed)
 
 
@@ -150,8 +185,10 @@ def main():
         verb.add_argument("data", type=Path)
         verb.add_argument("out", type=Path)
         verb.add_argument("--threads", type=int, default=2)
+        verb.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: TRL's autocast")
     verbs.choices["sft"].add_argument("--save", type=Path)
     verbs.choices["grpo"].add_argument("--seed", type=int, required=True)
+    verbs.choices["grpo"].add_argument("--replay", type=Path)
     a = parser.parse_args()
     {"checkpoint": checkpoint, "rows": rows, "sft": sft, "grpo": grpo}[a.verb](a)
 

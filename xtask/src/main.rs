@@ -1,5 +1,6 @@
 //! Pavlov's development tasks: `cargo xtask test` is what CI runs, and it needs a Rust toolchain and a C compiler only.
 
+mod bench;
 mod steps;
 #[cfg(test)]
 mod tidy;
@@ -13,7 +14,8 @@ usage: cargo xtask TASK
 
   test     everything CI runs: format, lints, rustdoc, tests, doc tests, dependencies; stops at the first failure
   check    the quick part of it: format, lints, tidy
-  golden   how to make the golden files again";
+  golden   how to make the golden files again
+  bench    sets Pavlov beside a peer: `cargo xtask bench --help`";
 
 const GOLDEN: &str = "\
 The golden files hold what PyTorch and transformers compute; Rust tests compare with them and never run Python.
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
             println!("{GOLDEN}");
             Ok(())
         }
+        [task, arguments @ ..] if task == "bench" => bench::run(arguments),
         [task] if task == "help" || task == "--help" || task == "-h" => {
             println!("{USAGE}");
             Ok(())

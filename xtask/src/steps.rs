@@ -33,7 +33,11 @@ const RUSTDOC: Step = Step {
 const TESTS: Step = step("tests", &["test", "--workspace", "--lib", "--bins", "--tests"]);
 const NEXTEST: Step = step("tests (nextest)", &["nextest", "run", "--workspace"]);
 const DOC_TESTS: Step = step("doc tests", &["test", "--workspace", "--doc"]);
-const DEPENDENCIES: Step = step("dependencies", &["deny", "--all-features", "check"]);
+const DEPENDENCIES: Step = step(
+    "dependencies",
+    &["deny", "--all-features", "--log-level", "error", "check", "bans", "licenses", "sources"],
+);
+const ADVISORIES: Step = step("advisories", &["deny", "--all-features", "check", "advisories"]);
 
 const fn step(name: &'static str, arguments: &'static [&'static str]) -> Step {
     Step { name, arguments, environment: &[] }
@@ -58,17 +62,28 @@ pub(crate) fn run(plan: Plan) -> Result<()> {
             let tests = if has("nextest") { NEXTEST } else { TESTS };
             tests.run()?;
             DOC_TESTS.run()?;
-            if has("deny") {
-                DEPENDENCIES.run()?;
-            } else {
-                println!(
-                    "== dependencies: NOT CHECKED, cargo-deny is not installed (cargo install cargo-deny)"
-                );
-            }
+            check_dependencies()?;
         }
     }
     println!("== all passed in {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// What can be checked: the program is optional, and its list of vulnerabilities needs the network.
+fn check_dependencies() -> Result<()> {
+    if !has("deny") {
+        println!(
+            "== dependencies: NOT CHECKED, cargo-deny is not installed (cargo install --locked cargo-deny)"
+        );
+        return Ok(());
+    }
+    DEPENDENCIES.run()?;
+    if succeeds(&["deny", "fetch", "db"]) {
+        ADVISORIES.run()
+    } else {
+        println!("== advisories: NOT CHECKED, the list of vulnerabilities cannot be fetched");
+        Ok(())
+    }
 }
 
 impl Step {
@@ -92,12 +107,16 @@ impl Step {
 
 /// Whether cargo has a subcommand.
 fn has(subcommand: &str) -> bool {
-    let status = cargo().args([subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    succeeds(&[subcommand, "--version"])
+}
+
+fn succeeds(arguments: &[&str]) -> bool {
+    let status = cargo().args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
 
 /// The cargo that runs this task, at the root of the workspace.
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command

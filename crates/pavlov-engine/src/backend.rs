@@ -6,6 +6,7 @@
 
 use crate::config::{Activation, NormKind};
 use crate::plan::AttentionPlan;
+use crate::profile::Profile;
 
 pub use crate::cpu::{AdamWStep, Score};
 
@@ -29,6 +30,36 @@ impl<B: Backend> Clone for Weight<'_, B> {
 }
 
 impl<B: Backend> Copy for Weight<'_, B> {}
+
+/// A linear layer: y \[m, out\] from the x that it reads.
+pub struct Linear<'a, B: Backend> {
+    /// Its output.
+    pub y: &'a mut B::Buffer,
+    /// W.
+    pub weight: Weight<'a, B>,
+    /// Added to each row; not with `accumulate`.
+    pub bias: Option<&'a B::Buffer>,
+    /// Whether y is added to, not overwritten.
+    pub accumulate: bool,
+}
+
+/// A linear layer backwards.
+pub struct LinearGradient<'a, B: Backend> {
+    /// The derivative of its output.
+    pub dy: &'a B::Buffer,
+    /// W.
+    pub weight: Weight<'a, B>,
+    /// Where the derivative of W goes, if it is wanted.
+    pub dweight: Option<MatrixGradient<'a, B>>,
+}
+
+/// The gradient of a matrix: added to, or written over what counts as zeros.
+pub struct MatrixGradient<'a, B: Backend> {
+    /// Its memory.
+    pub data: &'a mut B::Buffer,
+    /// Whether to add.
+    pub accumulate: bool,
+}
 
 /// A norm's parameters.
 pub struct NormWeight<'a, B: Backend> {
@@ -90,6 +121,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The bf16 copy of a matrix.
     type Half: Send + Sync;
 
+    /// Where operations say how long they took.
+    fn profile(&self) -> &Profile;
+
     // Memory. `resize` keeps larger memory and leaves the contents unspecified.
     fn zeros(&self, len: usize) -> Self::Buffer;
     fn resize(&self, buffer: &mut Self::Buffer, len: usize);
@@ -100,45 +134,26 @@ pub trait Backend: Send + Sync + 'static {
     fn matrix_len(&self, rows: usize, cols: usize) -> usize;
     fn upload_matrix(&self, buffer: &mut Self::Buffer, rows: usize, cols: usize, data: &[f32]);
     fn download_matrix(&self, buffer: &Self::Buffer, rows: usize, cols: usize) -> Vec<f32>;
-    /// Rounds a matrix to bf16.
-    fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer);
+    /// Rounds a matrix of `cols` inputs to bf16.
+    fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer, cols: usize);
     /// A digest of the bytes that products read.
     fn digest(&self, buffer: &Self::Buffer, compute: Option<&Self::Half>) -> u64;
     /// The values of a matrix rounded to bf16, as `narrow` was given them.
     fn widen(&self, buffer: &mut Self::Buffer, half: &Self::Half, rows: usize, cols: usize);
     /// A digest of the bytes that `narrow` would make.
-    fn digest_narrowed(&self, buffer: &Self::Buffer) -> u64;
+    fn digest_narrowed(&self, buffer: &Self::Buffer, cols: usize) -> u64;
 
-    // Linear layers: y \[m, out\] = x \[m, in\]·Wᵀ.
-    fn linear(
-        &self,
-        y: &mut Self::Buffer,
-        x: &Self::Buffer,
-        w: Weight<'_, Self>,
-        bias: Option<&Self::Buffer>,
-        m: usize,
-    ) where
-        Self: Sized;
-    /// y += x·Wᵀ.
-    fn linear_accumulate(&self, y: &mut Self::Buffer, x: &Self::Buffer, w: Weight<'_, Self>, m: usize)
+    // Linear layers, all that read the same x \[m, in\] at once: y \[m, out\] = x·Wᵀ, and dx (+)= Σ dy·W with
+    // dW (+)= dyᵀ·x. Without a wanted dW, x is not read.
+    fn linear(&self, x: &Self::Buffer, m: usize, layers: &mut [Linear<'_, Self>])
     where
         Self: Sized;
-    fn linear_backward_input(
+    fn linear_backward(
         &self,
-        dx: &mut Self::Buffer,
-        dy: &Self::Buffer,
-        w: Weight<'_, Self>,
-        m: usize,
-        accumulate: bool,
-    ) where
-        Self: Sized;
-    fn linear_backward_weight(
-        &self,
-        dw: &mut Self::Buffer,
-        dy: &Self::Buffer,
         x: &Self::Buffer,
-        w: Weight<'_, Self>,
         m: usize,
+        layers: &mut [LinearGradient<'_, Self>],
+        dx: Option<(&mut Self::Buffer, bool)>,
     ) where
         Self: Sized;
     /// sums += Σ over rows.
@@ -227,10 +242,16 @@ pub trait Backend: Send + Sync + 'static {
         width: usize,
     );
 
-    // Attention: `store_keys` arranges keys (or values) by slot for products over channels, `store_rows` copies values
-    // to the rows of a cache. The gradients of the backward pass are those of q, k and v.
+    // Attention: `store_keys` arranges keys (or values) by slot for products over channels, `store_values` copies values
+    // of so many channels a head to a cache. The gradients of the backward pass are those of q, k and v.
     fn store_keys(&self, store: &mut Self::Buffer, width: usize, x: &Self::Buffer, plan: &AttentionPlan);
-    fn store_rows(&self, store: &mut Self::Buffer, width: usize, x: &Self::Buffer, plan: &AttentionPlan);
+    fn store_values(
+        &self,
+        store: &mut Self::Buffer,
+        widths: (usize, usize),
+        x: &Self::Buffer,
+        plan: &AttentionPlan,
+    );
     fn attention(
         &self,
         out: &mut Self::Buffer,
@@ -265,7 +286,7 @@ pub trait Backend: Send + Sync + 'static {
     fn score_backward(
         &self,
         dx: &mut Self::Buffer,
-        dw: Option<&mut Self::Buffer>,
+        dw: Option<MatrixGradient<'_, Self>>,
         scores: &[Score],
         x: &Self::Buffer,
         w: Weight<'_, Self>,
@@ -275,12 +296,13 @@ pub trait Backend: Send + Sync + 'static {
     ) where
         Self: Sized;
 
-    // Optimizer.
+    // Optimizer. The update of a matrix of so many inputs rewrites its rounded copy too.
     fn square_sum(&self, x: &Self::Buffer) -> f64;
     fn adamw(
         &self,
         step: AdamWStep,
         w: &mut Self::Buffer,
+        rounded: Option<(&mut Self::Half, usize)>,
         g: &Self::Buffer,
         m: &mut Self::Buffer,
         v: &mut Self::Buffer,

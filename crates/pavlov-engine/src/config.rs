@@ -139,6 +139,36 @@ impl ParameterSpec {
 }
 
 impl DecoderConfig {
+    /// A Llama of this size: rotary positions, a context of 2048 tokens, as many key and value heads as query heads,
+    /// which share the width, a feed-forward half 8/3 as wide (a multiple of 32), a language head of its own.
+    ///
+    /// Families differ in a few fields: `DecoderConfig { num_kv_heads: 1, ..DecoderConfig::llama(…) }`.
+    pub fn llama(vocab_size: usize, hidden_size: usize, num_layers: usize, num_heads: usize) -> Self {
+        Self {
+            vocab_size,
+            hidden_size,
+            intermediate_size: (8 * hidden_size / 3).next_multiple_of(32),
+            num_layers,
+            num_heads,
+            num_kv_heads: num_heads,
+            head_dim: hidden_size / num_heads.max(1),
+            max_positions: 2048,
+            norm: NormKind::Rms,
+            norm_eps: 1e-5,
+            position: Position::Rotary { theta: 10_000.0, scaling: None },
+            activation: Activation::Silu,
+            gated_mlp: true,
+            attention_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            qk_norm: false,
+            tie_embeddings: false,
+            windows: vec![None; num_layers],
+            language_head: true,
+            scalar_outputs: 0,
+        }
+    }
+
     /// Width of all query heads together.
     pub fn query_width(&self) -> usize {
         self.num_heads * self.head_dim

@@ -1,7 +1,7 @@
 //! The decoder: an explicit forward and an explicit backward pass over a packed forest.
 
 use crate::activations::{Activations, BlockActivations, HeadActivations, Shared};
-use crate::backend::{AttentionSaved, AttentionShape, Backend, Score, TableStorage};
+use crate::backend::{AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, Score, TableStorage};
 use crate::cache::KvCache;
 use crate::config::{DecoderConfig, NormKind, ParameterSpec, Position};
 use crate::cpu::Cpu;
@@ -72,6 +72,11 @@ impl<B: Backend> Decoder<B> {
         let specs = lora.parameters(&self.config)?;
         let ids = ParameterIds::of(&self.config, &specs, Some(&lora));
         Ok(Self { adapter: Some(lora), specs, ids, ..self })
+    }
+
+    /// This decoder with nothing to train.
+    pub fn frozen(self) -> Result<Self> {
+        self.with_adapter(Lora::default())
     }
 
     /// The decoder that computes from the same parameters as if there were no adapter: what it was before training, but
@@ -174,7 +179,8 @@ impl<B: Backend> Decoder<B> {
             self.gather(params, last, head);
             let weight = params.weight(self.ids.score.expect("checked"));
             self.backend.resize(&mut head.outputs, head.rows.len() * self.config.scalar_outputs);
-            self.backend.linear(&mut head.outputs, &head.normed, weight, None, head.rows.len());
+            let layer = Linear { y: &mut head.outputs, weight, bias: None, accumulate: false };
+            self.backend.linear(&head.normed, head.rows.len(), &mut [layer]);
             self.backend.download(&mut outputs.scalars, &head.outputs);
             if let Some(i) = outputs.scalars.iter().position(|x| !x.is_finite()) {
                 let row = batch.reads[i / self.config.scalar_outputs];
@@ -252,17 +258,15 @@ impl<B: Backend> Decoder<B> {
         let rows = positions.len();
         let norm1 = params.norm(ids.norm1, config.norm, config.norm_eps);
         backend.norm(&mut shared.normed, &mut block.stats1, input, &norm1);
+        let [raw_q, raw_k] = &mut block.raw;
+        let (q, k) = if ids.qk_norms.is_some() { (raw_q, raw_k) } else { (&mut block.q, &mut block.k) };
+        let mut layers = [(ids.q, q), (ids.k, k), (ids.v, &mut block.v)];
+        self.linear(params, &shared.normed, &mut layers, &mut block.low, rows);
         if let Some(norms) = ids.qk_norms {
-            self.linear(params, ids.q, &mut block.raw[0], &shared.normed, &mut block.low, rows);
-            self.linear(params, ids.k, &mut block.raw[1], &shared.normed, &mut block.low, rows);
             let norm = |i: usize| params.norm(norms[i], NormKind::Rms, config.norm_eps);
             backend.norm(&mut block.q, &mut block.raw_stats[0], &block.raw[0], &norm(0));
             backend.norm(&mut block.k, &mut block.raw_stats[1], &block.raw[1], &norm(1));
-        } else {
-            self.linear(params, ids.q, &mut block.q, &shared.normed, &mut block.low, rows);
-            self.linear(params, ids.k, &mut block.k, &shared.normed, &mut block.low, rows);
         }
-        self.linear(params, ids.v, &mut block.v, &shared.normed, &mut block.low, rows);
         self.rotate(&mut block.q, config.query_width(), positions, &shared.rotary, false);
         self.rotate(&mut block.k, config.kv_width(), positions, &shared.rotary, false);
         let shape = self.attention_shape(layer);
@@ -283,21 +287,20 @@ impl<B: Backend> Decoder<B> {
             }
             Stores::Cache { keys, values } => {
                 backend.store_keys(keys, width, &block.k, plan);
-                backend.store_rows(values, width, &block.v, plan);
+                backend.store_values(values, (width, config.head_dim), &block.v, plan);
                 backend.attention(&mut block.out, &mut block.lse, &block.q, keys, values, shape, plan);
             }
         }
-        self.linear(params, ids.o, &mut block.mid, &block.out, &mut block.low, rows);
+        self.linear(params, &block.out, &mut [(ids.o, &mut block.mid)], &mut block.low, rows);
         backend.add(&mut block.mid, input);
         let norm2 = params.norm(ids.norm2, config.norm, config.norm_eps);
         backend.norm(&mut shared.normed, &mut block.stats2, &block.mid, &norm2);
-        if let Some(gate) = ids.gate {
-            self.linear(params, gate, &mut block.gate, &shared.normed, &mut block.low, rows);
-        }
-        self.linear(params, ids.up, &mut block.up, &shared.normed, &mut block.low, rows);
+        let mut layers: Vec<_> = ids.gate.map(|gate| (gate, &mut block.gate)).into_iter().collect();
+        layers.push((ids.up, &mut block.up));
+        self.linear(params, &shared.normed, &mut layers, &mut block.low, rows);
         if let Some(output) = output {
             backend.activate(&mut shared.act, config.activation, ids.gate.map(|_| &block.gate), &block.up);
-            self.linear(params, ids.down, output, &shared.act, &mut block.low, rows);
+            self.linear(params, &shared.act, &mut [(ids.down, &mut *output)], &mut block.low, rows);
             backend.add(output, &block.mid);
         }
     }
@@ -336,6 +339,7 @@ impl<B: Backend> Decoder<B> {
             let positions = batch.forest.positions();
             self.backend.embed_backward(dtable, TableStorage::Rows, positions, dx, width);
         }
+        grads.settle();
         Ok(())
     }
 
@@ -392,7 +396,7 @@ impl<B: Backend> Decoder<B> {
         if let (Some(head), Some(id), false) = (targets, self.ids.head, scores.is_empty()) {
             backend.resize(&mut head.dnormed, head.rows.len() * width);
             let weight = params.weight(id);
-            let dweight = grads.trained_mut(id);
+            let dweight = grads.matrix_gradient(id);
             let derivatives = [&gradients.logp[..], &dentropy[..]];
             backend.score_backward(
                 &mut head.dnormed,
@@ -410,10 +414,8 @@ impl<B: Backend> Decoder<B> {
             backend.upload(&mut head.doutputs, &gradients.scalars);
             backend.resize(&mut head.dnormed, head.rows.len() * width);
             let (weight, rows) = (params.weight(id), head.rows.len());
-            backend.linear_backward_input(&mut head.dnormed, &head.doutputs, weight, rows, false);
-            if let Some(dweight) = grads.trained_mut(id) {
-                backend.linear_backward_weight(dweight, &head.doutputs, &head.normed, weight, rows);
-            }
+            let layer = LinearGradient { dy: &head.doutputs, weight, dweight: grads.matrix_gradient(id) };
+            backend.linear_backward(&head.normed, rows, &mut [layer], Some((&mut head.dnormed, false)));
             self.gather_backward(params, head, dx, grads);
         }
     }
@@ -481,24 +483,19 @@ impl<B: Backend> Decoder<B> {
             self.lower(params, lora, &mut block.low, &shared.act, rows);
         }
         let low = (&block.low, &mut b.dlow);
-        let dact = Some((&mut b.dact, false));
-        self.linear_backward(params, ids.down, grads, &shared.act, &b.dx, dact, low, rows);
+        let down = [(ids.down, &b.dx)];
+        self.linear_backward(params, grads, &shared.act, &down, Some(&mut b.dact), low, rows);
         let gate = ids.gate.map(|_| &mut block.gate);
         backend.activate_backward(&b.dact, config.activation, gate, &mut block.up);
-        let dnormed = Some((&mut b.dnormed, false));
         let low = (&block.low, &mut b.dlow);
-        self.linear_backward(params, ids.up, grads, &shared.normed, &block.up, dnormed, low, rows);
-        if let Some(gate) = ids.gate {
-            let dnormed = Some((&mut b.dnormed, true));
-            let low = (&block.low, &mut b.dlow);
-            self.linear_backward(params, gate, grads, &shared.normed, &block.gate, dnormed, low, rows);
-        }
+        let mut layers = vec![(ids.up, &block.up)];
+        layers.extend(ids.gate.map(|gate| (gate, &block.gate)));
+        self.linear_backward(params, grads, &shared.normed, &layers, Some(&mut b.dnormed), low, rows);
         self.norm_parameters(ids.norm2, grads, &b.dnormed, &block.mid, &block.stats2);
         backend.norm_backward(&mut b.dx, &b.dnormed, &block.mid, &block.stats2, &norm2, true);
         // The attention half: mid = stream + o(attention(n)), n = norm1(stream).
         let low = (&block.low, &mut b.dlow);
-        let dout = Some((&mut b.dout, false));
-        self.linear_backward(params, ids.o, grads, &block.out, &b.dx, dout, low, rows);
+        self.linear_backward(params, grads, &block.out, &[(ids.o, &b.dx)], Some(&mut b.dout), low, rows);
         let width = config.kv_width();
         backend.resize(&mut shared.key_store, plan.slots * width);
         backend.resize(&mut shared.value_store, plan.slots * width);
@@ -529,11 +526,17 @@ impl<B: Backend> Decoder<B> {
         // Nothing below the first block is trained where the embedding is frozen.
         let below = [Some(self.ids.embed), self.ids.positions, Some(ids.norm1.weight)];
         let wanted = layer > 0 || below.into_iter().flatten().any(|index| grads.is_trained(index));
-        for (i, (id, dy)) in [(ids.q, &b.dq), (ids.k, &b.dk), (ids.v, &b.dv)].into_iter().enumerate() {
-            let dnormed = wanted.then_some((&mut b.dnormed, i > 0));
-            let low = (&block.low, &mut b.dlow);
-            self.linear_backward(params, id, grads, &shared.normed, dy, dnormed, low, rows);
-        }
+        let layers = [(ids.q, &b.dq), (ids.k, &b.dk), (ids.v, &b.dv)];
+        let low = (&block.low, &mut b.dlow);
+        self.linear_backward(
+            params,
+            grads,
+            &shared.normed,
+            &layers,
+            wanted.then_some(&mut b.dnormed),
+            low,
+            rows,
+        );
         if wanted {
             self.norm_parameters(ids.norm1, grads, &b.dnormed, input, &block.stats1);
             backend.norm_backward(&mut b.dx, &b.dnormed, input, &block.stats1, &norm1, true);
@@ -570,7 +573,8 @@ impl<B: Backend> Decoder<B> {
         self.gather(params, first, head);
         let weight = params.weight(self.ids.head.expect("a sampler checks for a language head"));
         self.backend.resize(&mut head.outputs, rows.len() * self.config.vocab_size);
-        self.backend.linear(&mut head.outputs, &head.normed, weight, None, rows.len());
+        let layer = Linear { y: &mut head.outputs, weight, bias: None, accumulate: false };
+        self.backend.linear(&head.normed, rows.len(), &mut [layer]);
         &head.outputs
     }
 }

@@ -19,6 +19,7 @@ mod lora;
 mod optim;
 mod parameters;
 pub mod plan;
+pub mod profile;
 mod sampling;
 
 pub use activations::Activations;

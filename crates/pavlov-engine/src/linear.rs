@@ -1,24 +1,46 @@
-//! A linear layer of a block, with its low-rank update if it has one: y = W·x + b + B·(scale·A·x).
+//! The linear layers of a block, with their low-rank updates if they have them: y = W·x + b + B·(scale·A·x).
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Linear, LinearGradient};
 use crate::decoder::Decoder;
 use crate::parameters::{LINEARS, LinearIds, LoraIds, Parameters};
 
 impl<B: Backend> Decoder<B> {
-    /// y = W·x + b, and the low-rank update if there is one, whose B reads `low`.
+    /// y = W·x + b for each of the layers that read x, and the low-rank updates, whose B reads `low`.
     pub(crate) fn linear(
         &self,
         params: &Parameters<B>,
-        ids: LinearIds,
-        y: &mut B::Buffer,
         x: &B::Buffer,
+        layers: &mut [(LinearIds, &mut B::Buffer)],
         low: &mut [B::Buffer; LINEARS],
         rows: usize,
     ) {
-        self.backend().linear(y, x, params.weight(ids.weight), ids.bias.map(|b| params.buffer(b)), rows);
-        if let Some(lora) = ids.lora {
-            self.lower(params, lora, low, x, rows);
-            self.backend().linear_accumulate(y, &low[lora.place], params.weight(lora.b), rows);
+        let backend = &**self.backend();
+        let updates: Vec<LoraIds> = layers.iter().filter_map(|(ids, _)| ids.lora).collect();
+        for lora in &updates {
+            backend.resize(&mut low[lora.place], rows * params.weight(lora.a).rows);
+        }
+        let mut group: Vec<Linear<'_, B>> = layers
+            .iter_mut()
+            .map(|(ids, y)| Linear {
+                y: &mut **y,
+                weight: params.weight(ids.weight),
+                bias: ids.bias.map(|bias| params.buffer(bias)),
+                accumulate: false,
+            })
+            .collect();
+        let lowered = low.iter_mut().enumerate().filter_map(|(place, y)| {
+            let lora = updates.iter().find(|lora| lora.place == place)?;
+            Some(Linear { y, weight: params.weight(lora.a), bias: None, accumulate: false })
+        });
+        group.extend(lowered);
+        backend.linear(x, rows, &mut group);
+        for (ids, y) in layers {
+            if let Some(lora) = ids.lora {
+                backend.scale(&mut low[lora.place], lora.scale);
+                let weight = params.weight(lora.b);
+                let update = Linear { y: &mut **y, weight, bias: None, accumulate: true };
+                backend.linear(&low[lora.place], rows, &mut [update]);
+            }
         }
     }
 
@@ -31,48 +53,50 @@ impl<B: Backend> Decoder<B> {
         x: &B::Buffer,
         rows: usize,
     ) {
-        let (a, low) = (params.weight(lora.a), &mut low[lora.place]);
-        self.backend().resize(low, rows * a.rows);
-        self.backend().linear(low, x, a, None, rows);
-        self.backend().scale(low, lora.scale);
+        let (backend, weight, low) = (&**self.backend(), params.weight(lora.a), &mut low[lora.place]);
+        backend.resize(low, rows * weight.rows);
+        backend.linear(x, rows, &mut [Linear { y: low, weight, bias: None, accumulate: false }]);
+        backend.scale(low, lora.scale);
     }
 
-    /// The gradients of a linear layer's trainable parameters, and dx (+)= through it if that is wanted.
+    /// The gradients of the trainable parameters of layers that read x, given the derivatives of their outputs, and
+    /// dx = the derivative through all of them if that is wanted.
     pub(crate) fn linear_backward(
         &self,
         params: &Parameters<B>,
-        ids: LinearIds,
         grads: &mut Parameters<B>,
         x: &B::Buffer,
-        dy: &B::Buffer,
-        mut dx: Option<(&mut B::Buffer, bool)>,
+        layers: &[(LinearIds, &B::Buffer)],
+        mut dx: Option<&mut B::Buffer>,
         (low, dlow): (&[B::Buffer; LINEARS], &mut B::Buffer),
         rows: usize,
     ) {
-        let (backend, weight) = (&**self.backend(), params.weight(ids.weight));
-        if let Some(dweight) = grads.trained_mut(ids.weight) {
-            backend.linear_backward_weight(dweight, dy, x, weight, rows);
+        let backend = &**self.backend();
+        for (ids, dy) in layers {
+            if let Some(dbias) = ids.bias.and_then(|bias| grads.trained_mut(bias)) {
+                backend.column_sums(dbias, dy);
+            }
         }
-        if let Some(dbias) = ids.bias.and_then(|bias| grads.trained_mut(bias)) {
-            backend.column_sums(dbias, dy);
-        }
-        if let Some((dx, accumulate)) = &mut dx {
-            backend.linear_backward_input(dx, dy, weight, rows, *accumulate);
-        }
-        if let Some(lora) = ids.lora {
+        let weights: Vec<usize> = layers.iter().map(|(ids, _)| ids.weight).collect();
+        let mut group: Vec<LinearGradient<'_, B>> = layers
+            .iter()
+            .zip(grads.matrix_gradients(&weights))
+            .map(|((ids, dy), dweight)| LinearGradient {
+                dy: *dy,
+                weight: params.weight(ids.weight),
+                dweight,
+            })
+            .collect();
+        backend.linear_backward(x, rows, &mut group, dx.as_deref_mut().map(|dx| (dx, false)));
+        // One after another: the parts of a projection that a checkpoint holds fused share one A, and its gradient.
+        for (lora, dy) in layers.iter().filter_map(|(ids, dy)| Some((ids.lora?, *dy))) {
             let (a, b) = (params.weight(lora.a), params.weight(lora.b));
-            if let Some(db) = grads.trained_mut(lora.b) {
-                backend.linear_backward_weight(db, dy, &low[lora.place], b, rows);
-            }
             backend.resize(dlow, rows * a.rows);
-            backend.linear_backward_input(dlow, dy, b, rows, false);
+            let update = LinearGradient { dy, weight: b, dweight: grads.matrix_gradient(lora.b) };
+            backend.linear_backward(&low[lora.place], rows, &mut [update], Some((dlow, false)));
             backend.scale(dlow, lora.scale);
-            if let Some(da) = grads.trained_mut(lora.a) {
-                backend.linear_backward_weight(da, dlow, x, a, rows);
-            }
-            if let Some((dx, _)) = dx {
-                backend.linear_backward_input(dx, dlow, a, rows, true);
-            }
+            let lowered = LinearGradient { dy: dlow, weight: a, dweight: grads.matrix_gradient(lora.a) };
+            backend.linear_backward(x, rows, &mut [lowered], dx.as_deref_mut().map(|dx| (dx, true)));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! A and B are parameters like the others, after those of the decoder. The decoder without its adapter is a view of the
 //! same parameters ([`Decoder::without_adapter`]): the base needs no second copy.
 
-use crate::backend::{Backend, Weight};
+use crate::backend::{Backend, LinearGradient, MatrixGradient, Weight};
 use crate::config::{DecoderConfig, ParameterKind, ParameterSpec};
 use crate::decoder::Decoder;
 use crate::parameters::Parameters;
@@ -152,7 +152,12 @@ impl<B: Backend> Decoder<B> {
                 backend.upload(&mut left, &transposed);
                 params.change(&format!("{module}.weight"), |w, rows, cols| {
                     let exact = Weight { master: &backend.zeros(0), compute: None, rows, cols };
-                    backend.linear_backward_weight(w, &left, &right, exact, target.rank);
+                    let mut update = [LinearGradient {
+                        dy: &left,
+                        weight: exact,
+                        dweight: Some(MatrixGradient { data: w, accumulate: true }),
+                    }];
+                    backend.linear_backward(&right, target.rank, &mut update, None);
                 })?;
             }
         }

@@ -72,12 +72,11 @@ impl<B: Backend> AdamW<B> {
         };
         let backend = std::sync::Arc::clone(params.backend());
         for index in params.trained() {
-            let trained =
-                (params.trained_mut(index), self.first.trained_mut(index), self.second.trained_mut(index));
-            let (Some(w), Some(m), Some(v)) = trained else { continue };
-            backend.adamw(step, w, grads.buffer(index), m, v);
+            let moments = (self.first.trained_mut(index), self.second.trained_mut(index));
+            let (Some(m), Some(v)) = moments else { continue };
+            let (w, rounded) = params.updated(index);
+            backend.adamw(step, w, rounded, grads.buffer(index), m, v);
         }
-        params.refresh();
     }
 
     /// The moments of every trainable parameter, for a checkpoint.

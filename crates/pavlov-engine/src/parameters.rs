@@ -1,6 +1,6 @@
 //! The decoder's parameters, or their gradients, or an optimizer's moments: one array per parameter.
 
-use crate::backend::{Backend, NormWeight, TableStorage, Weight};
+use crate::backend::{Backend, MatrixGradient, NormWeight, TableStorage, Weight};
 use crate::config::{DecoderConfig, NormKind, ParameterKind, ParameterSpec};
 use crate::cpu::Cpu;
 use crate::decoder::Decoder;
@@ -37,6 +37,8 @@ struct Tensor<B: Backend> {
     compute: Option<B::Half>,
     /// Of a frozen parameter, made when it was written: no step changes it.
     digest: u64,
+    /// Whether it counts as zeros whatever is in its memory: a gradient since it was zeroed.
+    cleared: bool,
 }
 
 /// An embedding table as it is held.
@@ -55,7 +57,8 @@ pub struct Parameters<B: Backend = Cpu> {
 impl<B: Backend> Tensor<B> {
     /// Zeros.
     fn new(backend: &B, spec: ParameterSpec, held: Held) -> Self {
-        let mut tensor = Self { held, data: backend.zeros(0), compute: None, digest: 0, spec };
+        let mut tensor =
+            Self { held, data: backend.zeros(0), compute: None, digest: 0, cleared: false, spec };
         if held != Held::Nothing {
             tensor.store(backend, backend.zeros(tensor.len(backend)));
         }
@@ -72,9 +75,17 @@ impl<B: Backend> Tensor<B> {
         if self.is_matrix() { backend.matrix_len(self.spec.rows, self.spec.cols) } else { self.spec.len() }
     }
 
+    /// Writes its zeros if it only counts as them.
+    fn settle(&mut self, backend: &B) {
+        if std::mem::replace(&mut self.cleared, false) {
+            backend.fill_zero(&mut self.data);
+        }
+    }
+
     /// Calls `read` with the values in f32.
     fn read<T>(&self, backend: &B, read: impl FnOnce(&B::Buffer) -> T) -> T {
         match &self.compute {
+            _ if self.cleared => read(&backend.zeros(self.len(backend))),
             Some(half) if self.held == Held::Rounded => {
                 let mut values = backend.zeros(0);
                 backend.widen(&mut values, half, self.spec.rows, self.spec.cols);
@@ -86,6 +97,7 @@ impl<B: Backend> Tensor<B> {
 
     /// Lets `change` change the values in f32.
     fn change(&mut self, backend: &B, change: impl FnOnce(&mut B::Buffer)) {
+        self.settle(backend);
         let mut values = std::mem::replace(&mut self.data, backend.zeros(0));
         if let (Held::Rounded, Some(half)) = (self.held, &self.compute) {
             backend.widen(&mut values, half, self.spec.rows, self.spec.cols);
@@ -129,8 +141,9 @@ impl<B: Backend> Tensor<B> {
     }
 
     fn store(&mut self, backend: &B, values: B::Buffer) {
+        self.cleared = false;
         if self.held == Held::Rounded {
-            backend.narrow(&mut self.compute, &values);
+            backend.narrow(&mut self.compute, &values, self.spec.cols);
         } else {
             self.data = values;
         }
@@ -232,7 +245,7 @@ impl<B: Backend> Parameters<B> {
         if self.dtype == Dtype::Bf16 {
             let copied = |t: &&mut Tensor<B>| t.spec.kind == ParameterKind::Matrix && t.spec.trainable;
             for tensor in self.tensors.iter_mut().filter(copied) {
-                self.backend.narrow(&mut tensor.compute, &tensor.data);
+                self.backend.narrow(&mut tensor.compute, &tensor.data, tensor.spec.cols);
             }
         }
     }
@@ -287,7 +300,9 @@ impl<B: Backend> Parameters<B> {
     /// Digest of the values that the products should read: what the trainer holds.
     pub fn digest(&self) -> u64 {
         self.fold_digests(|tensor| match (self.dtype, tensor.spec.kind) {
-            (Dtype::Bf16, ParameterKind::Matrix) => self.backend.digest_narrowed(&tensor.data),
+            (Dtype::Bf16, ParameterKind::Matrix) => {
+                self.backend.digest_narrowed(&tensor.data, tensor.spec.cols)
+            }
             _ => self.backend.digest(&tensor.data, None),
         })
     }
@@ -306,15 +321,21 @@ impl<B: Backend> Parameters<B> {
             .fold(0, |sum: u64, t| sum.rotate_left(7).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ digest(t))
     }
 
-    /// Zeros in everything that is trained.
+    /// Zeros in everything that is trained. Memory is not touched before something is added.
     pub fn zero(&mut self) {
-        for tensor in self.tensors.iter_mut().filter(|t| t.spec.trainable) {
-            self.backend.fill_zero(&mut tensor.data);
+        self.tensors.iter_mut().filter(|t| t.spec.trainable).for_each(|t| t.cleared = true);
+    }
+
+    /// Writes the zeros of what was zeroed and not added to.
+    pub(crate) fn settle(&mut self) {
+        for tensor in &mut self.tensors {
+            tensor.settle(&self.backend);
         }
     }
 
     /// Multiplies every value that is trained.
     pub fn scale(&mut self, factor: f32) {
+        self.settle();
         for tensor in self.tensors.iter_mut().filter(|t| t.spec.trainable) {
             self.backend.scale(&mut tensor.data, factor);
         }
@@ -322,7 +343,7 @@ impl<B: Backend> Parameters<B> {
 
     /// Square root of the sum of all squares of what is trained.
     pub fn global_norm(&self) -> f64 {
-        let trained = self.tensors.iter().filter(|t| t.spec.trainable);
+        let trained = self.tensors.iter().filter(|t| t.spec.trainable && !t.cleared);
         trained.map(|t| self.backend.square_sum(&t.data)).sum::<f64>().sqrt()
     }
 
@@ -344,7 +365,9 @@ impl<B: Backend> Parameters<B> {
     }
 
     pub(crate) fn buffer(&self, index: usize) -> &B::Buffer {
-        &self.tensors[index].data
+        let tensor = &self.tensors[index];
+        assert!(!tensor.cleared, "the gradient of {} was zeroed and not computed", tensor.spec.name);
+        &tensor.data
     }
 
     /// Indices of what is trained.
@@ -359,10 +382,39 @@ impl<B: Backend> Parameters<B> {
     /// The values of what is trained, or its gradient; nothing of a frozen parameter.
     pub(crate) fn trained_mut(&mut self, index: usize) -> Option<&mut B::Buffer> {
         let tensor = &mut self.tensors[index];
+        tensor.settle(&self.backend);
         tensor.spec.trainable.then_some(&mut tensor.data)
     }
 
+    /// The gradient of a matrix, if it is trained.
+    pub(crate) fn matrix_gradient(&mut self, index: usize) -> Option<MatrixGradient<'_, B>> {
+        self.matrix_gradients(&[index]).pop().flatten()
+    }
+
+    /// The gradients of several different matrices at once, of those that are trained.
+    pub(crate) fn matrix_gradients(&mut self, indices: &[usize]) -> Vec<Option<MatrixGradient<'_, B>>> {
+        let mut found: Vec<Option<MatrixGradient<'_, B>>> = indices.iter().map(|_| None).collect();
+        let Some((first, last)) = indices.iter().min().zip(indices.iter().max()) else { return found };
+        for (index, tensor) in self.tensors[*first..=*last].iter_mut().enumerate() {
+            let place = indices.iter().position(|wanted| *wanted == first + index);
+            if let (Some(place), true) = (place, tensor.spec.trainable) {
+                let accumulate = !std::mem::replace(&mut tensor.cleared, false);
+                found[place] = Some(MatrixGradient { data: &mut tensor.data, accumulate });
+            }
+        }
+        found
+    }
+
+    /// A parameter that an optimizer updates, and its rounded copy with the number of its inputs.
+    pub(crate) fn updated(&mut self, index: usize) -> (&mut B::Buffer, Option<(&mut B::Half, usize)>) {
+        let Tensor { spec, data, compute, .. } = &mut self.tensors[index];
+        (data, compute.as_mut().map(|half| (half, spec.cols)))
+    }
+
     pub(crate) fn pair_mut(&mut self, first: usize, second: usize) -> (&mut B::Buffer, &mut B::Buffer) {
+        for index in [first, second] {
+            self.tensors[index].settle(&self.backend);
+        }
         let [a, b] = self
             .tensors
             .get_disjoint_mut([first, second])

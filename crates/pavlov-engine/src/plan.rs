@@ -10,7 +10,7 @@ pub(crate) const SLOT_ALIGN: usize = 32;
 pub struct Span {
     /// Slot of its first key in the key store; a multiple of 32.
     pub slot: usize,
-    /// Row of its first value.
+    /// Row of its first value, if values lie row by row.
     pub row: usize,
     /// Number of keys.
     pub len: usize,
@@ -44,6 +44,9 @@ pub struct AttentionPlan {
     pub trees: Vec<Vec<usize>>,
     /// Slots that the key store needs.
     pub slots: usize,
+    /// Whether keys and values are a sampler's cache: values then lie by slot, in blocks of 32 for each head, so that a
+    /// head's are read in one stretch.
+    pub cached: bool,
 }
 
 impl AttentionPlan {
@@ -53,6 +56,7 @@ impl AttentionPlan {
         self.spans.clear();
         self.trees.clear();
         self.slots = 0;
+        self.cached = false;
     }
 
     /// The plan of a packed forest, whose values lie at the rows of its tokens.
@@ -86,5 +90,15 @@ impl AttentionPlan {
     /// The spans of an item, its own last.
     pub fn spans_of(&self, item: &Item) -> impl Iterator<Item = Span> {
         self.spans[item.context.clone()].iter().copied().chain(std::iter::once(item.own))
+    }
+    /// Keys that each query sees, summed over queries, under a sliding window.
+    pub fn pairs(&self, window: Option<usize>) -> u64 {
+        let of_item = |item: &Item| -> u64 {
+            let before =
+                self.spans[item.context.clone()].iter().map(|span| span.len).sum::<usize>() + item.offset;
+            let seen = |i: usize| (before + i + 1).min(window.unwrap_or(usize::MAX)) as u64;
+            (0..item.len).map(seen).sum()
+        };
+        self.items.iter().map(of_item).sum()
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use pavlov_engine::DecoderConfig;
+use pavlov_schema::clock::unix_seconds;
 use pavlov_schema::text::Message;
 use serde_json::{Map, Value, json};
 
@@ -41,6 +42,7 @@ pub struct ModelFiles {
     /// The chat template, if the model has one.
     pub template: Option<ChatTemplate>,
     kept: BTreeMap<String, Vec<u8>>,
+    now: i64,
 }
 
 impl ModelFiles {
@@ -110,7 +112,24 @@ impl ModelFiles {
         if let Some(id) = template.as_ref().and_then(|template| turn_end(template, &tokenizer)) {
             tokenizer.add_stop(id);
         }
-        Self { config, tokenizer, template, kept }
+        let mut files = Self { config, tokenizer, template, kept, now: 0 };
+        files.set_now(unix_seconds() as i64);
+        files
+    }
+
+    /// The moment whose date the chat template writes (Llama 3's does), in seconds since 1970: that of loading, until
+    /// [`ModelFiles::set_now`].
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// Sets the moment whose date the chat template writes, so that a run that is resumed on another day goes on with
+    /// the prompts it began with.
+    pub fn set_now(&mut self, unix_seconds: i64) {
+        self.now = unix_seconds;
+        if let Some(template) = &mut self.template {
+            template.set_now(unix_seconds);
+        }
     }
 
     /// Writes every file but the weights; `dtype` is what config.json says of them.

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error as JinjaError, ErrorKind, State, Value};
+use pavlov_schema::clock::unix_seconds;
 use pavlov_schema::text::Message;
 use serde_json::Value as Json;
 
@@ -31,7 +32,6 @@ pub struct ChatTemplate {
     env: Environment<'static>,
     source: String,
     specials: BTreeMap<String, String>,
-    now: DateTime<Utc>,
     variables: serde_json::Map<String, Json>,
     marks_generation: bool,
 }
@@ -53,24 +53,16 @@ impl ChatTemplate {
         let (rewritten, marks_generation) = rewrite_generation(source);
         let mut env = Environment::empty_python();
         env.add_template_owned(TEMPLATE, rewritten).map_err(|e| failed(&e))?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let source = source.to_owned();
-        let mut template = Self {
-            env,
-            source,
-            specials,
-            now: DateTime::UNIX_EPOCH,
-            variables: serde_json::Map::new(),
-            marks_generation,
-        };
-        template.set_now(now.as_secs() as i64);
+        let mut template =
+            Self { env, source, specials, variables: serde_json::Map::new(), marks_generation };
+        template.set_now(unix_seconds() as i64);
         Ok(template)
     }
 
     /// Sets the date that `strftime_now` tells, in seconds since 1970, so that a run can be repeated another day.
     pub fn set_now(&mut self, unix_seconds: i64) {
         let now = DateTime::from_timestamp(unix_seconds, 0).unwrap_or(DateTime::UNIX_EPOCH);
-        self.now = now;
         self.env.add_function("strftime_now", move |format: &str| {
             // An unknown specifier is a formatting error, and `to_string` would panic on it.
             let mut text = String::new();
@@ -82,11 +74,6 @@ impl ChatTemplate {
                 )),
             }
         });
-    }
-
-    /// The date that `strftime_now` tells, in seconds since 1970.
-    pub fn now(&self) -> i64 {
-        self.now.timestamp()
     }
 
     /// Sets further variables of the template, such as Qwen3's `enable_thinking`. They win over the special tokens.

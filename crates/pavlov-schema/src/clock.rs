@@ -18,9 +18,9 @@ pub fn rfc3339(unix_seconds: f64) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// True for a moment as RFC 3339 writes it.
-pub fn is_rfc3339(text: &str) -> bool {
-    DateTime::parse_from_rfc3339(text).is_ok()
+/// Seconds since 1970 UTC of a moment as RFC 3339 writes it; none of anything else.
+pub fn from_rfc3339(text: &str) -> Option<i64> {
+    DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.timestamp())
 }
 
 #[cfg(test)]
@@ -32,7 +32,8 @@ mod tests {
         assert_eq!(rfc3339(1_795_461_099.9), "2026-11-23T19:11:39Z");
         assert_eq!(rfc3339(f64::NAN), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(f64::INFINITY), "1970-01-01T00:00:00Z");
-        assert!(is_rfc3339(&rfc3339(unix_seconds())) && unix_seconds() > 1.7e9);
-        assert!(is_rfc3339("2026-11-23T19:11:39.25+02:00") && !is_rfc3339("yesterday"));
+        assert!(from_rfc3339(&rfc3339(unix_seconds())).is_some() && unix_seconds() > 1.7e9);
+        assert_eq!(from_rfc3339("2026-11-23T21:11:39.25+02:00"), Some(1_795_461_099));
+        assert_eq!(from_rfc3339("yesterday"), None);
     }
 }

@@ -164,7 +164,7 @@ impl Judgment {
         if self.prompt.is_empty() {
             return Err(format!("the `prompt` of a {name} is empty; give it text"));
         }
-        if let Some(at) = self.at.as_deref().filter(|at| !clock::is_rfc3339(at)) {
+        if let Some(at) = self.at.as_deref().filter(|at| clock::from_rfc3339(at).is_none()) {
             return Err(format!("`at` is \"{at}\"; write it as 2026-01-31T12:00:00Z (RFC 3339)"));
         }
         match self.verdict {

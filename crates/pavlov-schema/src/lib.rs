@@ -21,4 +21,5 @@ pub mod tensorboard;
 pub mod text;
 
 pub use error::{Error, Result};
+pub use parquet_file::panics_are_caught;
 pub use serde_json::{Map, Value};

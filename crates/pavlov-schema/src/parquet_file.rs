@@ -1,5 +1,6 @@
 //! Rows of Parquet files as JSON objects.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -8,6 +9,15 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::dataset::OnRow;
 use crate::error::{Error, Result};
+
+thread_local! {
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread is caught and becomes an error that names the file: a panic hook has nothing to tell.
+pub fn panics_are_caught() -> bool {
+    CATCHING.get()
+}
 
 /// Calls `on_row` for every row of a Parquet file. Numbers that JSON lacks (NaN, infinity) become null.
 pub(crate) fn each(path: &Path, on_row: OnRow<'_>) -> Result<()> {
@@ -26,6 +36,7 @@ pub(crate) fn read(
 ) -> Result<()> {
     let file = File::open(path).map_err(Error::io(path, "open"))?;
     // The reader asserts on some damaged files; such a file is bad input, not a bug of the program.
+    CATCHING.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| {
         let reader = SerializedFileReader::new(file).map_err(|e| damaged(path, &e.to_string()))?;
         let rows = reader.get_row_iter(None).map_err(|e| damaged(path, &e.to_string()))?;
@@ -35,6 +46,7 @@ pub(crate) fn read(
         }
         Ok(())
     }));
+    CATCHING.set(false);
     result.unwrap_or_else(|_| Err(damaged(path, "its pages contradict its schema")))
 }
 

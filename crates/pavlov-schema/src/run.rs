@@ -47,7 +47,7 @@ pub struct Manifest {
     pub dtype: String,
     /// Threads that computed.
     pub threads: usize,
-    /// When the run started, in RFC 3339.
+    /// When the run started, in RFC 3339: also the date that chat templates write, in the whole run.
     pub started_at: String,
 }
 
@@ -85,6 +85,19 @@ impl DataFile {
     /// Digests a file that `rows` rows were read from.
     pub fn of(path: &Path, rows: usize) -> Result<Self> {
         Ok(Self { path: path.to_owned(), digest: files::digest(path)?, rows })
+    }
+}
+
+impl Manifest {
+    /// Reads `manifest.json` of a run directory.
+    pub fn read(run: &Path) -> Result<Self> {
+        let path = run.join("manifest.json");
+        let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+        serde_json::from_str(&text).map_err(|e| Error::Line {
+            file: path,
+            line: e.line(),
+            what: e.to_string(),
+        })
     }
 }
 
@@ -135,17 +148,6 @@ impl RunDir {
         files::write_atomic(&self.path.join("manifest.json"), |file| {
             serde_json::to_writer_pretty(&mut *file, manifest)?;
             file.write_all(b"\n")
-        })
-    }
-
-    /// Reads `manifest.json`.
-    pub fn read_manifest(&self) -> Result<Manifest> {
-        let path = self.path.join("manifest.json");
-        let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-        serde_json::from_str(&text).map_err(|e| Error::Line {
-            file: path,
-            line: e.line(),
-            what: e.to_string(),
         })
     }
 

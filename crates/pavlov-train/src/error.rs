@@ -21,15 +21,6 @@ pub enum Error {
         problem: String,
     },
 
-    /// A prompt cannot be answered.
-    #[error("prompt {row}: {problem}")]
-    Prompt {
-        /// Its number in the data, from 1.
-        row: usize,
-        /// What is wrong and how to mend it.
-        problem: String,
-    },
-
     /// A number of an update is not finite. The weights are those before the update.
     #[error(
         "step {step}: {what} is not finite (rows {rows} of the data); lower learning_rate or look at these rows, then \

@@ -35,7 +35,5 @@ pub use fact::{Fact, Pole, Relation, Scale};
 pub use query::{INCONSISTENT, Query, Value};
 pub use rater::{Candidate, Choice, Rater, RaterSettings};
 pub use text::{imperfect_answer, statement_text};
-pub use tokenizer::{
-    CHAT_TEMPLATE, END, PAD, SPECIALS, UNKNOWN, tokenizer_config_json, tokenizer_json, vocabulary,
-};
+pub use tokenizer::{CHAT_TEMPLATE, END, PAD, SPECIALS, UNKNOWN, special_names, tokenizer_json, vocabulary};
 pub use world::{Kind, Split, World, generate, verify};

@@ -3,7 +3,7 @@
 //! A token is a word, a number, a stop or a line feed; the spaces between them are implied, so that a word is one token
 //! wherever it stands and a model cannot get spacing wrong. Text of worlds survives encoding and decoding unchanged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -83,17 +83,11 @@ pub fn tokenizer_json() -> String {
     format!("{file:#}\n")
 }
 
-/// The `tokenizer_config.json` beside it.
-pub fn tokenizer_config_json() -> String {
-    let file = json!({
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": END,
-        "pad_token": PAD,
-        "unk_token": UNKNOWN,
-        "clean_up_tokenization_spaces": false,
-        "chat_template": CHAT_TEMPLATE,
-    });
-    format!("{file:#}\n")
+/// What the special tokens are for, by the names that chat templates and `tokenizer_config.json` use.
+pub fn special_names() -> BTreeMap<String, String> {
+    [("eos_token", END), ("pad_token", PAD), ("unk_token", UNKNOWN)]
+        .map(|(name, text)| (name.to_owned(), text.to_owned()))
+        .into()
 }
 
 #[cfg(test)]

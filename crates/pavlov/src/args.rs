@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Command, Parser, Subcommand, ValueEnum};
 use pavlov_train::settings::{Key, Settings};
 
+use crate::bench::BenchArgs;
 use crate::commands::worlds::WorldsArgs;
 use crate::demo::DemoArgs;
 
@@ -45,6 +46,8 @@ pub(crate) enum Verb {
     Merge(MergeArgs),
     /// Write data sets of small worlds with known answers, or a random model for them
     Worlds(WorldsArgs),
+    /// Measure the speed of training and sampling on this machine
+    Bench(BenchArgs),
 }
 
 /// What every verb that teaches takes.
@@ -252,7 +255,7 @@ fn number(text: &str, holds: impl Fn(f32) -> bool, wanted: &str) -> Result<f32, 
 }
 
 fn temperature(text: &str) -> Result<f32, String> {
-    number(text, |t| t >= 0.0, "give a number of at least 0")
+    number(text, |t| t == 0.0 || t >= 1e-4, "give 0, or a number of at least 0.0001")
 }
 
 fn positive(text: &str) -> Result<f32, String> {

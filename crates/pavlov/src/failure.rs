@@ -120,16 +120,11 @@ fn of_lm(error: &pavlov_lm::Error) -> bool {
 
 fn of_train(error: &pavlov_train::Error) -> bool {
     use pavlov_train::Error::{
-        Checkpoint, Engine, Lm, NoReward, NotFinite, Preflight, Program, Prompt, Reference, RewardNotFinite,
-        Row, Schema, Setting, Unsaved,
+        Checkpoint, Engine, Lm, NoReward, NotFinite, Preflight, Program, Reference, RewardNotFinite, Row,
+        Schema, Setting, Unsaved,
     };
     match error {
-        Setting { .. }
-        | Row { .. }
-        | Prompt { .. }
-        | Reference { .. }
-        | Preflight { .. }
-        | Checkpoint { .. } => true,
+        Setting { .. } | Row { .. } | Reference { .. } | Preflight { .. } | Checkpoint { .. } => true,
         NotFinite { .. } | Unsaved { .. } | RewardNotFinite { .. } | NoReward { .. } | Program { .. } => {
             false
         }
@@ -148,6 +143,9 @@ fn names_the_wrong_file(error: &io::Error) -> bool {
 /// A panic is a bug of ours: one line that says so and where, and more if a backtrace is asked for.
 pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
+        if pavlov_schema::panics_are_caught() {
+            return;
+        }
         let message = info
             .payload()
             .downcast_ref::<&str>()

@@ -1,6 +1,7 @@
 //! Pavlov teaches language models by demonstration and by reward, and shows what each lesson taught.
 
 mod args;
+mod bench;
 mod commands;
 mod demo;
 mod failure;
@@ -50,5 +51,6 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Logprobs(args) => logprobs::run(args),
         Verb::Merge(args) => merge::run(args),
         Verb::Worlds(args) => worlds::run(args),
+        Verb::Bench(args) => bench::run(args),
     }
 }

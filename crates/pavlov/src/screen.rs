@@ -46,7 +46,8 @@ impl Progress {
     pub(crate) fn start(first: u64, total: u64) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}");
+            // Two lines, so that a window of 40 columns shows the time left and what is measured.
+            let style = ProgressStyle::with_template("{bar:12} {pos}/{len}{prefix}\n{wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_position(first);
             bar.enable_steady_tick(Duration::from_millis(250));
@@ -60,26 +61,28 @@ impl Progress {
     pub(crate) fn step(&self, step: u64, message: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position(step);
-            bar.set_message(self.with_time_left(step, message));
+            bar.set_prefix(self.time_left(step));
+            bar.set_message(message.to_owned());
         }
     }
 
     /// Writes a line for steps up to this one where there is no bar.
     pub(crate) fn logged(&self, step: u64, message: &str) {
         if self.bar.is_none() {
-            line(&format!("step {step}/{} · {}", self.total, self.with_time_left(step, message)));
+            line(&format!("step {step}/{} · {message}{}", self.total, self.time_left(step)));
         }
     }
 
-    fn with_time_left(&self, step: u64, message: &str) -> String {
-        let left = self.time_left(step).map(|left| format!(" · {left} left")).unwrap_or_default();
-        format!("{message}{left}")
-    }
-
-    fn time_left(&self, step: u64) -> Option<String> {
-        let done = step.checked_sub(self.first).filter(|done| *done > 0)?;
-        let left = self.total.checked_sub(step)? as f64 / done as f64;
-        Some(duration(self.start.elapsed().mul_f64(left)))
+    /// ` · 3 min 20 s left`, or nothing where it is not known.
+    fn time_left(&self, step: u64) -> String {
+        let (Some(done), Some(left)) = (step.checked_sub(self.first), self.total.checked_sub(step)) else {
+            return String::new();
+        };
+        if done == 0 {
+            return String::new();
+        }
+        let left = self.start.elapsed().mul_f64(left as f64 / done as f64);
+        format!(" · {} left", duration(left))
     }
 }
 
@@ -122,7 +125,7 @@ mod tests {
     fn time_left_counts_from_where_a_run_was_resumed() {
         let start = Instant::now().checked_sub(Duration::from_secs(40)).unwrap();
         let progress = Progress { bar: None, total: 110, first: 100, start };
-        assert_eq!(progress.time_left(100), None);
-        assert_eq!(progress.time_left(108).as_deref(), Some("10 s"));
+        assert_eq!(progress.time_left(100), "");
+        assert_eq!(progress.time_left(108), " · 10 s left");
     }
 }

@@ -69,18 +69,37 @@ pub(crate) fn store_panels(pool: &Pool, panels: &mut [f32], width: usize, x: &[f
             }
         }
     };
-    pool.run(plan.items.len(), &copy);
+    each_item(pool, plan, &copy);
 }
 
-/// Copies rows of x to the value rows of a cache.
-pub(crate) fn store_rows(pool: &Pool, rows: &mut [f32], width: usize, x: &[f32], plan: &AttentionPlan) {
-    let rows = SharedMut::new(rows);
-    pool.run(plan.items.len(), &|i| {
+/// Copies rows of x to the values of a cache: channel c of head h of slot s goes to `[s / 32][h][s % 32][c]`.
+pub(crate) fn store_values(
+    pool: &Pool,
+    values: &mut [f32],
+    (width, head_dim): (usize, usize),
+    x: &[f32],
+    plan: &AttentionPlan,
+) {
+    let values = SharedMut::new(values);
+    let copy = |i: usize| {
         let item = &plan.items[i];
-        // SAFETY: value rows of distinct items are distinct.
-        let to = unsafe { rows.slice((item.own.row + item.offset) * width, item.len * width) };
-        to.copy_from_slice(&x[item.query * width..][..item.len * width]);
-    });
+        for t in 0..item.len {
+            let slot = item.own.slot + item.offset + t;
+            let heads = x[(item.query + t) * width..][..width].chunks_exact(head_dim);
+            for (head, from) in heads.enumerate() {
+                let start = slot / PANEL * PANEL * width + (head * PANEL + slot % PANEL) * head_dim;
+                // SAFETY: slots of distinct items are distinct.
+                unsafe { values.slice(start, head_dim) }.copy_from_slice(from);
+            }
+        }
+    };
+    each_item(pool, plan, &copy);
+}
+
+/// Runs a copy of each item, on the calling thread if they are few rows.
+fn each_item(pool: &Pool, plan: &AttentionPlan, copy: &(dyn Fn(usize) + Sync)) {
+    let rows: usize = plan.items.iter().map(|item| item.len).sum();
+    if rows < 64 { (0..plan.items.len()).for_each(copy) } else { pool.run(plan.items.len(), copy) }
 }
 
 thread_local! {
@@ -194,7 +213,7 @@ fn tasks(plan: &AttentionPlan, shape: Shape) -> (Vec<(u32, u32)>, usize) {
 unsafe fn product(
     isa: Isa,
     [rows, cols, depth]: [usize; 3],
-    a: Lhs,
+    a: Lhs<f32>,
     b: impl Fn(usize) -> Rhs,
     c: Out,
     start: Start,
@@ -217,7 +236,10 @@ unsafe fn product(
 fn panel_of(panels: &[f32], stack: &Stack<'_>, span: &Span, at: usize, panel: usize) -> Rhs {
     let (width, d) = (stack.shape.kv_width(), stack.shape.head_dim);
     let first = (span.slot + at) / PANEL + panel;
-    Rhs::F32(panels[(first * width + stack.kv_head * d) * PANEL..][..d * PANEL].as_ptr(), PANEL)
+    Rhs {
+        pointer: panels[(first * width + stack.kv_head * d) * PANEL..][..d * PANEL].as_ptr(),
+        stride: PANEL,
+    }
 }
 
 /// Rows `at .. at + n` of keys or values of one kv head, as the right operand of a product over keys.
@@ -225,7 +247,14 @@ fn rows_of(values: &[f32], stack: &Stack<'_>, span: &Span, at: usize, n: usize, 
     let (width, d) = (stack.shape.kv_width(), stack.shape.head_dim);
     let start = (span.row + at) * width + stack.kv_head * d;
     assert!(start + (n - 1) * width + d <= values.len(), "value rows outside the store");
-    Rhs::F32(values[start + panel * PANEL..].as_ptr(), width)
+    Rhs { pointer: values[start + panel * PANEL..].as_ptr(), stride: width }
+}
+
+/// The 32 cached values from a block's `at`-th key on, of one kv head, as the right operand of a product over keys.
+fn block_of(values: &[f32], stack: &Stack<'_>, span: &Span, at: usize, panel: usize) -> Rhs {
+    let (width, d) = (stack.shape.kv_width(), stack.shape.head_dim);
+    let start = (span.slot + at) / PANEL * PANEL * width + stack.kv_head * PANEL * d;
+    Rhs { pointer: values[start..][..PANEL * d][panel * PANEL..].as_ptr(), stride: d }
 }
 
 /// out \[rows, heads·d\] = attention of q over the stores; `lse` \[rows, heads\] gets the log of each softmax's divisor.
@@ -285,14 +314,16 @@ pub(crate) fn forward(
                 let c = Out { pointer: s.out.as_mut_ptr(), stride: d };
                 // SAFETY: as above; value rows are bound-checked.
                 unsafe {
-                    product(
-                        isa,
-                        [rows, d, n],
-                        a,
-                        |p| rows_of(values, &stack, span, at, n, p),
-                        c,
-                        Start::Accumulate,
-                    );
+                    if plan.cached {
+                        for first in (0..n).step_by(PANEL) {
+                            let a = Lhs { pointer: a.pointer.add(first), ..a };
+                            let values = |p| block_of(values, &stack, span, at + first, p);
+                            product(isa, [rows, d, PANEL.min(n - first)], a, values, c, Start::Accumulate);
+                        }
+                    } else {
+                        let values = |p| rows_of(values, &stack, span, at, n, p);
+                        product(isa, [rows, d, n], a, values, c, Start::Accumulate);
+                    }
                 }
             });
             for query in 0..count {
@@ -470,7 +501,7 @@ fn backward_stack(
 }
 
 fn stacked(x: &[f32], d: usize, panel: usize) -> Rhs {
-    Rhs::F32(x[panel * PANEL..].as_ptr(), d)
+    Rhs { pointer: x[panel * PANEL..].as_ptr(), stride: d }
 }
 
 /// In place: scores become weights P, their derivatives become P·(dP - delta); hidden keys become 0.

@@ -1,7 +1,7 @@
 //! Rotary positions, the feed-forward non-linearity, the embedding table and the optimizer's update.
 
-use super::linear::panel_index;
 use super::math::{sigmoid, tanh};
+use super::panels::{narrow_panel, panel_index};
 use super::pool::{Pool, SharedMut};
 use super::tile::PANEL;
 use crate::config::Activation;
@@ -221,15 +221,49 @@ pub struct AdamWStep {
     pub grad_scale: f32,
 }
 
-/// One AdamW update in torch's order of operations (decoupled decay first, ε added after the corrected root).
-pub(crate) fn adamw(pool: &Pool, step: AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+/// The bf16 copy that an update rewrites: its pairs, the inputs of a panel, and whether the processor rounds pairs.
+pub(crate) struct Rounded<'a> {
+    pub(crate) pairs: &'a mut [u32],
+    pub(crate) cols: usize,
+    pub(crate) native: bool,
+}
+
+/// One AdamW update in torch's order of operations (decoupled decay first, ε added after the corrected root), and the
+/// bf16 copy of the result while it is in the cache.
+pub(crate) fn adamw(
+    pool: &Pool,
+    step: AdamWStep,
+    w: &mut [f32],
+    rounded: Option<Rounded<'_>>,
+    g: &[f32],
+    m: &mut [f32],
+    v: &mut [f32],
+) {
     let (m, v) = (SharedMut::new(m), SharedMut::new(v));
-    pool.chunks(w, FLAT, |i, w| {
-        let start = i * FLAT;
+    let update = |start: usize, w: &mut [f32]| {
         #[expect(unsafe_code, reason = "each task updates its own range of the moments")]
         // SAFETY: chunks are disjoint ranges.
         let (m, v) = unsafe { (m.slice(start, w.len()), v.slice(start, w.len())) };
         adamw_range(step, w, &g[start..start + w.len()], m, v);
+    };
+    let Some(Rounded { pairs, cols, native }) = rounded else {
+        pool.chunks(w, FLAT, |i, w| update(i * FLAT, w));
+        return;
+    };
+    let (panel, pair_panel) = (cols * PANEL, cols.div_ceil(2) * PANEL);
+    assert_eq!(w.len() / panel, pairs.len() / pair_panel, "panels of a matrix and of its bf16 copy");
+    let pairs = SharedMut::new(pairs);
+    pool.chunks(w, panel, |i, w| {
+        // A pair of inputs at a time would be slow, a whole panel leaves the first-level cache: some kilobytes.
+        let inputs = (FLAT / PANEL).next_multiple_of(2);
+        for (at, w) in w.chunks_mut(inputs * PANEL).enumerate() {
+            update(i * panel + at * inputs * PANEL, w);
+            let start = i * pair_panel + at * inputs / 2 * PANEL;
+            #[expect(unsafe_code, reason = "each task writes the pairs of its own panel")]
+            // SAFETY: panels are disjoint ranges.
+            let pairs = unsafe { pairs.slice(start, (w.len() / PANEL).div_ceil(2) * PANEL) };
+            narrow_panel(native, w, pairs);
+        }
     });
 }
 

@@ -2,15 +2,16 @@
 //! derivative by recomputation.
 
 use super::buffer::Buffer;
-use super::linear::{Engine, Panels};
+use super::linear::{Engine, Layer, LayerGradient};
 use super::math::{LANES, add_lanes, exp, max};
+use super::panels::Panels;
 use super::pool::SharedMut;
 use multiversion::multiversion;
 
 /// Scored rows at a time.
 const ROWS: usize = 512;
-/// Vocabulary entries at a time: a multiple of 32.
-const VOCAB: usize = 2048;
+/// Vocabulary entries at a time: a multiple of 32 that is none of 1024, or the rows of a chunk would share cache sets.
+const VOCAB: usize = 65 * 32;
 
 /// Per scored token: what the forward pass gives the losses, and the divisor that the backward pass needs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,6 +57,21 @@ impl Head<'_> {
         (0..self.vocab).step_by(VOCAB).map(move |first| (first, VOCAB.min(self.vocab - first)))
     }
 
+    /// The logits of `width` vocabulary entries from `first` on, at each row of x.
+    fn logits(
+        self,
+        engine: &mut Engine<'_>,
+        scratch: &mut HeadScratch,
+        x: &[f32],
+        (first, width): (usize, usize),
+    ) {
+        let rows = x.len() / self.hidden;
+        scratch.logits.resize(rows * width);
+        let weight = self.weight.at_row(first, self.hidden);
+        let layer = Layer { y: &mut scratch.logits, weight, out: width, bias: None, accumulate: false };
+        engine.forward(x, [rows, self.hidden], &mut [layer]);
+    }
+
     /// scores\[i\] of `targets[i]` under the distribution at x\[i\].
     pub(crate) fn forward(
         self,
@@ -69,10 +85,7 @@ impl Head<'_> {
         for ((scores, x), targets) in blocks {
             let mut running = [START; ROWS];
             for (first, width) in self.chunks() {
-                scratch.logits.resize(scores.len() * width);
-                let shape = [scores.len(), width, self.hidden];
-                let weight = self.weight.at_row(first, self.hidden);
-                engine.forward(&mut scratch.logits, x, weight, shape, None, false);
+                self.logits(engine, scratch, x, (first, width));
                 let logits = SharedMut::new(&mut scratch.logits);
                 engine.pool.chunks(&mut running[..scores.len()], 8, |i, running| {
                     for (r, running) in running.iter_mut().enumerate() {
@@ -97,7 +110,7 @@ impl Head<'_> {
         }
     }
 
-    /// dx\[i\] = and dW += the derivative of Σ dlogp·logp + dentropy·entropy. `dweight` is in panels; none for a frozen head.
+    /// dx\[i\] = and dW (+)= the derivative of Σ dlogp·logp + dentropy·entropy. `dweight` is in panels; none for a frozen head.
     pub(crate) fn backward(
         self,
         engine: &mut Engine<'_>,
@@ -107,19 +120,15 @@ impl Head<'_> {
         targets: &[u32],
         [dlogp, dentropy]: [&[f32]; 2],
         dx: &mut [f32],
-        mut dweight: Option<&mut [f32]>,
+        mut dweight: Option<(&mut [f32], bool)>,
     ) {
-        let bf16 = matches!(self.weight, Panels::Bf16(_));
         for (block, (x, dx)) in
             x.chunks(ROWS * self.hidden).zip(dx.chunks_mut(ROWS * self.hidden)).enumerate()
         {
             let rows = x.len() / self.hidden;
             let at = block * ROWS;
             for (first, width) in self.chunks() {
-                scratch.logits.resize(rows * width);
-                let shape = [rows, width, self.hidden];
-                let weight = self.weight.at_row(first, self.hidden);
-                engine.forward(&mut scratch.logits, x, weight, shape, None, false);
+                self.logits(engine, scratch, x, (first, width));
                 engine.pool.chunks(&mut scratch.logits, 8 * width, |i, logits| {
                     for (r, row) in logits.chunks_exact_mut(width).enumerate() {
                         let t = at + i * 8 + r;
@@ -127,11 +136,12 @@ impl Head<'_> {
                         derivative(row, target, scores[t], dlogp[t], dentropy[t], self.inverse_temperature);
                     }
                 });
-                engine.backward_input(dx, &scratch.logits, weight, shape, first > 0);
-                if let Some(dweight) = &mut dweight {
-                    let dweight = &mut dweight[first * self.hidden..];
-                    engine.backward_weight(dweight, &scratch.logits, x, shape, bf16);
-                }
+                let dweight = dweight
+                    .as_mut()
+                    .map(|(dw, accumulate)| (&mut dw[first * self.hidden..], *accumulate || block > 0));
+                let weight = self.weight.at_row(first, self.hidden);
+                let layer = LayerGradient { dy: &scratch.logits, weight, out: width, dweight };
+                engine.backward(x, [rows, self.hidden], &mut [layer], Some((&mut *dx, first > 0)));
             }
         }
     }

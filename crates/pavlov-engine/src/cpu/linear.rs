@@ -1,56 +1,36 @@
-//! Matrix products with a weight: y = x·Wᵀ and its two derivatives.
+//! Matrix products with weights in panels: y = x·Wᵀ and its two derivatives, for all linear layers that read the same
+//! input at once.
 //!
-//! A weight W \[out, in\] is kept in panels of 32 outputs, `panels[out / 32][in][out % 32]`, the order in which the
-//! forward product reads it: decoding streams a weight once from memory whatever the number of rows, and nothing is
-//! repacked between steps. A ragged last panel is padded with zeros, which stay zero under every update.
-#![expect(unsafe_code, reason = "hands disjoint tiles of one output to the product kernel")]
+//! With bf16 weights both operands are rounded to bf16 and sums are f32: by pairs on AVX512-BF16 ([`super::dot`]), else
+//! widened again and multiplied in f32 ([`super::tile`]).
+#![expect(unsafe_code, reason = "hands disjoint tiles of one output to the product kernels")]
 
+use super::buffer::{Buffer, Number};
+use super::dot::{self, dot_tile, panels_at_once};
+use super::half::{narrow, widen, widen_pair};
+use super::panels::{
+    Panels, gather_pairs, pair_columns, pair_rows, pair_stride, panels_len, transpose_paired,
+    transpose_panel, transpose_widened,
+};
 use super::pool::{Pool, SharedMut};
-use super::tile::{Isa, Lhs, Out, PANEL, Rhs, Start, narrow, tile, widen};
+use super::tile::{Isa, Lhs, Out, PANEL, Rhs, Start, tile};
+use std::cell::RefCell;
+use std::thread::LocalKey;
 
-/// Terms of the chain computed per visit of a tile: a panel's worth of them fits the first-level cache.
-const DEPTH: usize = 384;
-/// Blocks of rows per task: their packed operand stays in the second-level cache across the panels of a weight.
-const BLOCKS_PER_TASK: usize = 24;
-/// Below this many elements an operand is packed by the calling thread: a fork costs more.
-const SMALL: usize = 1 << 15;
+/// Bytes of the left operand per task: they stay in the second-level cache across the panels of a weight.
+const CHUNK: usize = 640 << 10;
+/// Tasks for each thread, so that the last ones end together.
+const TASKS: usize = 8;
+/// Up to this many blocks of rows, the right operand is read from memory at the pace of the product.
+const FEW: usize = 4;
+/// Elements per task of a copy.
+const COPY: usize = 1 << 14;
 
-/// Length of a weight of `rows` × `cols` in panels.
-pub(crate) fn panels_len(rows: usize, cols: usize) -> usize {
-    rows.div_ceil(PANEL) * PANEL * cols
-}
-
-/// Index of element (row, col) in panels.
-pub(crate) fn panel_index(row: usize, col: usize, cols: usize) -> usize {
-    (row / PANEL * cols + col) * PANEL + row % PANEL
-}
-
-/// A weight in panels, in the precision of the products.
-#[derive(Clone, Copy)]
-pub(crate) enum Panels<'a> {
-    F32(&'a [f32]),
-    Bf16(&'a [u16]),
-}
-
-impl Panels<'_> {
-    /// The panels of the outputs from `first` (a multiple of 32) on.
-    pub(crate) fn at_row(self, first: usize, cols: usize) -> Self {
-        debug_assert_eq!(first % PANEL, 0);
-        match self {
-            Self::F32(data) => Self::F32(&data[first * cols..]),
-            Self::Bf16(data) => Self::Bf16(&data[first * cols..]),
-        }
-    }
-
-    fn is_bf16(self) -> bool {
-        matches!(self, Self::Bf16(_))
-    }
-}
-
-/// Packing memory, kept between calls.
+/// Memory of packed operands, kept between calls.
 #[derive(Default)]
 pub(crate) struct Packing {
-    lhs: super::buffer::Buffer,
+    rounded: Buffer,
+    pairs: Buffer<u32>,
 }
 
 /// The processor's means for a product.
@@ -60,236 +40,536 @@ pub(crate) struct Engine<'a> {
     pub(crate) packing: &'a mut Packing,
 }
 
-/// Rows in blocks as equal as can be, none above the kernel's height.
-#[derive(Clone, Copy)]
-struct Blocks {
-    rows: usize,
-    count: usize,
+/// A linear layer of several that read the same input: y (+)= x·Wᵀ (+ bias).
+pub(crate) struct Layer<'a> {
+    pub(crate) y: &'a mut [f32],
+    pub(crate) weight: Panels<'a>,
+    pub(crate) out: usize,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) accumulate: bool,
 }
 
-impl Blocks {
-    fn new(rows: usize, isa: Isa) -> Self {
-        Self { rows, count: rows.div_ceil(isa.rows()) }
+/// The derivative of such a layer's output; dW (+)= dyᵀ·x in panels if it is wanted, added if so told.
+pub(crate) struct LayerGradient<'a> {
+    pub(crate) dy: &'a [f32],
+    pub(crate) weight: Panels<'a>,
+    pub(crate) out: usize,
+    pub(crate) dweight: Option<(&'a mut [f32], bool)>,
+}
+
+/// What a kernel multiplies: f32, or pairs of bf16.
+trait Element: Number + 'static {
+    /// Most terms (or pairs) of a panel that is packed at a time.
+    const DEPTH: usize;
+
+    /// Most rows of a tile.
+    fn height(isa: Isa) -> usize;
+
+    /// Panels that a tile of so many rows takes at once.
+    fn panels_at_once(rows: usize) -> usize;
+
+    /// A packed panel, kept between tasks.
+    fn panel() -> &'static LocalKey<RefCell<Buffer<Self>>>;
+
+    /// # Safety
+    /// As [`tile`] and [`dot_tile`].
+    unsafe fn tile(
+        isa: Isa,
+        shape: [usize; 3],
+        a: Lhs<Self>,
+        b: (*const Self, usize),
+        c: Out,
+        start: Start,
+        fetch: bool,
+    );
+}
+
+impl Element for f32 {
+    const DEPTH: usize = 384;
+
+    fn height(isa: Isa) -> usize {
+        isa.rows()
     }
 
-    fn start(self, block: usize) -> usize {
-        block * self.rows / self.count
+    fn panels_at_once(_: usize) -> usize {
+        1
+    }
+
+    fn panel() -> &'static LocalKey<RefCell<Buffer>> {
+        thread_local!(static PANEL_OF_F32: RefCell<Buffer> = RefCell::default());
+        &PANEL_OF_F32
+    }
+
+    unsafe fn tile(
+        isa: Isa,
+        [rows, cols, depth]: [usize; 3],
+        a: Lhs<f32>,
+        (pointer, _): (*const f32, usize),
+        c: Out,
+        start: Start,
+        _: bool,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { tile(isa, rows, cols, depth, a, Rhs { pointer, stride: PANEL }, c, start) };
     }
 }
 
-/// Where a panel of the right operand comes from.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    Stored(Panels<'a>),
-    /// Fills `[depth][32]` with the panel's terms `k0 .. k0 + depth`: (panel, k0, depth, destination).
-    Packed(&'a (dyn Fn(usize, usize, usize, &mut [f32]) + Sync)),
+impl Element for u32 {
+    const DEPTH: usize = 1024;
+
+    fn height(_: Isa) -> usize {
+        dot::ROWS
+    }
+
+    fn panels_at_once(rows: usize) -> usize {
+        panels_at_once(rows)
+    }
+
+    fn panel() -> &'static LocalKey<RefCell<Buffer<u32>>> {
+        thread_local!(static PANEL_OF_PAIRS: RefCell<Buffer<u32>> = RefCell::default());
+        &PANEL_OF_PAIRS
+    }
+
+    unsafe fn tile(
+        _: Isa,
+        [rows, cols, depth]: [usize; 3],
+        a: Lhs<u32>,
+        b: (*const u32, usize),
+        c: Out,
+        start: Start,
+        fetch: bool,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { dot_tile(rows, cols, depth, a, b, c, start, fetch) };
+    }
 }
 
-/// How the output lies: element (row, 32·panel + j) is at `row·row_stride + panel·panel_stride + j`.
+/// Where the panels of the right operand come from: stored in the order of the product, or filled in by
+/// `(panel, k0, destination)` as `[depth][32]`.
 #[derive(Clone, Copy)]
-struct Lay {
+enum Source<'a, T> {
+    Stored(&'a [T]),
+    Packed(&'a (dyn Fn(usize, usize, &mut [T]) + Sync)),
+}
+
+/// A·B over `depth` terms (or pairs).
+#[derive(Clone, Copy)]
+struct Term<'a, T> {
+    a: Lhs<T>,
+    b: Source<'a, T>,
+    depth: usize,
+}
+
+/// The output: element (row, 32·panel + j) is at `row·row_stride + panel·panel_stride + j`.
+struct Output<'a> {
+    data: SharedMut<'a, f32>,
     row_stride: usize,
     panel_stride: usize,
 }
 
-/// A panel's terms on the stack, on a cache line.
-#[repr(align(64))]
-struct PanelBlock([f32; DEPTH * PANEL]);
+impl Output<'_> {
+    /// The tile at (row, panel), of `rows` × `cols`; `cols` may reach over several panels if these are adjacent.
+    fn tile(&self, row: usize, panel: usize, rows: usize, cols: usize) -> Out {
+        let at = row * self.row_stride + panel * self.panel_stride;
+        let extent = (rows - 1) * self.row_stride + cols;
+        assert!(at + extent <= self.data.len, "tile outside the output");
+        Out { pointer: self.data.pointer_at(at), stride: self.row_stride }
+    }
+}
+
+/// C \[m, n\] (start)= the sum of its terms, one after another.
+struct Product<'a, T> {
+    c: Output<'a>,
+    m: usize,
+    n: usize,
+    terms: Vec<Term<'a, T>>,
+    start: Start,
+}
+
+// SAFETY: operands and biases are read only while a run lasts, and outlive it; outputs are written in disjoint tiles.
+unsafe impl<T: Sync> Sync for Product<'_, T> {}
+
+/// How a product is split: its rows in blocks as equal as can be, none above the kernel's height; blocks in chunks;
+/// panels in groups. A task is a chunk by a group.
+#[derive(Clone, Copy)]
+struct Split {
+    rows: usize,
+    blocks: usize,
+    chunk: usize,
+    panels: usize,
+    groups: usize,
+}
+
+impl Split {
+    fn of<T: Element>(product: &Product<'_, T>, isa: Isa, threads: usize) -> Self {
+        let (height, panels) = (T::height(isa), product.n.div_ceil(PANEL));
+        let blocks = product.m.div_ceil(height);
+        let deepest = product.terms.iter().map(|t| t.depth).max().unwrap_or(0);
+        let cached = CHUNK / (height * deepest * size_of::<T>()).max(1);
+        let balanced = (blocks * panels).div_ceil(TASKS * threads);
+        // With few rows a product streams B from memory once: long stretches of adjacent panels for each task.
+        let groups = if blocks <= FEW { panels.min(threads) } else { panels };
+        let chunk = if blocks <= FEW { blocks } else { cached.min(balanced).max(FEW) };
+        Self { rows: product.m, blocks, chunk, panels, groups }
+    }
+
+    fn tasks(self) -> usize {
+        self.blocks.div_ceil(self.chunk) * self.groups
+    }
+
+    fn row(self, block: usize) -> usize {
+        block * self.rows / self.blocks
+    }
+
+    /// First row and height of each block of a chunk.
+    fn blocks(self, chunk: usize) -> impl Iterator<Item = (usize, usize)> {
+        let blocks = chunk * self.chunk..((chunk + 1) * self.chunk).min(self.blocks);
+        blocks.map(move |block| (self.row(block), self.row(block + 1) - self.row(block)))
+    }
+}
+
+impl<T: Element> Product<'_, T> {
+    /// Computes one task's tiles.
+    fn run(&self, isa: Isa, split: Split, task: usize) {
+        let (chunk, group) = (task / split.groups, task % split.groups);
+        let (mut panel, end) =
+            (group * split.panels / split.groups, (group + 1) * split.panels / split.groups);
+        let stored = self.terms.iter().all(|term| matches!(term.b, Source::Stored(_)));
+        let several = split.blocks == 1 && stored && self.c.panel_stride == PANEL;
+        while panel < end {
+            let most = if several { T::panels_at_once(self.m) } else { 1 };
+            let count = most.min(end - panel);
+            for (i, term) in self.terms.iter().enumerate() {
+                let start = if i == 0 { self.start.at(panel) } else { Start::Accumulate };
+                self.add(isa, split, chunk, (panel, count), term, start);
+            }
+            panel += count;
+        }
+    }
+
+    /// Adds a term to the tiles of a chunk in `count` adjacent panels.
+    fn add(
+        &self,
+        isa: Isa,
+        split: Split,
+        chunk: usize,
+        (panel, count): (usize, usize),
+        term: &Term<'_, T>,
+        start: Start,
+    ) {
+        let cols = (count * PANEL).min(self.n - panel * PANEL);
+        let visit = |b: *const T, apart: usize, k0: usize, depth: usize, fetch: bool| {
+            for (i, (row, rows)) in split.blocks(chunk).enumerate() {
+                let c = self.c.tile(row, panel, rows, cols);
+                let start = if k0 == 0 { start } else { Start::Accumulate };
+                let a = term.a;
+                let a = Lhs { pointer: a.pointer.wrapping_add(row * a.row + k0 * a.col), ..a };
+                // SAFETY: tiles of distinct tasks are disjoint and inside `c` (asserted); A has m rows of the term's
+                // depth and the panels hold `depth` terms; the instruction set was detected.
+                unsafe { T::tile(isa, [rows, cols, depth], a, (b, apart), c, start, fetch && i == 0) };
+            }
+        };
+        match term.b {
+            Source::Stored(data) => {
+                let apart = term.depth * PANEL;
+                let panels = &data[panel * apart..][..count * apart];
+                visit(panels.as_ptr(), apart, 0, term.depth, split.blocks <= FEW);
+            }
+            Source::Packed(fill) => T::panel().with_borrow_mut(|packed| {
+                packed.resize(T::DEPTH.min(term.depth) * PANEL);
+                for k0 in (0..term.depth).step_by(T::DEPTH) {
+                    let depth = T::DEPTH.min(term.depth - k0);
+                    fill(panel, k0, &mut packed[..depth * PANEL]);
+                    visit(packed.as_ptr(), 0, k0, depth, false);
+                }
+            }),
+        }
+    }
+}
+
+/// Computes all products, their tasks one after another.
+fn run<T: Element>(pool: &Pool, isa: Isa, products: &[Product<'_, T>]) {
+    let splits: Vec<Split> = products.iter().map(|p| Split::of(p, isa, pool.threads())).collect();
+    pool.run(splits.iter().map(|split| split.tasks()).sum(), &|mut task| {
+        for (product, split) in products.iter().zip(&splits) {
+            if task < split.tasks() {
+                return product.run(isa, *split, task);
+            }
+            task -= split.tasks();
+        }
+    });
+}
 
 impl Engine<'_> {
-    /// y (+)= x·Wᵀ (+ bias): x \[m, input\], W \[out, input\], y \[m, out\].
-    pub(crate) fn forward(
+    /// y (+)= x·Wᵀ (+ bias) for each layer: x \[m, input\], W \[out, input\], y \[m, out\].
+    pub(crate) fn forward(&mut self, x: &[f32], [m, input]: [usize; 2], layers: &mut [Layer<'_>]) {
+        let Some(bf16) = precision(layers.iter().map(|l| l.weight)) else { return };
+        for layer in &*layers {
+            check(x.len() == m * input && layer.y.len() == m * layer.out, "forward", m, layer.out, input);
+        }
+        if bf16 && self.isa.multiplies_bf16() {
+            let (width, row) = (input.div_ceil(2), pair_stride(input));
+            self.packing.pairs.resize(m * row);
+            pair_rows(self.pool, true, x, input, &mut self.packing.pairs);
+            let a = Lhs { pointer: self.packing.pairs.as_ptr(), row, col: 1 };
+            let products = layers.iter_mut().map(|layer| {
+                let Panels::Bf16(pairs) = layer.weight else { unreachable!("all are bf16") };
+                layer.product(m, vec![Term { a, b: Source::Stored(pairs), depth: width }])
+            });
+            return run(self.pool, self.isa, &products.collect::<Vec<_>>());
+        }
+        let x = if bf16 { self.rounded(&[x]) } else { x };
+        let a = Lhs { pointer: x.as_ptr(), row: input, col: 1 };
+        let widened: Vec<_> = layers.iter().map(|l| widened_panels(l.weight, input)).collect();
+        let products = layers.iter_mut().zip(&widened).map(|(layer, widened)| {
+            let b = match layer.weight {
+                Panels::F32(data) => Source::Stored(data),
+                Panels::Bf16(_) => Source::Packed(widened),
+            };
+            layer.product(m, vec![Term { a, b, depth: input }])
+        });
+        run(self.pool, self.isa, &products.collect::<Vec<_>>());
+    }
+
+    /// dx (+)= Σ dy·W and dW (+)= dyᵀ·x of all layers that read x \[m, input\], as far as they are wanted.
+    pub(crate) fn backward(
         &mut self,
-        y: &mut [f32],
         x: &[f32],
-        weight: Panels<'_>,
-        [m, out, input]: [usize; 3],
-        bias: Option<&[f32]>,
-        accumulate: bool,
+        [m, input]: [usize; 2],
+        layers: &mut [LayerGradient<'_>],
+        dx: Option<(&mut [f32], bool)>,
     ) {
-        check(x.len() == m * input && y.len() == m * out, "forward", m, out, input);
-        let start = match (bias, accumulate) {
+        let Some(bf16) = precision(layers.iter().map(|l| l.weight)) else { return };
+        for layer in &*layers {
+            let sized = layer.dy.len() == m * layer.out
+                && dx.as_ref().is_none_or(|(dx, _)| dx.len() == m * input)
+                && layer
+                    .dweight
+                    .as_ref()
+                    .is_none_or(|(dw, _)| dw.len() >= panels_len(layer.out, input) && x.len() == m * input);
+            check(sized, "backward", m, layer.out, input);
+        }
+        let shape = [m, input];
+        if bf16 && self.isa.multiplies_bf16() {
+            self.backward_paired(x, shape, layers, dx);
+        } else if bf16 {
+            // The products of the rounded operands, in f32.
+            let (pool, isa) = (self.pool, self.isa);
+            let operands: Vec<&[f32]> = std::iter::once(x).chain(layers.iter().map(|l| l.dy)).collect();
+            let lengths: Vec<usize> = operands.iter().map(|o| o.len()).collect();
+            let mut rest = self.rounded(&operands);
+            let mut rounded =
+                lengths.into_iter().map(|len| rest.split_off(..len).expect("the sum of the lengths"));
+            let x = rounded.next().expect("the first operand");
+            let mut layers: Vec<LayerGradient<'_>> = layers
+                .iter_mut()
+                .zip(rounded)
+                .map(|(l, dy)| LayerGradient {
+                    dy,
+                    weight: l.weight,
+                    out: l.out,
+                    dweight: l.dweight.as_mut().map(|(dw, accumulate)| (&mut **dw, *accumulate)),
+                })
+                .collect();
+            backward_f32(pool, isa, x, shape, &mut layers, dx);
+        } else {
+            backward_f32(self.pool, self.isa, x, shape, layers, dx);
+        }
+    }
+
+    fn backward_paired(
+        &mut self,
+        x: &[f32],
+        [m, input]: [usize; 2],
+        layers: &mut [LayerGradient<'_>],
+        dx: Option<(&mut [f32], bool)>,
+    ) {
+        let by_weight = layers.iter().any(|layer| layer.dweight.is_some());
+        // x by pairs of its rows, then each dy by pairs of neighbours.
+        let mut len = if by_weight { m.div_ceil(2) * input } else { 0 };
+        let starts: Vec<usize> = layers
+            .iter()
+            .map(|layer| {
+                let start = len.next_multiple_of(PANEL / 2);
+                len = start + if dx.is_some() { m * pair_stride(layer.out) } else { 0 };
+                start
+            })
+            .collect();
+        self.packing.pairs.resize(len);
+        let pairs = &mut self.packing.pairs;
+        if by_weight {
+            pair_columns(self.pool, true, x, input, &mut pairs[..m.div_ceil(2) * input]);
+        }
+        if dx.is_some() {
+            for (layer, start) in layers.iter().zip(&starts) {
+                pair_rows(
+                    self.pool,
+                    true,
+                    layer.dy,
+                    layer.out,
+                    &mut pairs[*start..][..m * pair_stride(layer.out)],
+                );
+            }
+        }
+        let pairs = &*pairs;
+        let transposed: Vec<_> = layers
+            .iter()
+            .map(|layer| {
+                let weight = layer.weight;
+                move |panel: usize, q0: usize, to: &mut [u32]| {
+                    let Panels::Bf16(pairs) = weight else { unreachable!("all are bf16") };
+                    transpose_paired(true, pairs, input, panel, q0, to);
+                }
+            })
+            .collect();
+        let gathered: Vec<_> = layers
+            .iter()
+            .map(|layer| {
+                let (dy, out) = (layer.dy, layer.out);
+                move |panel: usize, q0: usize, to: &mut [u32]| gather_pairs(true, dy, (m, out), panel, q0, to)
+            })
+            .collect();
+        let mut products: Vec<Product<'_, u32>> = Vec::new();
+        let through = layers.iter().zip(&starts).zip(&transposed).map(|((layer, start), b)| {
+            let depth = layer.out.div_ceil(2);
+            let a = Lhs { pointer: pairs[*start..].as_ptr(), row: pair_stride(layer.out), col: 1 };
+            Term { a, b: Source::Packed(b), depth }
+        });
+        products.extend(dx.map(|dx| input_product(dx, m, input, through.collect())));
+        let a = Lhs { pointer: pairs.as_ptr(), row: 1, col: input };
+        for (layer, b) in layers.iter_mut().zip(&gathered) {
+            let term = Term { a, b: Source::Packed(b), depth: m.div_ceil(2) };
+            products.extend(layer.product(input, term));
+        }
+        run(self.pool, self.isa, &products);
+    }
+
+    /// The operands one after another, each number rounded to bf16.
+    fn rounded(&mut self, operands: &[&[f32]]) -> &[f32] {
+        self.packing.rounded.resize(operands.iter().map(|o| o.len()).sum());
+        let mut rest = &mut self.packing.rounded[..];
+        for operand in operands {
+            let (to, after) = rest.split_at_mut(operand.len());
+            self.pool.chunks(to, COPY, |i, to| {
+                to.iter_mut().zip(&operand[i * COPY..]).for_each(|(to, x)| *to = widen(narrow(*x)));
+            });
+            rest = after;
+        }
+        &self.packing.rounded
+    }
+}
+
+/// As [`Engine::backward`], in f32 (with bf16 weights widened).
+fn backward_f32(
+    pool: &Pool,
+    isa: Isa,
+    x: &[f32],
+    [m, input]: [usize; 2],
+    layers: &mut [LayerGradient<'_>],
+    dx: Option<(&mut [f32], bool)>,
+) {
+    let transposed: Vec<_> = layers
+        .iter()
+        .map(|layer| {
+            let weight = layer.weight;
+            move |panel: usize, k0: usize, to: &mut [f32]| match weight {
+                Panels::F32(data) => transpose_panel(data, input, panel, k0, to),
+                Panels::Bf16(pairs) => transpose_widened(pairs, input, panel, k0, to),
+            }
+        })
+        .collect();
+    let gathered: Vec<_> = layers
+        .iter()
+        .map(|layer| {
+            let (dy, out) = (layer.dy, layer.out);
+            move |panel: usize, k0: usize, to: &mut [f32]| {
+                let first = panel * PANEL;
+                let cols = PANEL.min(out - first);
+                for (t, row) in to.chunks_exact_mut(PANEL).enumerate() {
+                    row[..cols].copy_from_slice(&dy[(k0 + t) * out + first..][..cols]);
+                    row[cols..].fill(0.0);
+                }
+            }
+        })
+        .collect();
+    let mut products: Vec<Product<'_, f32>> = Vec::new();
+    let through = layers.iter().zip(&transposed).map(|(layer, b)| {
+        let a = Lhs { pointer: layer.dy.as_ptr(), row: layer.out, col: 1 };
+        Term { a, b: Source::Packed(b), depth: layer.out }
+    });
+    products.extend(dx.map(|dx| input_product(dx, m, input, through.collect())));
+    let a = Lhs { pointer: x.as_ptr(), row: 1, col: input };
+    for (layer, b) in layers.iter_mut().zip(&gathered) {
+        products.extend(layer.product(input, Term { a, b: Source::Packed(b), depth: m }));
+    }
+    run(pool, isa, &products);
+}
+
+impl Layer<'_> {
+    fn product<'a, T: Element>(&'a mut self, m: usize, terms: Vec<Term<'a, T>>) -> Product<'a, T> {
+        let start = match (self.bias, self.accumulate) {
             (None, false) => Start::Zero,
             (None, true) => Start::Accumulate,
-            (Some(bias), false) => Start::Bias(bias.as_ptr()),
+            (Some(bias), false) => {
+                assert!(bias.len() >= self.out, "a bias of {} for {} outputs", bias.len(), self.out);
+                Start::Bias(bias.as_ptr())
+            }
             (Some(_), true) => panic!("a product either adds a bias or accumulates"),
         };
-        self.pack_rows(x, m, input, weight.is_bf16());
-        let lay = Lay { row_stride: out, panel_stride: PANEL };
-        self.product(y, lay, [m, out, input], Source::Stored(weight), start);
-    }
-
-    /// dx (+)= dy·W.
-    pub(crate) fn backward_input(
-        &mut self,
-        dx: &mut [f32],
-        dy: &[f32],
-        weight: Panels<'_>,
-        [m, out, input]: [usize; 3],
-        accumulate: bool,
-    ) {
-        check(dx.len() == m * input && dy.len() == m * out, "backward_input", m, out, input);
-        self.pack_rows(dy, m, out, weight.is_bf16());
-        let transpose = |panel: usize, k0: usize, depth: usize, to: &mut [f32]| match weight {
-            Panels::F32(data) => transpose_panel(data, |x| x, input, panel, k0, depth, to),
-            Panels::Bf16(data) => transpose_panel(data, widen, input, panel, k0, depth, to),
-        };
-        let lay = Lay { row_stride: input, panel_stride: PANEL };
-        let start = if accumulate { Start::Accumulate } else { Start::Zero };
-        self.product(dx, lay, [m, input, out], Source::Packed(&transpose), start);
-    }
-
-    /// dW += dyᵀ·x, dW in panels. `bf16` rounds both operands.
-    pub(crate) fn backward_weight(
-        &mut self,
-        dw: &mut [f32],
-        dy: &[f32],
-        x: &[f32],
-        [m, out, input]: [usize; 3],
-        bf16: bool,
-    ) {
-        check(x.len() == m * input && dy.len() == m * out, "backward_weight", m, out, input);
-        assert!(dw.len() >= panels_len(out, input), "gradient of {} for {out}x{input}", dw.len());
-        self.pack_columns(x, m, input, bf16);
-        let gather = |panel: usize, k0: usize, depth: usize, to: &mut [f32]| {
-            let first = panel * PANEL;
-            let cols = PANEL.min(out - first);
-            for (t, row) in to.chunks_exact_mut(PANEL).enumerate().take(depth) {
-                let from = &dy[(k0 + t) * out + first..][..cols];
-                if bf16 {
-                    row.iter_mut().zip(from).for_each(|(r, x)| *r = widen(narrow(*x)));
-                } else {
-                    row[..cols].copy_from_slice(from);
-                }
-                row[cols..].fill(0.0);
-            }
-        };
-        // The padding columns of a ragged panel are computed too: their operand is zero, so they stay zero.
-        let lay = Lay { row_stride: PANEL, panel_stride: input * PANEL };
-        let padded = out.div_ceil(PANEL) * PANEL;
-        self.product(dw, lay, [input, padded, m], Source::Packed(&gather), Start::Accumulate);
-    }
-
-    /// Packs x \[m, k\] as `[block][k][rows of the block]`.
-    fn pack_rows(&mut self, x: &[f32], m: usize, k: usize, bf16: bool) {
-        let blocks = Blocks::new(m, self.isa);
-        self.pack(m, k, |block, to| {
-            let (start, end) = (blocks.start(block), blocks.start(block + 1));
-            let height = end - start;
-            for (i, row) in x[start * k..end * k].chunks_exact(k).enumerate() {
-                let cells = to[i..].iter_mut().step_by(height);
-                if bf16 {
-                    cells.zip(row).for_each(|(cell, x)| *cell = widen(narrow(*x)));
-                } else {
-                    cells.zip(row).for_each(|(cell, x)| *cell = *x);
-                }
-            }
-        });
-    }
-
-    /// Packs xᵀ for x \[k, m\] as `[block][k][columns of the block]`.
-    fn pack_columns(&mut self, x: &[f32], k: usize, m: usize, bf16: bool) {
-        let blocks = Blocks::new(m, self.isa);
-        self.pack(m, k, |block, to| {
-            let (start, end) = (blocks.start(block), blocks.start(block + 1));
-            for (t, cells) in to.chunks_exact_mut(end - start).enumerate() {
-                let from = &x[t * m + start..t * m + end];
-                if bf16 {
-                    cells.iter_mut().zip(from).for_each(|(cell, x)| *cell = widen(narrow(*x)));
-                } else {
-                    cells.copy_from_slice(from);
-                }
-            }
-        });
-    }
-
-    fn pack(&mut self, m: usize, k: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
-        let blocks = Blocks::new(m, self.isa);
-        self.packing.lhs.resize(m * k);
-        let shared = SharedMut::new(&mut self.packing.lhs);
-        let task = |block: usize| {
-            let (start, end) = (blocks.start(block), blocks.start(block + 1));
-            // SAFETY: blocks are disjoint row ranges.
-            fill(block, unsafe { shared.slice(start * k, (end - start) * k) });
-        };
-        if m * k < SMALL {
-            (0..blocks.count).for_each(task);
-        } else {
-            self.pool.run(blocks.count, &task);
-        }
-    }
-
-    /// C (start)= A·B over the packed left operand: A \[m, k\], B \[k, n\].
-    fn product(&mut self, c: &mut [f32], lay: Lay, [m, n, k]: [usize; 3], rhs: Source<'_>, start: Start) {
-        let isa = self.isa;
-        let blocks = Blocks::new(m, isa);
-        let panels = n.div_ceil(PANEL);
-        let chunks = blocks.count.div_ceil(BLOCKS_PER_TASK);
-        let packed = SharedRead(self.packing.lhs.as_ptr());
-        let bias = SharedStart(start);
-        let out = SharedMut::new(c);
-        self.pool.run(chunks * panels, &|task| {
-            let (chunk, panel) = (task / panels, task % panels);
-            let cols = PANEL.min(n - panel * PANEL);
-            let mut block_of_b = PanelBlock([0.0; DEPTH * PANEL]);
-            for k0 in (0..k).step_by(DEPTH) {
-                let depth = DEPTH.min(k - k0);
-                let b = match rhs {
-                    Source::Stored(Panels::F32(data)) => {
-                        Rhs::F32(data[(panel * k + k0) * PANEL..][..depth * PANEL].as_ptr(), PANEL)
-                    }
-                    Source::Stored(Panels::Bf16(data)) => {
-                        Rhs::Bf16(data[(panel * k + k0) * PANEL..][..depth * PANEL].as_ptr(), PANEL)
-                    }
-                    Source::Packed(fill) => {
-                        fill(panel, k0, depth, &mut block_of_b.0[..depth * PANEL]);
-                        Rhs::F32(block_of_b.0.as_ptr(), PANEL)
-                    }
-                };
-                let start = if k0 == 0 { bias.at(panel) } else { Start::Accumulate };
-                let last = ((chunk + 1) * BLOCKS_PER_TASK).min(blocks.count);
-                for block in chunk * BLOCKS_PER_TASK..last {
-                    let (first, end) = (blocks.start(block), blocks.start(block + 1));
-                    let height = end - first;
-                    let at = first * lay.row_stride + panel * lay.panel_stride;
-                    let extent = (height - 1) * lay.row_stride + cols;
-                    assert!(at + extent <= out.len, "tile outside the output");
-                    // SAFETY: tiles of distinct tasks are disjoint and inside `c` (asserted); the packed operand holds
-                    // m·k floats, block after block; the panel holds `depth` terms; `isa` was detected.
-                    unsafe {
-                        let a = Lhs { pointer: packed.at(first * k + k0 * height), row: 1, col: height };
-                        let c = Out { pointer: out.pointer_at(at), stride: lay.row_stride };
-                        tile(isa, height, cols, depth, a, b, c, start);
-                    }
-                }
-            }
-        });
+        let c = Output { data: SharedMut::new(self.y), row_stride: self.out, panel_stride: PANEL };
+        Product { c, m, n: self.out, terms, start }
     }
 }
 
-/// The packed operand, read by every task.
-struct SharedRead(*const f32);
-// SAFETY: read only while the run lasts.
-unsafe impl Sync for SharedRead {}
+impl LayerGradient<'_> {
+    /// dW (+)= dyᵀ·x as a product whose rows are the inputs, if it is wanted. The padding columns of a ragged panel are
+    /// computed too: their operand is zero, so they stay zero.
+    fn product<'a, T: Element>(&'a mut self, input: usize, term: Term<'a, T>) -> Option<Product<'a, T>> {
+        let (dw, accumulate) = self.dweight.as_mut()?;
+        let c = Output { data: SharedMut::new(dw), row_stride: PANEL, panel_stride: input * PANEL };
+        let n = self.out.next_multiple_of(PANEL);
+        let start = if *accumulate { Start::Accumulate } else { Start::Zero };
+        Some(Product { c, m: input, n, terms: vec![term], start })
+    }
+}
 
-/// The start of the chains, read by every task.
-struct SharedStart(Start);
-// SAFETY: a bias is read only, and outlives the run.
-unsafe impl Sync for SharedStart {}
+/// dx (+)= the sum of the terms through each layer.
+fn input_product<'a, T: Element>(
+    (dx, accumulate): (&'a mut [f32], bool),
+    m: usize,
+    input: usize,
+    terms: Vec<Term<'a, T>>,
+) -> Product<'a, T> {
+    let c = Output { data: SharedMut::new(dx), row_stride: input, panel_stride: PANEL };
+    let start = if accumulate { Start::Accumulate } else { Start::Zero };
+    Product { c, m, n: input, terms, start }
+}
 
-impl SharedStart {
-    fn at(&self, panel: usize) -> Start {
-        match self.0 {
-            Start::Bias(bias) => Start::Bias(bias.wrapping_add(panel * PANEL)),
+/// Fills a panel of a bf16 weight in f32.
+fn widened_panels(weight: Panels<'_>, input: usize) -> impl Fn(usize, usize, &mut [f32]) + Sync {
+    move |panel, k0, to| {
+        let Panels::Bf16(pairs) = weight else { unreachable!("an f32 weight is stored as it is read") };
+        let from = &pairs[(panel * input.div_ceil(2) + k0 / 2) * PANEL..];
+        for (two, from) in to.chunks_mut(2 * PANEL).zip(from.chunks_exact(PANEL)) {
+            two.iter_mut().enumerate().for_each(|(i, x)| *x = widen_pair(from[i % PANEL])[i / PANEL]);
+        }
+    }
+}
+
+/// Whether the weights are bf16; nothing of no weights.
+fn precision<'a>(mut weights: impl Iterator<Item = Panels<'a>>) -> Option<bool> {
+    let first = weights.next()?.is_bf16();
+    assert!(weights.all(|weight| weight.is_bf16() == first), "layers of one input in two precisions");
+    Some(first)
+}
+
+impl Start {
+    /// The start of the chains of a panel.
+    fn at(self, panel: usize) -> Self {
+        match self {
+            Self::Bias(bias) => Self::Bias(bias.wrapping_add(panel * PANEL)),
             other => other,
         }
-    }
-}
-
-impl SharedRead {
-    /// Block at `offset`. A method, so that closures capture the wrapper, which is `Sync`, and not its raw field.
-    fn at(&self, offset: usize) -> *const f32 {
-        self.0.wrapping_add(offset)
     }
 }
 
@@ -297,54 +577,10 @@ fn check(right: bool, what: &str, m: usize, out: usize, input: usize) {
     assert!(right, "{what}: operands do not have {m} rows of {out} outputs and {input} inputs");
 }
 
-/// Fills `to[o - k0][c]` with W\[o, 32·panel + c\] for o in `k0 .. k0 + depth`; `k0` is a multiple of 32.
-fn transpose_panel<T: Copy>(
-    panels: &[T],
-    widen: impl Fn(T) -> f32,
-    input: usize,
-    panel: usize,
-    k0: usize,
-    depth: usize,
-    to: &mut [f32],
-) {
-    let first = panel * PANEL;
-    let cols = PANEL.min(input - first);
-    for (group, rows) in to[..depth * PANEL].chunks_mut(PANEL * PANEL).enumerate() {
-        let from = &panels[((k0 / PANEL + group) * input + first) * PANEL..][..cols * PANEL];
-        for (r, row) in rows.chunks_exact_mut(PANEL).enumerate() {
-            for (cell, x) in row.iter_mut().zip(from[r..].iter().step_by(PANEL)) {
-                *cell = widen(*x);
-            }
-        }
-    }
-}
-
-/// Fills panels from a row-major weight.
-pub(crate) fn to_panels(row_major: &[f32], rows: usize, cols: usize, panels: &mut [f32]) {
-    panels.fill(0.0);
-    for (r, row) in row_major.chunks_exact(cols).enumerate().take(rows) {
-        let base = panel_index(r, 0, cols);
-        for (c, x) in row.iter().enumerate() {
-            panels[base + c * PANEL] = *x;
-        }
-    }
-}
-
-/// The row-major weight that panels hold.
-pub(crate) fn from_panels(panels: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-    let mut row_major = vec![0.0; rows * cols];
-    for (r, row) in row_major.chunks_exact_mut(cols).enumerate() {
-        let base = panel_index(r, 0, cols);
-        for (c, x) in row.iter_mut().enumerate() {
-            *x = panels[base + c * PANEL];
-        }
-    }
-    row_major
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::panels::{from_panels, narrow_panels, pairs_len, panel_index, to_panels};
     use pavlov_schema::rng::{Rng, Stream};
 
     fn random(rng: &mut Rng, n: usize) -> Vec<f32> {
@@ -355,6 +591,89 @@ mod tests {
         assert_eq!(actual.len(), expected.len());
         for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
             assert!((f64::from(*a) - e).abs() <= 1e-4 * (1.0 + e.abs()), "{what}[{i}] = {a}, expected {e}");
+        }
+    }
+
+    fn forward(
+        engine: &mut Engine<'_>,
+        y: &mut [f32],
+        x: &[f32],
+        weight: Panels<'_>,
+        [m, out, input]: [usize; 3],
+        bias: Option<&[f32]>,
+    ) {
+        engine.forward(x, [m, input], &mut [Layer { y, weight, out, bias, accumulate: false }]);
+    }
+
+    fn backward(
+        engine: &mut Engine<'_>,
+        dx: (&mut [f32], bool),
+        dweight: Option<(&mut [f32], bool)>,
+        dy: &[f32],
+        x: &[f32],
+        weight: Panels<'_>,
+        [m, out, input]: [usize; 3],
+    ) {
+        engine.backward(x, [m, input], &mut [LayerGradient { dy, weight, out, dweight }], Some(dx));
+    }
+
+    /// Layers that read one input give together, bit for bit, what each gives alone, one after another.
+    #[test]
+    fn layers_together_are_layers_alone() {
+        let mut rng = Rng::new(8, Stream::Init, 0, 0);
+        let pool = Pool::new(3);
+        for ([m, input], isa) in
+            [[3, 70], [90, 131]].into_iter().flat_map(|s| Isa::available().into_iter().map(move |i| (s, i)))
+        {
+            let x = random(&mut rng, m * input);
+            let outs = [65, 7, 200];
+            let dys = outs.map(|out| random(&mut rng, m * out));
+            let panels = outs.map(|out| {
+                let mut panels = vec![0.0; panels_len(out, input)];
+                to_panels(&random(&mut rng, out * input), out, input, &mut panels);
+                panels
+            });
+            let halves = panels.each_ref().map(|panels| {
+                let mut pairs = vec![0; pairs_len(panels.len(), input)];
+                narrow_panels(&pool, false, panels, input, &mut pairs);
+                pairs
+            });
+            let mut packing = Packing::default();
+            let mut engine = Engine { pool: &pool, isa, packing: &mut packing };
+            for bf16 in [false, true] {
+                let weight = |i: usize| if bf16 { Panels::Bf16(&halves[i]) } else { Panels::F32(&panels[i]) };
+                let nan = || outs.map(|out| vec![f32::NAN; m * out]);
+                let ones = || panels.each_ref().map(|p| vec![1.0; p.len()]);
+                let (mut together, mut alone) = (nan(), nan());
+                let mut layers: Vec<Layer<'_>> = together
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(i, y)| Layer { y, weight: weight(i), out: outs[i], bias: None, accumulate: false })
+                    .collect();
+                engine.forward(&x, [m, input], &mut layers);
+                for (i, y) in alone.iter_mut().enumerate() {
+                    forward(&mut engine, y, &x, weight(i), [m, outs[i], input], None);
+                }
+                assert!(together == alone && !alone[2][0].is_nan(), "{isa:?} bf16 {bf16}: forward");
+                let (mut dws, mut dws_alone) = (ones(), ones());
+                let (mut dx, mut dx_alone) = (vec![f32::NAN; m * input], vec![f32::NAN; m * input]);
+                let mut layers: Vec<LayerGradient<'_>> = dws
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(i, dw)| LayerGradient {
+                        dy: &dys[i],
+                        weight: weight(i),
+                        out: outs[i],
+                        dweight: Some((dw, true)),
+                    })
+                    .collect();
+                engine.backward(&x, [m, input], &mut layers, Some((&mut dx, false)));
+                for (i, dw) in dws_alone.iter_mut().enumerate() {
+                    let dx = (&mut dx_alone[..], i > 0);
+                    backward(&mut engine, dx, Some((dw, true)), &dys[i], &x, weight(i), [m, outs[i], input]);
+                }
+                assert!(dx == dx_alone && dws == dws_alone, "{isa:?} bf16 {bf16}: backward");
+            }
         }
     }
 
@@ -379,7 +698,7 @@ mod tests {
                 let g = |v: &[f32], i: usize| f64::from(v[i]);
 
                 let mut y = vec![f32::NAN; m * out];
-                engine.forward(&mut y, &x, Panels::F32(&panels), [m, out, input], Some(&bias), false);
+                forward(&mut engine, &mut y, &x, Panels::F32(&panels), [m, out, input], Some(&bias));
                 let expected: Vec<f64> = (0..m * out)
                     .map(|i| {
                         let (r, c) = (i / out, i % out);
@@ -389,8 +708,18 @@ mod tests {
                 assert_close(&y, &expected, "y");
 
                 let mut dx = vec![f32::NAN; m * input];
-                engine.backward_input(&mut dx, &dy, Panels::F32(&panels), [m, out, input], false);
-                engine.backward_input(&mut dx, &dy, Panels::F32(&panels), [m, out, input], true);
+                let weight = Panels::F32(&panels);
+                let mut dw = vec![f32::NAN; panels.len()];
+                backward(&mut engine, (&mut dx, false), None, &dy, &x, weight, [m, out, input]);
+                backward(
+                    &mut engine,
+                    (&mut dx, true),
+                    Some((&mut dw, false)),
+                    &dy,
+                    &x,
+                    weight,
+                    [m, out, input],
+                );
                 let expected: Vec<f64> = (0..m * input)
                     .map(|i| {
                         let (r, c) = (i / input, i % input);
@@ -399,8 +728,6 @@ mod tests {
                     .collect();
                 assert_close(&dx, &expected, "dx");
 
-                let mut dw = vec![0.0; panels.len()];
-                engine.backward_weight(&mut dw, &dy, &x, [m, out, input], false);
                 let expected: Vec<f64> = (0..out * input)
                     .map(|i| {
                         let (r, c) = (i / input, i % input);
@@ -425,6 +752,8 @@ mod tests {
         let (x, w) = (random(&mut rng, m * input), random(&mut rng, out * input));
         let mut panels = vec![0.0; panels_len(out, input)];
         to_panels(&w, out, input, &mut panels);
+        let mut pairs = vec![0; pairs_len(panels.len(), input)];
+        narrow_panels(&Pool::new(1), false, &panels, input, &mut pairs);
         let mut all: Vec<Vec<f32>> = Vec::new();
         for (threads, isa) in
             [1, 3].into_iter().flat_map(|t| Isa::available().into_iter().map(move |i| (t, i)))
@@ -432,46 +761,63 @@ mod tests {
             let pool = Pool::new(threads);
             let mut packing = Packing::default();
             let mut engine = Engine { pool: &pool, isa, packing: &mut packing };
-            let mut y = vec![0.0; m * out];
-            engine.forward(&mut y, &x, Panels::F32(&panels), [m, out, input], None, false);
-            for row in [0, 17, 44] {
-                let mut alone = vec![0.0; out];
-                let one = &x[row * input..(row + 1) * input];
-                engine.forward(&mut alone, one, Panels::F32(&panels), [1, out, input], None, false);
-                assert_eq!(alone, y[row * out..(row + 1) * out]);
+            for weight in [Panels::F32(&panels), Panels::Bf16(&pairs)] {
+                let mut y = vec![f32::NAN; m * out];
+                forward(&mut engine, &mut y, &x, weight, [m, out, input], None);
+                for (row, rows) in [(0, 1), (17, 2), (30, 4), (44, 1)] {
+                    let mut alone = vec![f32::NAN; rows * out];
+                    let some = &x[row * input..(row + rows) * input];
+                    forward(&mut engine, &mut alone, some, weight, [rows, out, input], None);
+                    assert_eq!(alone, y[row * out..(row + rows) * out]);
+                }
+                if !weight.is_bf16() {
+                    all.push(y);
+                }
             }
-            all.push(y);
         }
         assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
     }
 
-    /// The bf16 products are the f32 products of rounded operands, bit for bit.
+    /// The bf16 products are the f32 products of rounded operands: bit for bit where these are widened, within rounding
+    /// where pairs are multiplied. Outputs are poisoned.
     #[test]
     fn bf16_rounds_the_operands_and_nothing_else() {
         let mut rng = Rng::new(4, Stream::Init, 0, 0);
         let pool = Pool::new(2);
-        let [m, out, input] = [37, 65, 130];
-        let (x, w, dy) =
-            (random(&mut rng, m * input), random(&mut rng, out * input), random(&mut rng, m * out));
-        let round = |v: &[f32]| v.iter().map(|x| widen(narrow(*x))).collect::<Vec<_>>();
-        let mut panels = vec![0.0; panels_len(out, input)];
-        to_panels(&w, out, input, &mut panels);
-        let half: Vec<u16> = panels.iter().map(|x| narrow(*x)).collect();
-        let rounded = round(&panels);
-        let shape = [m, out, input];
-        let mut packing = Packing::default();
-        let mut engine = Engine { pool: &pool, isa: Isa::detect(), packing: &mut packing };
-        let (mut a, mut b) = (vec![0.0; m * out], vec![0.0; m * out]);
-        engine.forward(&mut a, &x, Panels::Bf16(&half), shape, None, false);
-        engine.forward(&mut b, &round(&x), Panels::F32(&rounded), shape, None, false);
-        assert_eq!(a, b);
-        let (mut a, mut b) = (vec![0.0; m * input], vec![0.0; m * input]);
-        engine.backward_input(&mut a, &dy, Panels::Bf16(&half), shape, false);
-        engine.backward_input(&mut b, &round(&dy), Panels::F32(&rounded), shape, false);
-        assert_eq!(a, b);
-        let (mut a, mut b) = (vec![0.0; panels.len()], vec![0.0; panels.len()]);
-        engine.backward_weight(&mut a, &dy, &x, shape, true);
-        engine.backward_weight(&mut b, &round(&dy), &round(&x), shape, false);
-        assert_eq!(a, b);
+        for [m, out, input] in
+            [[1, 300, 63], [2, 70, 64], [4, 65, 130], [37, 65, 131], [513, 33, 2050], [5, 2100, 33]]
+        {
+            let (x, w, dy) =
+                (random(&mut rng, m * input), random(&mut rng, out * input), random(&mut rng, m * out));
+            let round = |v: &[f32]| v.iter().map(|x| widen(narrow(*x))).collect::<Vec<_>>();
+            let mut panels = vec![0.0; panels_len(out, input)];
+            to_panels(&w, out, input, &mut panels);
+            let mut pairs = vec![0; pairs_len(panels.len(), input)];
+            narrow_panels(&pool, false, &panels, input, &mut pairs);
+            let (rounded, x16, dy16) = (round(&panels), round(&x), round(&dy));
+            let shape = [m, out, input];
+            for isa in Isa::available() {
+                let mut packing = Packing::default();
+                let mut engine = Engine { pool: &pool, isa, packing: &mut packing };
+                let compare = |a: &[f32], b: &[f32], depth: usize| {
+                    // Operands are about 1 in size, so a sum of n terms is about √n and rounds n times.
+                    let bound = if isa.multiplies_bf16() { 1e-6 * depth as f32 } else { 0.0 };
+                    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                        assert!((a - b).abs() <= bound, "{isa:?} {shape:?} [{i}]: {a} for {b}");
+                    }
+                };
+                let (half, full) = (Panels::Bf16(&pairs), Panels::F32(&rounded));
+                let (mut a, mut b) = (vec![f32::NAN; m * out], vec![f32::NAN; m * out]);
+                forward(&mut engine, &mut a, &x, half, shape, None);
+                forward(&mut engine, &mut b, &x16, full, shape, None);
+                compare(&a, &b, input);
+                let (mut a, mut b) = (vec![f32::NAN; m * input], vec![f32::NAN; m * input]);
+                let (mut c, mut d) = (vec![1.0; panels.len()], vec![1.0; panels.len()]);
+                backward(&mut engine, (&mut a, false), Some((&mut c, true)), &dy, &x, half, shape);
+                backward(&mut engine, (&mut b, false), Some((&mut d, true)), &dy16, &x16, full, shape);
+                compare(&a, &b, out);
+                compare(&c, &d, m);
+            }
+        }
     }
 }

@@ -2,11 +2,14 @@
 
 mod attention;
 mod buffer;
+mod dot;
 mod elementwise;
+mod half;
 mod head;
 mod linear;
 mod math;
 mod norm;
+mod panels;
 mod pool;
 mod tile;
 
@@ -16,26 +19,32 @@ pub use head::Score;
 pub(crate) use head::exp_shifted;
 pub use tile::Isa;
 
-use crate::backend::{AttentionSaved, AttentionShape, Backend, NormWeight, TableStorage, Weight};
+use crate::backend::{
+    AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, MatrixGradient, NormWeight,
+    TableStorage, Weight,
+};
 use crate::config::Activation;
 use crate::plan::AttentionPlan;
+use crate::profile::{Operation, Profile, Work};
 use elementwise::TableLayout;
 use head::{Head, HeadScratch};
-use linear::{Engine, Packing, Panels};
+use linear::{Engine, Layer, LayerGradient, Packing};
 use norm::Norm;
+use panels::Panels;
 use pool::Pool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tile::{PANEL, narrow, widen};
+use tile::PANEL;
 use xxhash_rust::xxh3::Xxh3;
 
-/// A matrix rounded to bf16, in panels.
-pub struct Half(Vec<u16>);
+/// A matrix rounded to bf16, in panels of pairs.
+pub struct Half(Buffer<u32>);
 
 /// The processor: its threads and its widest instruction set.
 pub struct Cpu {
     pool: Pool,
     isa: Isa,
     scratch: Mutex<(Packing, HeadScratch)>,
+    profile: Profile,
 }
 
 impl Cpu {
@@ -54,7 +63,7 @@ impl Cpu {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             n => n,
         };
-        Self { pool: Pool::new(threads), isa, scratch: Mutex::default() }
+        Self { pool: Pool::new(threads), isa, scratch: Mutex::default(), profile: Profile::default() }
     }
 
     /// Threads that kernels run on.
@@ -67,9 +76,15 @@ impl Cpu {
         self.isa
     }
 
+    /// Gives every thread nothing to do and waits for all: what any operation on all threads costs at least.
+    pub fn fork_and_join(&self) {
+        self.pool.run(self.threads(), &|_| {});
+    }
+
     /// One phrase for logs and manifests.
     pub fn describe(&self) -> String {
         let isa = match self.isa {
+            Isa::Avx512Bf16 => "AVX-512 BF16",
             Isa::Avx512 => "AVX-512",
             Isa::Avx2 => "AVX2",
             Isa::Portable => "portable",
@@ -117,9 +132,58 @@ fn layout_of(storage: TableStorage) -> TableLayout {
     }
 }
 
+/// Bytes of an element of a weight as products read it.
+fn element(w: Weight<'_, Cpu>) -> usize {
+    if w.compute.is_some() { 2 } else { 4 }
+}
+
+/// The work of one product with a weight, with the f32 of its other operands.
+fn product(w: Weight<'_, Cpu>, m: usize, floats: usize) -> Work {
+    Work::products(1, [m, w.rows, w.cols], element(w), floats)
+}
+
+/// The work of products with weights that read the same rows: for each weight, how many products and the bytes of an
+/// element, and the f32 of the other operands. The shape is that of all weights together.
+fn products<'a>(
+    passes: impl Iterator<Item = (Weight<'a, Cpu>, u64, usize)>,
+    m: usize,
+    floats: usize,
+) -> Work {
+    let (mut sum, mut outs) = (Work::floats(floats), 0);
+    for (w, count, bytes) in passes {
+        let work = Work::products(count, [m, w.rows, w.cols], bytes, 0);
+        sum.flops += work.flops;
+        sum.bytes += work.bytes;
+        outs += w.rows;
+        sum.shape = Some([m, outs, w.cols]);
+    }
+    sum
+}
+
+/// The work of the head's two gradients.
+fn head_gradients(w: Weight<'_, Cpu>, targets: usize) -> Work {
+    Work::products(2, [targets, w.rows, w.cols], 8 + element(w), 2 * targets * w.cols)
+}
+
+/// The work of attention, whose backward pass is two of its forward passes; `arrays` of keys or values are read or
+/// written beside `floats` of queries and outputs.
+fn attended(shape: AttentionShape, plan: &AttentionPlan, passes: u64, [floats, arrays]: [usize; 2]) -> Work {
+    let ancestors: usize = plan.spans.iter().map(|span| span.len).sum();
+    let keys = ancestors + plan.items.iter().map(|item| item.offset + item.len).sum::<usize>();
+    Work {
+        flops: 4 * passes * plan.pairs(shape.window) * (shape.heads * shape.head_dim) as u64,
+        bytes: 4 * (floats + arrays * keys * shape.kv_heads * shape.head_dim) as u64,
+        shape: None,
+    }
+}
+
 impl Backend for Cpu {
     type Buffer = Buffer;
     type Half = Half;
+
+    fn profile(&self) -> &Profile {
+        &self.profile
+    }
 
     fn zeros(&self, len: usize) -> Buffer {
         Buffer::zeros(len)
@@ -130,85 +194,123 @@ impl Backend for Cpu {
     }
 
     fn upload(&self, buffer: &mut Buffer, data: &[f32]) {
+        let _timer = self.profile.time(Operation::Memory, || Work::floats(2 * data.len()));
         buffer.resize(data.len());
         buffer.copy_from_slice(data);
     }
 
     fn download(&self, to: &mut Vec<f32>, buffer: &Buffer) {
+        let _timer = self.profile.time(Operation::Memory, || Work::floats(2 * buffer.len()));
         to.clear();
         to.extend_from_slice(buffer);
     }
 
     fn fill_zero(&self, buffer: &mut Buffer) {
+        let _timer = self.profile.time(Operation::Memory, || Work::floats(buffer.len()));
         self.pool.chunks(buffer, 1 << 14, |_, x| x.fill(0.0));
     }
 
     fn copy(&self, to: &mut Buffer, from: &Buffer) {
+        let _timer = self.profile.time(Operation::Memory, || Work::floats(2 * from.len()));
         to.resize(from.len());
         self.pool.chunks(to, 1 << 14, |i, to| to.copy_from_slice(&from[i << 14..][..to.len()]));
     }
 
     fn matrix_len(&self, rows: usize, cols: usize) -> usize {
-        linear::panels_len(rows, cols)
+        panels::panels_len(rows, cols)
     }
 
     fn upload_matrix(&self, buffer: &mut Buffer, rows: usize, cols: usize, data: &[f32]) {
-        linear::to_panels(data, rows, cols, buffer);
+        let _timer = self.profile.time(Operation::Memory, || Work::floats(2 * rows * cols));
+        panels::to_panels(data, rows, cols, buffer);
     }
 
     fn download_matrix(&self, buffer: &Buffer, rows: usize, cols: usize) -> Vec<f32> {
-        linear::from_panels(buffer, rows, cols)
+        let _timer = self.profile.time(Operation::Memory, || Work::floats(2 * rows * cols));
+        panels::from_panels(buffer, rows, cols)
     }
 
-    fn narrow(&self, half: &mut Option<Half>, buffer: &Buffer) {
-        let half = half.get_or_insert_with(|| Half(vec![0; buffer.len()]));
-        self.pool.chunks(&mut half.0, 1 << 14, |i, to| {
-            to.iter_mut().zip(&buffer[i << 14..]).for_each(|(h, x)| *h = narrow(*x));
-        });
+    fn narrow(&self, half: &mut Option<Half>, buffer: &Buffer, cols: usize) {
+        let _timer = self.profile.time(Operation::Narrow, || Work::floats(buffer.len() * 3 / 2));
+        let half = half.get_or_insert_with(|| Half(Buffer::zeros(panels::pairs_len(buffer.len(), cols))));
+        panels::narrow_panels(&self.pool, self.isa.multiplies_bf16(), buffer, cols, &mut half.0);
     }
 
     fn digest(&self, buffer: &Buffer, compute: Option<&Half>) -> u64 {
+        let _timer = self.profile.time(Operation::Digest, || Work::floats(buffer.len()));
         match compute {
-            Some(half) => digest_of(half.0.iter().map(|h| h.to_le_bytes())),
+            Some(half) => digest_of(half.0.iter().map(|pair| pair.to_le_bytes())),
             None => digest_of(buffer.iter().map(|x| x.to_le_bytes())),
         }
     }
 
-    fn digest_narrowed(&self, buffer: &Buffer) -> u64 {
-        digest_of(buffer.iter().map(|x| narrow(*x).to_le_bytes()))
+    fn digest_narrowed(&self, buffer: &Buffer, cols: usize) -> u64 {
+        let _timer = self.profile.time(Operation::Digest, || Work::floats(buffer.len()));
+        let mut pairs = vec![0; cols.div_ceil(2) * PANEL];
+        let panels = buffer.chunks_exact(cols * PANEL);
+        digest_of(panels.flat_map(|panel| {
+            panels::narrow_panel(self.isa.multiplies_bf16(), panel, &mut pairs);
+            pairs.iter().map(|pair| pair.to_le_bytes()).collect::<Vec<_>>()
+        }))
     }
 
-    fn linear(&self, y: &mut Buffer, x: &Buffer, w: Weight<'_, Self>, bias: Option<&Buffer>, m: usize) {
-        self.product(|e, _| e.forward(y, x, panels(w), [m, w.rows, w.cols], bias.map(|b| &**b), false));
+    fn linear(&self, x: &Buffer, m: usize, layers: &mut [Linear<'_, Self>]) {
+        let Some(input) = layers.first().map(|layer| layer.weight.cols) else { return };
+        let _timer = self.profile.time(Operation::ProductForward, || {
+            let passes = layers.iter().map(|layer| (layer.weight, 1, element(layer.weight)));
+            products(passes, m, m * input + m * layers.iter().map(|layer| layer.weight.rows).sum::<usize>())
+        });
+        let mut layers: Vec<Layer<'_>> = layers
+            .iter_mut()
+            .map(|Linear { y, weight, bias, accumulate }| Layer {
+                y,
+                weight: panels(*weight),
+                out: weight.rows,
+                bias: bias.map(|b| &**b),
+                accumulate: *accumulate,
+            })
+            .collect();
+        self.product(|e, _| e.forward(x, [m, input], &mut layers));
     }
 
-    fn linear_backward_input(
+    fn linear_backward(
         &self,
-        dx: &mut Buffer,
-        dy: &Buffer,
-        w: Weight<'_, Self>,
-        m: usize,
-        accumulate: bool,
-    ) {
-        self.product(|e, _| e.backward_input(dx, dy, panels(w), [m, w.rows, w.cols], accumulate));
-    }
-
-    fn linear_backward_weight(
-        &self,
-        dw: &mut Buffer,
-        dy: &Buffer,
         x: &Buffer,
-        w: Weight<'_, Self>,
         m: usize,
+        layers: &mut [LinearGradient<'_, Self>],
+        dx: Option<(&mut Buffer, bool)>,
     ) {
-        self.product(|e, _| e.backward_weight(dw, dy, x, [m, w.rows, w.cols], w.compute.is_some()));
+        let Some(input) = layers.first().map(|layer| layer.weight.cols) else { return };
+        let _timer = self.profile.time(Operation::ProductBackward, || {
+            let through = u64::from(dx.is_some());
+            // A gradient is read and written in f32.
+            let passes = layers.iter().map(|LinearGradient { weight, dweight, .. }| {
+                let by_weight = if dweight.is_some() { (1, 8) } else { (0, 0) };
+                (*weight, through + by_weight.0, element(*weight) * through as usize + by_weight.1)
+            });
+            let outs: usize = layers.iter().map(|layer| layer.weight.rows).sum();
+            products(passes, m, m * outs + m * input * (1 + through as usize))
+        });
+        let mut layers: Vec<LayerGradient<'_>> = layers
+            .iter_mut()
+            .map(|LinearGradient { dy, weight, dweight }| LayerGradient {
+                dy,
+                weight: panels(*weight),
+                out: weight.rows,
+                dweight: dweight.as_mut().map(|dw| (&mut **dw.data, dw.accumulate)),
+            })
+            .collect();
+        let dx = dx.map(|(dx, accumulate)| (&mut **dx, accumulate));
+        self.product(|e, _| e.backward(x, [m, input], &mut layers, dx));
     }
 
     fn column_sums(&self, sums: &mut Buffer, x: &Buffer) {
+        let _timer = self.profile.time(Operation::Residual, || Work::floats(x.len()));
         norm::column_sums(&self.pool, sums, x);
     }
 
     fn norm(&self, y: &mut Buffer, stats: &mut Buffer, x: &Buffer, norm: &NormWeight<'_, Self>) {
+        let _timer = self.profile.time(Operation::Norm, || Work::floats(2 * x.len()));
         norm_of(norm).forward(&self.pool, y, stats, x);
     }
 
@@ -221,6 +323,9 @@ impl Backend for Cpu {
         norm: &NormWeight<'_, Self>,
         accumulate: bool,
     ) {
+        let _timer = self
+            .profile
+            .time(Operation::NormBackward, || Work::floats((3 + usize::from(accumulate)) * x.len()));
         norm_of(norm).backward(&self.pool, dx, dy, x, stats, accumulate);
     }
 
@@ -232,6 +337,7 @@ impl Backend for Cpu {
         x: &Buffer,
         stats: &Buffer,
     ) {
+        let _timer = self.profile.time(Operation::NormBackward, || Work::floats(2 * x.len()));
         norm::backward_parameters(&self.pool, dweight, dbias.map(|b| &mut **b), dy, x, stats);
     }
 
@@ -244,22 +350,31 @@ impl Backend for Cpu {
         table: &Buffer,
         inverse: bool,
     ) {
+        let _timer = self.profile.time(Operation::Rotary, || Work::floats(2 * x.len()));
         elementwise::rotary(&self.pool, x, width, head_dim, positions, table, inverse);
     }
 
     fn activate(&self, out: &mut Buffer, kind: Activation, gate: Option<&Buffer>, up: &Buffer) {
+        let _timer = self
+            .profile
+            .time(Operation::Activation, || Work::floats((2 + usize::from(gate.is_some())) * up.len()));
         elementwise::activate(&self.pool, kind, out, gate.map(|g| &**g), up);
     }
 
     fn activate_backward(&self, dout: &Buffer, kind: Activation, gate: Option<&mut Buffer>, up: &mut Buffer) {
+        let _timer = self.profile.time(Operation::ActivationBackward, || {
+            Work::floats((3 + 2 * usize::from(gate.is_some())) * up.len())
+        });
         elementwise::activate_backward(&self.pool, kind, dout, gate.map(|g| &mut **g), up);
     }
 
     fn add(&self, x: &mut Buffer, y: &Buffer) {
+        let _timer = self.profile.time(Operation::Residual, || Work::floats(3 * y.len()));
         elementwise::add(&self.pool, x, y);
     }
 
     fn scale(&self, x: &mut Buffer, factor: f32) {
+        let _timer = self.profile.time(Operation::Residual, || Work::floats(2 * x.len()));
         elementwise::scale(&self.pool, x, factor);
     }
 
@@ -272,6 +387,9 @@ impl Backend for Cpu {
         width: usize,
         accumulate: bool,
     ) {
+        let _timer = self
+            .profile
+            .time(Operation::Embedding, || Work::floats((2 + usize::from(accumulate)) * ids.len() * width));
         elementwise::embed(&self.pool, x, table, layout_of(storage), ids, width, accumulate);
     }
 
@@ -283,15 +401,24 @@ impl Backend for Cpu {
         dx: &Buffer,
         width: usize,
     ) {
+        let _timer = self.profile.time(Operation::EmbeddingBackward, || Work::floats(3 * ids.len() * width));
         elementwise::embed_backward(&self.pool, dtable, layout_of(storage), ids, dx, width);
     }
 
     fn store_keys(&self, store: &mut Buffer, width: usize, x: &Buffer, plan: &AttentionPlan) {
+        let _timer = self.profile.time(Operation::KeyValueStore, || Work::floats(2 * x.len()));
         attention::store_panels(&self.pool, store, width, x, plan);
     }
 
-    fn store_rows(&self, store: &mut Buffer, width: usize, x: &Buffer, plan: &AttentionPlan) {
-        attention::store_rows(&self.pool, store, width, x, plan);
+    fn store_values(
+        &self,
+        store: &mut Buffer,
+        (width, head_dim): (usize, usize),
+        x: &Buffer,
+        plan: &AttentionPlan,
+    ) {
+        let _timer = self.profile.time(Operation::KeyValueStore, || Work::floats(2 * x.len()));
+        attention::store_values(&self.pool, store, (width, head_dim), x, plan);
     }
 
     fn attention(
@@ -304,6 +431,7 @@ impl Backend for Cpu {
         shape: AttentionShape,
         plan: &AttentionPlan,
     ) {
+        let _timer = self.profile.time(Operation::Attention, || attended(shape, plan, 1, [2 * q.len(), 2]));
         attention::forward(&self.pool, self.isa, shape_of(shape), plan, out, lse, q, key_store, values);
     }
 
@@ -315,6 +443,8 @@ impl Backend for Cpu {
         shape: AttentionShape,
         plan: &AttentionPlan,
     ) {
+        let _timer =
+            self.profile.time(Operation::AttentionBackward, || attended(shape, plan, 2, [4 * dout.len(), 4]));
         let AttentionSaved { q, k, key_store, value_store, out, lse } = *saved;
         let saved = attention::Saved { q, k, key_panels: key_store, value_panels: value_store, out, lse };
         attention::backward(&self.pool, self.isa, shape_of(shape), plan, saved, dout, dq, dk, dv);
@@ -328,6 +458,7 @@ impl Backend for Cpu {
         targets: &[u32],
         inverse_temperature: f32,
     ) {
+        let _timer = self.profile.time(Operation::Head, || product(w, targets.len(), targets.len() * w.cols));
         let head = Head { weight: panels(w), vocab: w.rows, hidden: w.cols, inverse_temperature };
         self.product(|e, scratch| head.forward(e, scratch, scores, x, targets));
     }
@@ -335,7 +466,7 @@ impl Backend for Cpu {
     fn score_backward(
         &self,
         dx: &mut Buffer,
-        dw: Option<&mut Buffer>,
+        dw: Option<MatrixGradient<'_, Self>>,
         scores: &[Score],
         x: &Buffer,
         w: Weight<'_, Self>,
@@ -343,25 +474,37 @@ impl Backend for Cpu {
         gradients: [&[f32]; 2],
         inverse_temperature: f32,
     ) {
+        let _timer = self.profile.time(Operation::HeadBackward, || head_gradients(w, targets.len()));
         let head = Head { weight: panels(w), vocab: w.rows, hidden: w.cols, inverse_temperature };
-        let dw = dw.map(|dw| &mut **dw);
+        let dw = dw.map(|dw| (&mut **dw.data, dw.accumulate));
         self.product(|e, scratch| head.backward(e, scratch, scores, x, targets, gradients, dx, dw));
     }
 
     fn square_sum(&self, x: &Buffer) -> f64 {
+        let _timer = self.profile.time(Operation::GradientNorm, || Work::floats(x.len()));
         norm::square_sum(&self.pool, x)
     }
 
-    fn adamw(&self, step: AdamWStep, w: &mut Buffer, g: &Buffer, m: &mut Buffer, v: &mut Buffer) {
-        elementwise::adamw(&self.pool, step, w, g, m, v);
-    }
-
-    fn linear_accumulate(&self, y: &mut Buffer, x: &Buffer, w: Weight<'_, Self>, m: usize) {
-        self.product(|e, _| e.forward(y, x, panels(w), [m, w.rows, w.cols], None, true));
+    fn adamw(
+        &self,
+        step: AdamWStep,
+        w: &mut Buffer,
+        rounded: Option<(&mut Half, usize)>,
+        g: &Buffer,
+        m: &mut Buffer,
+        v: &mut Buffer,
+    ) {
+        let _timer = self.profile.time(Operation::Optimizer, || {
+            Work::floats(7 * w.len() + rounded.as_ref().map_or(0, |_| w.len() / 2))
+        });
+        let native = self.isa.multiplies_bf16();
+        let rounded = rounded.map(|(half, cols)| elementwise::Rounded { pairs: &mut half.0, cols, native });
+        elementwise::adamw(&self.pool, step, w, rounded, g, m, v);
     }
 
     fn widen(&self, buffer: &mut Buffer, half: &Half, rows: usize, cols: usize) {
-        buffer.resize(linear::panels_len(rows, cols));
+        let _timer = self.profile.time(Operation::Memory, || Work::floats(rows * cols * 3 / 2));
+        buffer.resize(panels::panels_len(rows, cols));
         self.pool.chunks(buffer, PANEL * cols, |panel, to| {
             for (at, x) in to.iter_mut().enumerate() {
                 *x = half.at(panel * PANEL + at % PANEL, at / PANEL, cols);
@@ -371,6 +514,7 @@ impl Backend for Cpu {
 
     fn embed_half(&self, x: &mut Buffer, table: &Half, ids: &[u32], width: usize, accumulate: bool) {
         const ROWS: usize = 16;
+        let _timer = self.profile.time(Operation::Embedding, || Work::floats(ids.len() * width * 3 / 2));
         self.pool.chunks(x, ROWS * width, |i, x| {
             for (row, id) in x.chunks_exact_mut(width).zip(&ids[i * ROWS..]) {
                 for (column, x) in row.iter_mut().enumerate() {
@@ -385,7 +529,8 @@ impl Backend for Cpu {
 impl Half {
     /// Element (row, col) of a matrix of `cols` columns; rows up to the last panel's end exist.
     fn at(&self, row: usize, col: usize, cols: usize) -> f32 {
-        widen(self.0[linear::panel_index(row, col, cols)])
+        let pair = self.0[panels::panel_index(row, col / 2, cols.div_ceil(2))];
+        half::widen_pair(pair)[col % 2]
     }
 }
 

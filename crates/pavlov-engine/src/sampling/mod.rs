@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// How the next token is drawn. Applied in transformers' order: repetition penalty, temperature, top-k, top-p, min-p.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingParams {
-    /// Divides the logits; 0 takes the most probable token.
+    /// Divides the logits, at least 0.0001; 0 takes the most probable token.
     pub temperature: f32,
     /// Keeps the k most probable tokens and those tied with the last; 0 keeps all.
     pub top_k: usize,
@@ -25,6 +25,9 @@ pub struct SamplingParams {
     /// Tokens that end an answer and belong to it.
     pub stop_tokens: Vec<u32>,
 }
+
+/// Logits divided by less could overflow, and what is drawn would hardly differ from greedy.
+const LOWEST_TEMPERATURE: f32 = 1e-4;
 
 impl Default for SamplingParams {
     fn default() -> Self {
@@ -61,8 +64,9 @@ impl SamplingParams {
     pub fn validate(&self) -> Result<()> {
         let check = |ok: bool, what: &str| if ok { Ok(()) } else { Err(Error::Sampling(what.into())) };
         check(
-            self.temperature >= 0.0 && self.temperature.is_finite(),
-            "temperature must be 0 (greedy) or above",
+            self.temperature == 0.0
+                || (self.temperature >= LOWEST_TEMPERATURE && self.temperature.is_finite()),
+            "temperature must be 0 (greedy), or at least 0.0001",
         )?;
         check(self.top_p > 0.0 && self.top_p <= 1.0, "top_p must be above 0 and at most 1")?;
         check((0.0..=1.0).contains(&self.min_p), "min_p must be between 0 and 1")?;

@@ -10,6 +10,7 @@ use crate::cpu::Cpu;
 use crate::decoder::Decoder;
 use crate::parameters::Parameters;
 use crate::plan::{AttentionPlan, Item, SLOT_ALIGN, Span};
+use crate::profile::{Operation, Work};
 use crate::{Error, Result};
 use pavlov_schema::rng::{Rng, Stream};
 use std::collections::VecDeque;
@@ -286,6 +287,7 @@ impl<'a, B: Backend> Run<'a, B> {
 
     fn clear(&mut self) {
         self.plan.clear();
+        self.plan.cached = true;
         self.tokens.clear();
         self.positions.clear();
         self.rows.clear();
@@ -314,7 +316,9 @@ impl<'a, B: Backend> Run<'a, B> {
     fn take_token(&mut self, index: usize, logits: &mut [f32], on_token: &mut OnToken<'_>) {
         let live = &mut self.live[index];
         let history = self.requests[live.request].prompt.iter().chain(&live.tokens).copied();
+        let timer = self.decoder.backend().profile().time(Operation::Draw, || Work::floats(logits.len()));
         let (token, logp) = draw(logits, self.sampling, history, &mut live.rng);
+        drop(timer);
         live.tokens.push(token);
         live.logps.push(logp);
         let control = on_token(live.request, live.choice, token);

@@ -10,27 +10,11 @@ use std::sync::Arc;
 /// Sizes are odd on purpose: no panel, lane or block is whole.
 fn base() -> DecoderConfig {
     DecoderConfig {
-        vocab_size: 71,
-        hidden_size: 20,
         intermediate_size: 37,
-        num_layers: 2,
-        num_heads: 4,
         num_kv_heads: 2,
         head_dim: 6,
         max_positions: 400,
-        norm: NormKind::Rms,
-        norm_eps: 1e-5,
-        position: Position::Rotary { theta: 10_000.0, scaling: None },
-        activation: Activation::Silu,
-        gated_mlp: true,
-        attention_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        tie_embeddings: false,
-        windows: vec![None; 2],
-        language_head: true,
-        scalar_outputs: 0,
+        ..DecoderConfig::llama(71, 20, 2, 4)
     }
 }
 

@@ -157,6 +157,6 @@ fn the_manifest_says_what_was_read() {
         started_at: "2026-01-31T12:00:00Z".into(),
     };
     run.write_manifest(&manifest).unwrap();
-    assert_eq!(run.read_manifest().unwrap(), manifest);
+    assert_eq!(Manifest::read(run.path()).unwrap(), manifest);
     assert_eq!(manifest.data[0].digest, "78af5f94892f3950");
 }

@@ -23,6 +23,8 @@ pub mod sources;
 use std::path::Path;
 use std::time::Instant;
 
+use pavlov_engine::backend::Backend;
+use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{AdamW, Parameters, Sampler};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::dataset;
@@ -180,8 +182,19 @@ impl<'a> Learner<'a> {
             batches,
             plan: Plan::new(prompts.prompts.len(), batches, training)?,
             prompts: &prompts.prompts,
-            encoded: encode_prompts(&model.encoder(), &prompts.prompts, policy.max_completion_length)?,
-            held_out: HeldOut::new(model, &prompts.held_out, &drawing, &feedback)?,
+            encoded: encode_prompts(
+                &model.encoder(),
+                &prompts.prompts,
+                policy.max_completion_length,
+                &training.data,
+            )?,
+            held_out: HeldOut::new(
+                model,
+                &prompts.held_out,
+                training.eval_data.as_deref().unwrap_or(Path::new("eval_data")),
+                &drawing,
+                &feedback,
+            )?,
             drawing,
             feedback,
             reference,
@@ -235,7 +248,7 @@ impl<'a> Learner<'a> {
                 part.iter().map(|lesson| lesson.credited.scored.rollout.prompt_index).collect();
             let sums = self.gradient(model, part).map_err(|e| at_step(e, step, &rows, model))?;
             if step == 1 {
-                preflight::ratio_one(&sums)?;
+                preflight::ratio_one(&sums, model.params.dtype())?;
             }
 
             // 4. The update, and proof that the sampler has it.
@@ -251,7 +264,7 @@ impl<'a> Learner<'a> {
             let mut metrics = self.metrics(&answers, place, &sums);
             metrics.insert("grad_norm".into(), json!(norm));
             metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
-            report(&mut session, training, &mut state, (step, total, rate), metrics)?;
+            session.report(training, &mut state, rate, metrics)?;
             if place.on_policy && self.shows(step) {
                 show(&mut session, step, &answers.credited[..self.batches.group]);
             }
@@ -332,7 +345,10 @@ impl<'a> Learner<'a> {
         let Some(rollouts) = drawn else { return Ok(None) };
         // 2. Score and credit.
         let group = self.batches.group;
+        let profile = decoder.backend().profile();
+        let timer = profile.time(Operation::Reward, Work::default);
         let mut credited = self.feedback.credit(self.prompts, rollouts, group, place.first_step)?;
+        drop(timer);
         let ref_logps = self.ref_logps(model, &credited)?;
         // 3. Check.
         preflight::trained_tokens(&credited, &self.drawing.stop_tokens)?;
@@ -350,6 +366,7 @@ impl<'a> Learner<'a> {
             shape_with_kl(&mut credited, &ref_logps, self.policy.beta);
         }
         // 5. Save.
+        let _timer = profile.time(Operation::Files, Work::default);
         rollout::write(&path, place.first_step, &credited)?;
         Ok(Some(Generation { number: place.generation, credited, ref_logps }))
     }
@@ -409,28 +426,6 @@ impl Generation {
         let ref_logp = |i: usize| self.ref_logps.get(i).map_or(&[][..], Vec::as_slice);
         range.map(|i| Lesson { credited: &self.credited[i], ref_logp: ref_logp(i) }).collect()
     }
-}
-
-/// Tells of an update, and writes a line of metrics when one is due.
-fn report(
-    session: &mut Session,
-    training: &TrainingConfig,
-    state: &mut TrainerState,
-    (step, total, rate): (u64, u64, f64),
-    mut metrics: Metrics,
-) -> Result<()> {
-    state.pending.add(&metrics);
-    let latest = Metrics::from_iter([
-        ("learning_rate".to_owned(), json!(rate)),
-        ("num_tokens".to_owned(), json!(state.num_input_tokens_seen)),
-        ("epoch".to_owned(), json!(state.epoch)),
-    ]);
-    metrics.extend(latest.clone());
-    session.tell(Event::Step { step, total, metrics });
-    if TrainingConfig::due(training.logging_steps, step) || step == total {
-        session.log(step, &mut state.pending, &latest)?;
-    }
-    Ok(())
 }
 
 /// Shows the best and the worst answer to one prompt.

@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::time::Instant;
 
+use pavlov_engine::backend::Backend;
+use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{Activations, AdamW, Batch, OutputGradients, Parameters};
 use pavlov_lm::{EncodeOptions, Encoded, Encoder, LanguageModel};
 use pavlov_schema::dataset;
@@ -45,7 +47,11 @@ impl SftConfig {
     /// When a forward pass is full.
     fn batching(&self) -> Batching {
         let rows = self.training.per_device_train_batch_size;
-        if self.packing { Batching::Tokens(rows * self.max_length) } else { Batching::Rows(rows) }
+        if self.packing {
+            Batching::Tokens(rows.saturating_mul(self.max_length))
+        } else {
+            Batching::Rows(rows)
+        }
     }
 }
 
@@ -103,31 +109,53 @@ pub fn encode(
     path: &Path,
     host: &mut Host,
 ) -> Result<Vec<Encoded>> {
+    let longest = config.max_length.min(encoder.max_positions);
     let options = EncodeOptions {
-        max_length: Some(config.max_length.min(encoder.max_positions)),
+        max_length: Some(longest),
         completion_only: config.completion_only_loss,
         append_end: true,
     };
     let mut encoded = Vec::with_capacity(rows.len());
     for (i, row) in rows.iter().enumerate() {
+        let place = format!("{}: row {}", path.display(), i + 1);
+        if let Row::Unpaired { label: false, .. } | Row::Rating { .. } = row {
+            let problem = "is a verdict on an answer, not an answer to imitate; remove it, or its `label`, `score` or \
+                           `rating` to learn the answer all the same";
+            return Err(Error::Row { place, problem: problem.into() });
+        }
         let demonstration = row.demonstration();
         let as_completion = demonstration
             .filter(|_| matches!(row, Row::Judgment(_)))
             .map(|shown| Row::PromptCompletion { prompt: shown.prompt, completion: shown.response });
-        let place = format!("{}: row {}", path.display(), i + 1);
         encoded.push(encoder.encode_row(as_completion.as_ref().unwrap_or(row), &options, &place)?);
     }
     let cut = encoded.iter().filter(|row| row.cut > 0).count();
     if cut > 0 {
+        let bound = if longest < config.max_length { "the model's context" } else { "max_length" };
+        let (path, rows) = (path.display(), rows.len());
+        let line = format!("{path}: {cut} of {rows} rows are cut at {longest} tokens ({bound})");
+        (host.events)(Event::Note(line));
+    }
+    tell_unknown(encoder, &encoded, path, host);
+    Ok(encoded)
+}
+
+/// Tells of rows that the tokenizer cannot write: a loss that falls on its sign for "unknown" looks healthy.
+fn tell_unknown(encoder: &Encoder, rows: &[Encoded], path: &Path, host: &mut Host) {
+    const WORTH_TELLING: f64 = 0.05;
+    let Some(name) = encoder.tokenizer.specials().get("unk_token") else { return };
+    let Some(unknown) = encoder.tokenizer.id(name) else { return };
+    let tokens = rows.iter().flat_map(|row| &row.tokens);
+    let (all, found) = tokens.fold((0, 0), |(n, m), &id| (n + 1, m + u32::from(id == unknown)));
+    let share = f64::from(found) / f64::from(all.max(1));
+    if share > WORTH_TELLING {
+        let path = path.display();
         let line = format!(
-            "{}: {cut} of {} rows are cut at {} tokens (max_length)",
-            path.display(),
-            rows.len(),
-            config.max_length
+            "{path}: {:.0}% of the tokens are {name}: the tokenizer does not know these words",
+            100.0 * share
         );
         (host.events)(Event::Note(line));
     }
-    Ok(encoded)
 }
 
 /// The loop of `sft` and `pretrain`. `settings` is the whole configuration, of which `training` is the shared part.
@@ -192,17 +220,7 @@ pub(crate) fn teach(
         let mut metrics = sums.metrics("");
         metrics.insert("grad_norm".into(), json!(norm));
         metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
-        state.pending.add(&metrics);
-        let latest = Metrics::from_iter([
-            ("learning_rate".to_owned(), json!(rate)),
-            ("num_tokens".to_owned(), json!(state.num_input_tokens_seen)),
-            ("epoch".to_owned(), json!(state.epoch)),
-        ]);
-        metrics.extend(latest.clone());
-        session.tell(Event::Step { step, total, metrics });
-        if TrainingConfig::due(training.logging_steps, step) || step == total {
-            session.log(step, &mut state.pending, &latest)?;
-        }
+        session.report(training, &mut state, rate, metrics)?;
 
         // 7. The held-out rows.
         let due = TrainingConfig::due(training.eval_steps, step) || step == total;
@@ -251,7 +269,9 @@ impl Workspace {
         let mut sums = TokenSums::default();
         for part in parts {
             self.batch.clear();
+            let timer = model.decoder.backend().profile().time(Operation::Pack, Work::default);
             pack_rows(&mut self.batch, part.iter().copied());
+            drop(timer);
             let outputs = model.decoder.forward(&model.params, &self.batch, 1.0, &mut self.activations)?;
             sums.add(&outputs);
             let loss = nll(&outputs.logp, &vec![1.0; outputs.logp.len()], tokens);

@@ -8,6 +8,7 @@
 //!   panics.
 
 mod bradley_terry;
+mod dpo;
 mod entropy;
 pub mod guard;
 mod kl;
@@ -20,6 +21,7 @@ mod rating;
 mod ties;
 
 pub use bradley_terry::{PairLoss, bradley_terry, preference_probability};
+pub use dpo::{Answers, dpo};
 pub use entropy::{EntropyLoss, entropy_bonus};
 pub use kl::{KlEstimator, KlSums, k2_penalty, k3_penalty, kl_sums, sequence_importance};
 pub use nll::nll;

@@ -140,8 +140,11 @@ impl RuleReward {
                 );
             }
             Rule::Regex { column, .. } => {
-                let captures = self.pattern.as_ref().and_then(|pattern| pattern.captures(text));
-                let found = captures.and_then(|found| found.get(1).or_else(|| found.get(0)));
+                let pattern = self.pattern.as_ref();
+                // A group that took no part in the match gives nothing to compare.
+                let group = usize::from(column.is_some() && pattern.is_some_and(|p| p.captures_len() > 1));
+                let found =
+                    pattern.and_then(|pattern| pattern.captures(text)).and_then(|found| found.get(group));
                 let Some(column) = column else { return Ok(Some(truth(found.is_some()))) };
                 let same =
                     |reference: &String| found.is_some_and(|found| found.as_str().trim() == reference.trim());
@@ -232,6 +235,9 @@ mod tests {
         assert_scores(&found, &columns, &[("Because.", 1.0), ("So.", 0.0)]);
         let same = json!({"rule": "regex", "pattern": r"answer: (\w)", "column": "answer"});
         assert_scores(&same, &columns, &[("answer: B", 1.0), ("answer: A", 0.0), ("B", 0.0)]);
+        // The whole match is "B", but the group that would hold the answer took no part in it.
+        let optional = json!({"rule": "regex", "pattern": "(?:is (.))?B", "column": "answer"});
+        assert_scores(&optional, &columns, &[("B", 0.0), ("is BB", 1.0)]);
     }
 
     #[test]

@@ -77,8 +77,8 @@ pub struct Host<'a> {
 pub enum Ending {
     /// All updates were made.
     Finished {
-        /// The folder of the final model.
-        model: PathBuf,
+        /// The folder of the final model, if it was to be saved.
+        model: Option<PathBuf>,
         /// Updates made.
         step: u64,
         /// The last evaluation; empty without held-out data.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use pavlov_engine::Cpu;
 use pavlov_lm::{AdapterConfig, AdapterSource, LanguageModel, LoadOptions, Targets};
+use pavlov_schema::clock::from_rfc3339;
+use pavlov_schema::run::Manifest;
 use serde::{Deserialize, Serialize};
 
 use super::TrainingConfig;
@@ -84,8 +86,18 @@ pub fn load_options(config: &TrainingConfig) -> LoadOptions {
     LoadOptions { dtype: config.dtype.resolve(), threads: config.threads }
 }
 
-/// Loads the model to begin with.
+/// Loads the model to begin with. Of a run that is resumed, its chat template tells the date on which that run started.
 pub fn load_model(config: &TrainingConfig, peft: &PeftSettings) -> Result<LanguageModel> {
+    let mut model = load(config, peft)?;
+    // A run that cannot be resumed is told so when it is opened.
+    let earlier = config.resume_from_checkpoint.then(|| Manifest::read(&config.output_dir).ok()).flatten();
+    if let Some(started) = earlier.and_then(|manifest| from_rfc3339(&manifest.started_at)) {
+        model.files.set_now(started);
+    }
+    Ok(model)
+}
+
+fn load(config: &TrainingConfig, peft: &PeftSettings) -> Result<LanguageModel> {
     let LoadOptions { dtype, threads } = load_options(config);
     let backend = Arc::new(Cpu::new(threads));
     let base = &config.model;

@@ -10,7 +10,7 @@ use pavlov_lm::{LanguageModel, SaveDtype};
 use pavlov_schema::clock::{rfc3339, unix_seconds};
 use pavlov_schema::run::{Checkpoint, DataFile, Existing, Manifest, RunDir};
 use pavlov_schema::tensorboard::EventWriter;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::checkpoint::{self, ORDER_KEYS};
 use super::{Ending, Event, Host, Means, Metrics, TrainerState, TrainingConfig};
@@ -18,7 +18,7 @@ use crate::settings::{Settings, read_toml};
 use crate::{Error, Result};
 
 /// Keys that may change between a run and its resumption without a word.
-const FREE_KEYS: [&str; 8] = [
+const FREE_KEYS: [&str; 9] = [
     "resume_from_checkpoint",
     "overwrite_output_dir",
     "output_dir",
@@ -27,6 +27,7 @@ const FREE_KEYS: [&str; 8] = [
     "eval_steps",
     "save_steps",
     "save_total_limit",
+    "save_final_model",
 ];
 
 /// The folder of the final model in a run directory.
@@ -39,6 +40,7 @@ pub struct Session<'a> {
     stop: &'a AtomicBool,
     events: &'a mut dyn FnMut(Event),
     keep: usize,
+    save_final: bool,
     total: u64,
     saved: Option<Checkpoint>,
 }
@@ -80,8 +82,8 @@ impl<'a> Session<'a> {
         };
         run.write_config(&settings.to_toml()?)?;
         let board = EventWriter::create(run.path(), unix_seconds() as u64)?;
-        let keep = training.save_total_limit;
-        Ok(Self { run, board, stop: host.stop, events: &mut *host.events, keep, total, saved })
+        let (keep, save_final) = (training.save_total_limit, training.save_final_model);
+        Ok(Self { run, board, stop: host.stop, events: &mut *host.events, keep, save_final, total, saved })
     }
 
     /// The run directory.
@@ -122,8 +124,32 @@ impl<'a> Session<'a> {
         Ok(state)
     }
 
+    /// Tells of the update that `state` has just counted, and writes a line of metrics where one is due. `rate` is its
+    /// learning rate.
+    pub fn report(
+        &mut self,
+        training: &TrainingConfig,
+        state: &mut TrainerState,
+        rate: f64,
+        mut metrics: Metrics,
+    ) -> Result<()> {
+        let (step, total) = (state.global_step, self.total);
+        state.pending.add(&metrics);
+        let latest = Metrics::from_iter([
+            ("learning_rate".to_owned(), json!(rate)),
+            ("num_tokens".to_owned(), json!(state.num_input_tokens_seen)),
+            ("epoch".to_owned(), json!(state.epoch)),
+        ]);
+        metrics.extend(latest.clone());
+        self.tell(Event::Step { step, total, metrics });
+        if TrainingConfig::due(training.logging_steps, step) || step == total {
+            self.log(step, &mut state.pending, &latest)?;
+        }
+        Ok(())
+    }
+
     /// Writes the means since the last line to `metrics.jsonl` and TensorBoard, with `latest` (no means) after them.
-    pub fn log(&mut self, step: u64, pending: &mut Means, latest: &Metrics) -> Result<()> {
+    fn log(&mut self, step: u64, pending: &mut Means, latest: &Metrics) -> Result<()> {
         let mut metrics = pending.take();
         metrics.extend(latest.iter().map(|(name, value)| (name.clone(), value.clone())));
         self.append(step, &metrics)?;
@@ -207,7 +233,8 @@ impl<'a> Session<'a> {
         Ok(Ending::Stopped { checkpoint, step: state.global_step })
     }
 
-    /// Saves the final model to `model/` in the run directory, in place of an earlier one.
+    /// Saves the final model to `model/` in the run directory, in place of an earlier one, unless the settings say that
+    /// nobody wants it.
     pub fn finish(
         &mut self,
         model: &LanguageModel,
@@ -215,13 +242,16 @@ impl<'a> Session<'a> {
         metrics: Metrics,
         more: &dyn Fn(&Path) -> Result<()>,
     ) -> Result<Ending> {
+        if !self.save_final {
+            return Ok(Ending::Finished { model: None, step, metrics });
+        }
         let path = self.run.path().join(MODEL);
         replace_folder(&path, &|folder| {
             model.save(folder, SaveDtype::F32)?;
             more(folder)
         })?;
         self.tell(Event::Saved { path: path.clone() });
-        Ok(Ending::Finished { model: path, step, metrics })
+        Ok(Ending::Finished { model: Some(path), step, metrics })
     }
 }
 
@@ -274,13 +304,13 @@ fn manifest(
             Dtype::Bf16 => "bf16".to_owned(),
         },
         threads: backend.threads(),
-        started_at: rfc3339(unix_seconds()),
+        started_at: rfc3339(model.files.now() as f64),
     }
 }
 
 /// Refuses to resume with another order of data; tells of every other setting that changed.
 fn compare(run: &RunDir, settings: &impl Settings, data: &[DataFile], host: &mut Host) -> Result<()> {
-    let old = run.read_manifest()?;
+    let old = Manifest::read(run.path())?;
     for (old, new) in old.data.iter().zip(data) {
         if old.digest != new.digest {
             let problem =

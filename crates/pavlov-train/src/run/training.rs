@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pavlov_engine::{AdamWConfig, Dtype};
+use pavlov_engine::{AdamWConfig, Dtype, Isa};
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::{Schedule, Scheduler};
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// What is fast on this processor.
+    /// bfloat16 on a processor that multiplies it (AVX512-BF16), else single precision.
     #[default]
     Auto,
     /// Single precision.
@@ -26,7 +26,7 @@ impl Precision {
     /// The engine's format.
     pub fn resolve(self) -> Dtype {
         match self {
-            // Products of bf16 are not yet faster than those of f32 on any processor.
+            Self::Auto if Isa::detect().multiplies_bf16() => Dtype::Bf16,
             Self::Auto | Self::F32 => Dtype::F32,
             Self::Bf16 => Dtype::Bf16,
         }
@@ -50,7 +50,8 @@ settings! {
         overwrite_output_dir: bool = false,
         /// Seed of every random number.
         seed: u64 = 42,
-        /// Number format of matrix products: auto, f32 or bf16. What is trained and the optimizer are f32 always.
+        /// Number format of matrix products: f32, bf16, or auto: bf16 on a processor that multiplies it.
+        /// What is trained and the optimizer are f32 always.
         dtype: Precision = Precision::Auto,
         /// Threads that compute; 0: as many as the processor has. Results do not depend on it.
         threads: usize = 0,
@@ -74,7 +75,7 @@ settings! {
         gradient_accumulation_steps: usize = 1,
         /// Whether rows are learned from in random order, another one each epoch.
         shuffle_dataset: bool = true,
-        /// Decoupled weight decay (AdamW), per unit of learning rate, 0 or more.
+        /// Decoupled weight decay (AdamW) of every parameter, norms and biases too, per unit of learning rate, 0 or more.
         weight_decay: f64 = 0.0,
         /// Decay of AdamW's mean of gradients, from 0 to below 1.
         adam_beta1: f64 = 0.9,
@@ -94,6 +95,8 @@ settings! {
         save_steps: u64 = 500,
         /// Checkpoints to keep, older ones are removed; 0: all.
         save_total_limit: usize = 0,
+        /// Whether the taught model is saved in output_dir/model at the end; false where only the metrics are of interest.
+        save_final_model: bool = true,
     }
 }
 

@@ -29,9 +29,12 @@ pub fn update(
     Ok(norm)
 }
 
-/// The numbers of rows, from 1, for an error: the first of them.
+/// The numbers of rows, from 1, for an error: the first of them. Answers to one prompt, which follow each other, name its
+/// row once.
 pub fn name_rows(rows: &[usize]) -> String {
     const NAMED: usize = 12;
+    let mut rows = rows.to_vec();
+    rows.dedup();
     let mut names: Vec<String> = rows.iter().take(NAMED).map(|row| (row + 1).to_string()).collect();
     if rows.len() > NAMED {
         names.push("…".to_owned());
@@ -46,6 +49,7 @@ mod tests {
     #[test]
     fn rows_are_named_from_one_and_cut() {
         assert_eq!(name_rows(&[0, 4]), "1, 5");
+        assert_eq!(name_rows(&[4, 4, 4, 0, 0, 0]), "5, 1", "three answers to each prompt");
         assert!(name_rows(&(0..50).collect::<Vec<_>>()).ends_with("12, …"));
     }
 }

@@ -53,6 +53,18 @@ pub fn pack_answers<'a>(batch: &mut Batch, prompt: &[u32], answers: impl Iterato
     }
 }
 
+/// Adds a prompt and its answers, which share the prompt's segment; every token of every answer is a target, in order.
+///
+/// # Panics
+/// If the prompt or an answer has no tokens.
+pub fn pack_scored_answers<'a>(batch: &mut Batch, prompt: &[u32], answers: impl Iterator<Item = &'a [u32]>) {
+    let prompt = batch.forest.push(None, prompt);
+    for answer in answers {
+        let segment = batch.forest.push(Some(prompt), answer);
+        batch.score_segment(segment);
+    }
+}
+
 /// Adds a prompt and two answers for a judge that reads both: the arrangements prompt · a · b and prompt · b · a, each
 /// answer with its end token and nothing between. The scalar head is read at the end of both, in this order.
 ///
@@ -117,6 +129,16 @@ mod tests {
         assert_eq!(batch.forest.tokens(), [3, 4, 5, 1, 1, 3, 6]);
         assert_eq!(batch.forest.positions(), [0, 1, 2, 3, 2, 0, 1]);
         assert_eq!(batch.targets, [target(1, 5), target(2, 1), target(1, 1), target(5, 6)]);
+    }
+
+    #[test]
+    fn every_token_of_an_answer_is_a_target() {
+        let mut batch = Batch::new();
+        pack_scored_answers(&mut batch, &[3, 4], [&[5, 1][..], &[6]].into_iter());
+        assert_eq!(batch.forest.tokens(), [3, 4, 5, 1, 6]);
+        assert_eq!(batch.forest.positions(), [0, 1, 2, 3, 2]);
+        assert_eq!(batch.targets, [target(1, 5), target(2, 1), target(1, 6)]);
+        assert!(batch.reads.is_empty());
     }
 
     #[test]

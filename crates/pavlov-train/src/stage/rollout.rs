@@ -1,5 +1,9 @@
 //! Prompt → [`Rollout`]: answers drawn from the policy, with the log-probability each token was truly drawn with.
 
+use std::path::Path;
+
+use pavlov_engine::backend::Backend;
+use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{
     Control, Decoder, Finish as EngineFinish, Parameters, SampleRequest, Sampled, Sampler, SamplingParams,
 };
@@ -40,19 +44,23 @@ pub struct Drawing {
 
 /// Prompts in tokens, each checked to leave room for an answer of `max_completion_length` tokens.
 ///
-/// Errors name the prompt by its number in the data, from 1.
+/// Errors name the prompt by `path` and its number there, from 1.
 pub fn encode_prompts(
     encoder: &Encoder,
     prompts: &[Prompt],
     max_completion_length: usize,
+    path: &Path,
 ) -> Result<Vec<EncodedPrompt>> {
     let context = encoder.max_positions;
     let encode = |(index, prompt): (usize, &Prompt)| {
-        let wrong = |problem: String| Error::Prompt { row: index + 1, problem };
+        let wrong = |problem: String| {
+            let place = format!("{}: row {}", path.display(), index + 1);
+            Error::Row { place, problem }
+        };
         let tools = prompt.columns.get("tools").and_then(Value::as_array);
         let tokens = encoder.encode_prompt(&prompt.prompt, tools.map(Vec::as_slice));
         let tokens = tokens.map_err(|e| wrong(e.to_string()))?;
-        if tokens.len() + max_completion_length > context {
+        if max_completion_length > context.saturating_sub(tokens.len()) {
             return Err(wrong(format!(
                 "has {} tokens, and an answer of max_completion_length = {max_completion_length} more does not fit \
                  the model's context of {context}; shorten one of them",
@@ -103,6 +111,7 @@ pub fn draw(
     if stopped {
         return Ok(None);
     }
+    let _timer = decoder.backend().profile().time(Operation::Text, Work::default);
     let record = |answer: Sampled| {
         let prompt = &prompts[answer.request];
         let ended = answer.tokens.last().is_some_and(|last| drawing.stop_tokens.contains(last));

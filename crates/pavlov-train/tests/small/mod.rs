@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pavlov_engine::{Activation, Cpu, Decoder, DecoderConfig, Dtype, NormKind, Parameters, Position};
+use pavlov_engine::{Cpu, Decoder, DecoderConfig, Dtype, Parameters};
 use pavlov_lm::{LanguageModel, ModelFiles};
 use pavlov_schema::Map;
 use pavlov_schema::rollout::Prompt;
@@ -19,27 +19,10 @@ pub(crate) const VOCABULARY: usize = 4;
 /// One block, width 8, four tokens.
 pub(crate) fn config() -> DecoderConfig {
     DecoderConfig {
-        vocab_size: VOCABULARY,
-        hidden_size: 8,
         intermediate_size: 16,
-        num_layers: 1,
-        num_heads: 2,
         num_kv_heads: 1,
-        head_dim: 4,
         max_positions: 16,
-        norm: NormKind::Rms,
-        norm_eps: 1e-5,
-        position: Position::Rotary { theta: 10_000.0, scaling: None },
-        activation: Activation::Silu,
-        gated_mlp: true,
-        attention_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        tie_embeddings: false,
-        windows: vec![None],
-        language_head: true,
-        scalar_outputs: 0,
+        ..DecoderConfig::llama(VOCABULARY, 8, 1, 2)
     }
 }
 

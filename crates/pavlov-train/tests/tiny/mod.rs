@@ -2,53 +2,33 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pavlov_engine::{Activation, Cpu, DecoderConfig, Dtype, NormKind, Position};
+use pavlov_engine::{Cpu, DecoderConfig, Dtype};
 use pavlov_lm::{LanguageModel, ModelFiles};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::Text;
 use pavlov_schema::{Map, Value};
 use pavlov_train::Result;
 use pavlov_train::run::{Ending, Event, Host};
-use pavlov_worlds::{END, PAD, SPECIALS, UNKNOWN};
 
 /// Two blocks of width 16.
 pub(crate) fn config() -> DecoderConfig {
+    let vocabulary = pavlov_worlds::vocabulary().len() + pavlov_worlds::SPECIALS.len();
     DecoderConfig {
-        vocab_size: pavlov_worlds::vocabulary().len() + SPECIALS.len(),
-        hidden_size: 16,
         intermediate_size: 32,
-        num_layers: 2,
-        num_heads: 2,
         num_kv_heads: 1,
-        head_dim: 8,
         max_positions: 128,
-        norm: NormKind::Rms,
-        norm_eps: 1e-5,
-        position: Position::Rotary { theta: 10_000.0, scaling: None },
-        activation: Activation::Silu,
-        gated_mlp: true,
-        attention_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        tie_embeddings: false,
-        windows: vec![None; 2],
-        language_head: true,
-        scalar_outputs: 0,
+        ..DecoderConfig::llama(vocabulary, 16, 2, 2)
     }
 }
 
 /// Random weights.
 pub(crate) fn model() -> LanguageModel {
-    let specials = [("eos_token", END), ("pad_token", PAD), ("unk_token", UNKNOWN)];
-    let specials: BTreeMap<String, String> =
-        specials.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
-    let files = ModelFiles::new_llama(&config(), &pavlov_worlds::tokenizer_json(), &specials, None).unwrap();
+    let (tokenizer, names) = (pavlov_worlds::tokenizer_json(), pavlov_worlds::special_names());
+    let files = ModelFiles::new_llama(&config(), &tokenizer, &names, None).unwrap();
     LanguageModel::random(files, &Arc::new(Cpu::new(1)), Dtype::F32, 7).unwrap()
 }
 

@@ -20,11 +20,11 @@ use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
 use crate::failure::bad_input;
 use crate::screen;
 
-/// Loads a model as it is, with its adapter if one is named.
+/// Loads a model that learns nothing, with its adapter if one is named.
 fn load_on(model: &Path, adapter: Option<&Path>, backend: &Arc<Cpu>, dtype: Dtype) -> Result<LanguageModel> {
     Ok(match adapter {
         Some(adapter) => LanguageModel::load_adapted(model, &AdapterSource::Folder(adapter), backend, dtype)?,
-        None => LanguageModel::load_on(model, backend, dtype)?,
+        None => LanguageModel::load_frozen(model, backend, dtype)?,
     })
 }
 
@@ -40,8 +40,8 @@ fn load(
         Some(DtypeArg::F32) => Dtype::F32,
         Some(DtypeArg::Bf16) => Dtype::Bf16,
     };
-    let backend = Arc::new(Cpu::new(threads.map_or(0, usize::from)));
-    let model = load_on(folder, adapter, &backend, dtype)?;
+    let cpu = Arc::new(Cpu::new(threads.map_or(0, usize::from)));
+    let model = load_on(folder, adapter, &cpu, dtype)?;
     screen::machine(model.decoder.backend(), dtype);
     if !model.decoder.config().language_head {
         let mend = "give a language model";

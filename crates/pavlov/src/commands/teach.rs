@@ -66,7 +66,11 @@ fn say_machine(config: &Map<String, Value>) {
 fn end(ending: Ending, command: &[String], args: &TrainArgs) -> Result<()> {
     match ending {
         Ending::Finished { model, step, metrics } => {
-            screen::line(&format!("finished after {step} updates; the model is in {}", model.display()));
+            let place = match &model {
+                Some(folder) => format!("the model is in {}", folder.display()),
+                None => "the model was not saved (save_final_model)".to_owned(),
+            };
+            screen::line(&format!("finished after {step} updates; {place}"));
             if args.json {
                 let mut line =
                     Map::from_iter([("step".to_owned(), json!(step)), ("model".to_owned(), json!(model))]);
@@ -167,14 +171,21 @@ impl View {
         }
     }
 
-    /// The numbers a person watches.
+    /// The numbers a person watches, the foremost first: a narrow window cuts the line.
     fn message(&mut self, metrics: &Metrics) -> String {
-        let mut parts = Vec::new();
-        for name in ["reward", "loss", "accuracy", "kl", "learning_rate"] {
-            if let Some(value) = metrics.get(name) {
-                parts.push(format!("{} {}", name.replace("learning_rate", "lr"), short(value)));
-            }
-        }
+        let show = |names: &[&str]| -> Vec<String> {
+            let known = names.iter().filter_map(|name| Some((*name, metrics.get(*name)?)));
+            known
+                .map(|(name, value)| format!("{} {}", name.replace("learning_rate", "lr"), short(value)))
+                .collect()
+        };
+        let rewarded = metrics.contains_key("reward");
+        let (first, last): (&[&str], &[&str]) = if rewarded {
+            (&["reward", "kl"], &["loss", "learning_rate"])
+        } else {
+            (&["loss", "accuracy"], &["learning_rate"])
+        };
+        let mut parts = show(first);
         if let Some(tokens) = metrics.get("num_tokens").and_then(Value::as_f64) {
             let (before, since) = *self.start.get_or_insert((tokens, Instant::now()));
             let seconds = since.elapsed().as_secs_f64();
@@ -182,6 +193,7 @@ impl View {
                 parts.push(format!("{:.0} tokens/s", (tokens - before) / seconds));
             }
         }
+        parts.extend(show(last));
         parts.join(" · ")
     }
 }

@@ -1,12 +1,11 @@
 //! `pavlov worlds`: data sets of small worlds with known truth, and a random model that can read them.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use pavlov_engine::{Activation, Cpu, DecoderConfig, Dtype, NormKind, Position};
+use pavlov_engine::{Cpu, DecoderConfig, Dtype};
 use pavlov_lm::{LanguageModel, ModelFiles, SaveDtype};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::Text;
@@ -114,34 +113,14 @@ fn model(args: &WorldsArgs) -> Result<()> {
     if !hidden.is_multiple_of(32) {
         return Err(bad_input(format!("--hidden: {hidden} is no multiple of 32; give 32, 64, 96, 128, …")));
     }
+    let vocabulary = worlds::SPECIALS.len() + worlds::vocabulary().len();
     let decoder = DecoderConfig {
-        vocab_size: (worlds::SPECIALS.len() + worlds::vocabulary().len()).next_multiple_of(32),
-        hidden_size: hidden,
-        // Llama's 8/3 of the width, in whole panels.
-        intermediate_size: (8 * hidden / 3).next_multiple_of(32),
-        num_layers: layers,
-        num_heads: 4,
-        num_kv_heads: 4,
-        head_dim: hidden / 4,
         max_positions: 256,
-        norm: NormKind::Rms,
-        norm_eps: 1e-5,
-        position: Position::Rotary { theta: 10_000.0, scaling: None },
-        activation: Activation::Silu,
-        gated_mlp: true,
-        attention_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
         tie_embeddings: true,
-        windows: vec![None; layers],
-        language_head: true,
-        scalar_outputs: 0,
+        ..DecoderConfig::llama(vocabulary.next_multiple_of(32), hidden, layers, 4)
     };
-    let specials = [("pad_token", worlds::PAD), ("eos_token", worlds::END), ("unk_token", worlds::UNKNOWN)];
-    let specials: BTreeMap<String, String> = specials.map(|(name, text)| (name.into(), text.into())).into();
-    let tokenizer = worlds::tokenizer_json();
-    let files = ModelFiles::new_llama(&decoder, &tokenizer, &specials, Some(worlds::CHAT_TEMPLATE))?;
+    let (tokenizer, names) = (worlds::tokenizer_json(), worlds::special_names());
+    let files = ModelFiles::new_llama(&decoder, &tokenizer, &names, Some(worlds::CHAT_TEMPLATE))?;
     let model = LanguageModel::random(files, &Arc::new(Cpu::new(0)), Dtype::F32, args.seed)?;
     create_parent(&args.out)?;
     model.save(&args.out, SaveDtype::F32)?;

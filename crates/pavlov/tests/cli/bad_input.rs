@@ -102,6 +102,18 @@ fn a_malformed_line_has_its_number() {
 }
 
 #[test]
+fn damaged_parquet_is_one_line_also_where_its_reader_panics() {
+    let lab = Lab::new();
+    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pavlov-schema/tests/data/preference.parquet");
+    let mut bytes = fs::read(whole).unwrap();
+    // A byte of a page on which the reader asserts.
+    bytes[1017] ^= 0x55;
+    fs::write(lab.path("rows.parquet"), bytes).unwrap();
+    let ran = lab.run(&["sample", "--model", "model", "--data", "rows.parquet"]);
+    ran.fails(2, &["rows.parquet", "cannot be read as Parquet", "contradict"]);
+}
+
+#[test]
 fn prompts_that_are_empty_or_too_long() {
     let lab = Lab::new();
     let long = "Ana ".repeat(CONTEXT);

@@ -92,7 +92,8 @@ fn where_nothing_is_to_be_saved_once_is_enough() {
     lab.rows("rows.jsonl", &vec![json!({"input_ids": vec![5; 100]}); 20_000]);
     let mut child = start(&lab, &["logprobs", "--model", "model", "--data", "rows.jsonl"]);
     std::thread::sleep(Duration::from_millis(500));
-    interrupt(&child);
+    // Not SIGINT: what a script starts in the background inherits that it is ignored, and this program does not listen.
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let start = Instant::now();
     let status = child.wait().unwrap();
     assert!(!status.success() && start.elapsed() < Duration::from_secs(10), "{status}");

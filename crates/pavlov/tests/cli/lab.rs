@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use pavlov_engine::{Activation, Cpu, DecoderConfig, Dtype, NormKind, ParameterKind, Position};
+use pavlov_engine::{Cpu, DecoderConfig, Dtype, ParameterKind};
 use pavlov_lm::{LanguageModel, ModelFiles, SaveDtype};
-use pavlov_worlds::{CHAT_TEMPLATE, Config, END, PAD, Split, UNKNOWN, generate, tokenizer_json, vocabulary};
+use pavlov_worlds::{
+    CHAT_TEMPLATE, Config, SPECIALS, Split, generate, special_names, tokenizer_json, vocabulary,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -32,34 +34,14 @@ impl Lab {
     /// With a model in `model`.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let names = [("eos_token", END), ("pad_token", PAD), ("unk_token", UNKNOWN)];
-        let specials: BTreeMap<String, String> =
-            names.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
         let decoder = DecoderConfig {
-            vocab_size: vocabulary().len() + 3,
-            hidden_size: 32,
             intermediate_size: 64,
-            num_layers: 2,
-            num_heads: 2,
             num_kv_heads: 1,
-            head_dim: 16,
             max_positions: CONTEXT,
-            norm: NormKind::Rms,
-            norm_eps: 1e-5,
-            position: Position::Rotary { theta: 10_000.0, scaling: None },
-            activation: Activation::Silu,
-            gated_mlp: true,
-            attention_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            qk_norm: false,
-            tie_embeddings: false,
-            windows: vec![None; 2],
-            language_head: true,
-            scalar_outputs: 0,
+            ..DecoderConfig::llama(vocabulary().len() + SPECIALS.len(), 32, 2, 2)
         };
-        let files =
-            ModelFiles::new_llama(&decoder, &tokenizer_json(), &specials, Some(CHAT_TEMPLATE)).unwrap();
+        let files = ModelFiles::new_llama(&decoder, &tokenizer_json(), &special_names(), Some(CHAT_TEMPLATE))
+            .unwrap();
         let mut model = LanguageModel::random(files, &Arc::new(Cpu::new(1)), Dtype::F32, 3).unwrap();
         // Larger than usual, so that what is said depends on everything that was said before.
         let matrices = model.params.specs().filter(|spec| spec.kind == ParameterKind::Matrix);

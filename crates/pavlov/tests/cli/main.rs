@@ -4,6 +4,7 @@
 
 mod adapters;
 mod bad_input;
+mod bench;
 mod documents;
 mod golden;
 #[cfg(unix)]

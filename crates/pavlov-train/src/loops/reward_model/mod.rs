@@ -30,7 +30,7 @@ use self::measure::measure;
 use self::model::Scorer;
 use super::sft::{at_step, read_rows};
 use crate::run::{
-    Ending, Event, Host, Metrics, Session, TrainerState, TrainingConfig, load_model, name_rows, update,
+    Ending, Host, Metrics, Session, TrainerState, TrainingConfig, load_model, name_rows, update,
 };
 use crate::settings::Settings;
 use crate::stage::order::{Batching, Order};
@@ -181,17 +181,7 @@ pub fn train(
         state.extra.insert("head_optimizer".into(), json!(head_optimizer));
         metrics.insert("grad_norm".into(), json!(norm));
         metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
-        state.pending.add(&metrics);
-        let latest = Metrics::from_iter([
-            ("learning_rate".to_owned(), json!(rate)),
-            ("num_tokens".to_owned(), json!(state.num_input_tokens_seen)),
-            ("epoch".to_owned(), json!(state.epoch)),
-        ]);
-        metrics.extend(latest.clone());
-        session.tell(Event::Step { step, total, metrics });
-        if TrainingConfig::due(training.logging_steps, step) || step == total {
-            session.log(step, &mut state.pending, &latest)?;
-        }
+        session.report(training, &mut state, rate, metrics)?;
 
         // 7. The held-out lessons.
         let due = TrainingConfig::due(training.eval_steps, step) || step == total;
@@ -206,6 +196,9 @@ pub fn train(
         }
     }
     // 9. The taught model, with the mean and deviation of its scores.
+    if !training.save_final_model {
+        return session.finish(model, total, evaluated, &|_| Ok(()));
+    }
     let measured = if lessons.held_out.is_empty() { &lessons.rows } else { &lessons.held_out };
     let file = normalized(model, head, measured, config, &mut work)?;
     session.finish(model, total, evaluated, &|folder| file.write(folder))

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use pavlov_engine::backend::Backend;
+use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{Activations, Batch, Cpu, Decoder, Dtype, Parameters};
 use pavlov_lm::{LanguageModel, LoadOptions};
 use pavlov_schema::files::write_atomic;
@@ -85,7 +87,7 @@ impl RewardModel {
     /// Loads beside models that are already there, on the same threads.
     pub fn load_on(folder: &Path, backend: &Arc<Cpu>, dtype: Dtype) -> Result<Self> {
         let file = RewardFile::read(folder)?;
-        Self::new(LanguageModel::load_on(folder, backend, dtype)?, file)
+        Self::new(LanguageModel::load_frozen(folder, backend, dtype)?, file)
             .map_err(|problem| Error::Checkpoint { file: folder.to_owned(), problem: problem.to_string() })
     }
 
@@ -97,6 +99,11 @@ impl RewardModel {
             return Err(Error::setting("model", problem));
         }
         Ok(Self { model, file, work: Scorer::new(false) })
+    }
+
+    /// Sets the moment whose date the chat template writes, in seconds since 1970.
+    pub fn set_now(&mut self, unix_seconds: i64) {
+        self.model.files.set_now(unix_seconds);
     }
 
     /// What a score means.
@@ -148,6 +155,19 @@ impl RewardModel {
 
     fn score_groups(&mut self, groups: &[(&[u32], &[Vec<u32>])], joint: bool) -> Result<Vec<f32>> {
         let LanguageModel { decoder, params, .. } = &self.model;
+        let context = decoder.config().max_positions;
+        for (i, (prompt, answers)) in groups.iter().enumerate() {
+            let lengths = answers.iter().map(Vec::len);
+            let length = prompt.len() + if joint { lengths.sum() } else { lengths.max().unwrap_or(0) };
+            if length > context {
+                let problem = format!(
+                    "has a context of {context} tokens, fewer than the {length} of prompt {} of the batch with its \
+                     answers; shorten max_completion_length, or take a reward model with a longer one",
+                    i + 1
+                );
+                return Err(Error::setting("reward model", problem));
+            }
+        }
         let mut scores = Vec::new();
         let mut rest = groups;
         while !rest.is_empty() {
@@ -184,12 +204,14 @@ impl Scorer {
         joint: bool,
     ) -> Result<Vec<f32>> {
         self.batch.clear();
+        let timer = decoder.backend().profile().time(Operation::Pack, Work::default);
         for (prompt, answers) in groups {
             match answers {
                 [a, b] if joint => pack_joint(&mut self.batch, prompt, a, b),
                 _ => pack_answers(&mut self.batch, prompt, answers.iter().map(Vec::as_slice)),
             }
         }
+        drop(timer);
         Ok(decoder.forward(params, &self.batch, 1.0, &mut self.activations)?.scalars)
     }
 

@@ -16,7 +16,7 @@ settings! {
     pub struct PolicySettings {
         /// Most tokens of an answer, its end token included.
         max_completion_length: usize = 256,
-        /// What logits are divided by, when drawing and when training, above 0.
+        /// What logits are divided by, when drawing and when training, at least 0.0001.
         temperature: f64 = 1.0,
         /// Refused: the importance ratio would be biased.
         top_k: usize = 0,
@@ -67,10 +67,10 @@ impl PolicySettings {
             "at least 1",
         )?;
         require(
-            self.temperature > 0.0 && self.temperature.is_finite(),
+            self.temperature >= 1e-4 && self.temperature <= f32::MAX.into(),
             "temperature",
             self.temperature,
-            "above 0: a greedy answer has no other to be compared with",
+            "at least 0.0001: a greedy answer has no other to be compared with",
         )?;
         for (key, given) in [
             ("top_k", self.top_k != 0),
@@ -247,7 +247,7 @@ mod tests {
             ("top_p", json!(0.9), "importance ratio"),
             ("min_p", json!(0.1), "importance ratio"),
             ("repetition_penalty", json!(1.1), "importance ratio"),
-            ("temperature", json!(0), "above 0"),
+            ("temperature", json!(0), "at least 0.0001"),
             ("num_generations", json!(1), "at least 2"),
             ("num_generations", json!(3), "no multiple of the 3"),
             ("steps_per_generation", json!(0), "multiple of gradient_accumulation_steps"),

@@ -1,5 +1,7 @@
 //! Held-out prompts: what the policy's most probable answers earn.
 
+use std::path::Path;
+
 use pavlov_engine::Sampler;
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::Prompt;
@@ -19,10 +21,11 @@ pub(super) struct HeldOut<'a> {
 }
 
 impl<'a> HeldOut<'a> {
-    /// `None` without prompts. Errors: a judge who only compares, since one answer alone earns nothing from it.
+    /// `None` without prompts; `path` names them in errors. Errors: a judge who only compares, since one answer alone earns nothing from it.
     pub(super) fn new(
         model: &LanguageModel,
         prompts: &'a [Prompt],
+        path: &Path,
         drawing: &Drawing,
         feedback: &Feedback,
     ) -> Result<Option<Self>> {
@@ -34,7 +37,7 @@ impl<'a> HeldOut<'a> {
                 "cannot be evaluated: the judge compares answers and gives none alone points; remove it";
             return Err(Error::setting("eval_data", problem));
         }
-        let encoded = encode_prompts(&model.encoder(), prompts, drawing.max_completion_length)?;
+        let encoded = encode_prompts(&model.encoder(), prompts, drawing.max_completion_length, path)?;
         // Greedy: the number does not depend on luck.
         let drawing = Drawing { num_generations: 1, temperature: 0.0, ..drawing.clone() };
         Ok(Some(Self { prompts, encoded, drawing }))

@@ -1,5 +1,7 @@
 //! The policy gradient of credited rollouts: pack, forward, derivatives, backward.
 
+use pavlov_engine::backend::Backend;
+use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{Activations, Batch, Decoder, OutputGradients, Outputs, Parameters};
 use pavlov_schema::rollout::{Credited, Rollout};
 
@@ -44,7 +46,9 @@ impl Workspace {
         temperature: f32,
     ) -> Result<Outputs> {
         self.batch.clear();
+        let timer = decoder.backend().profile().time(Operation::Pack, Work::default);
         pack_rollouts(&mut self.batch, rollouts);
+        drop(timer);
         Ok(decoder.forward(params, &self.batch, temperature, &mut self.activations)?)
     }
 

@@ -38,7 +38,7 @@ impl Reference {
 
     /// A model from a folder. Errors: its token ids are not the policy's.
     pub(super) fn load(folder: &Path, policy: &LanguageModel) -> Result<Self> {
-        let model = LanguageModel::load_on(folder, policy.decoder.backend(), policy.params.dtype())?;
+        let model = LanguageModel::load_frozen(folder, policy.decoder.backend(), policy.params.dtype())?;
         let (own, theirs) = (policy.decoder.config(), model.decoder.config());
         let setting = |problem: String| Err(Error::setting("ref_model", problem));
         if !theirs.language_head {

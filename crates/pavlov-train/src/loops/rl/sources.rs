@@ -1,6 +1,6 @@
 //! `rewards` and `judge` as a configuration writes them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pavlov_lm::LanguageModel;
@@ -123,7 +123,7 @@ pub fn open_rewards(entries: &[RewardEntry], policy: &LanguageModel) -> Result<V
             }
             SourceEntry::Program { argv, timeout } => ("program", Source::Program(start(argv, *timeout)?)),
             SourceEntry::Model(folder) => {
-                let model = RewardModel::load_on(folder, policy.decoder.backend(), policy.params.dtype())?;
+                let model = load(folder, policy)?;
                 if model.head().is_joint() {
                     let problem =
                         "compares two answers and gives no points; use it as the judge of pavlov pairwise";
@@ -153,11 +153,15 @@ pub fn open_rewards(entries: &[RewardEntry], policy: &LanguageModel) -> Result<V
 pub fn open_judge(entry: &JudgeEntry, policy: &LanguageModel) -> Result<Judge> {
     match entry {
         JudgeEntry::Program { argv, timeout } => Ok(Judge::Program(start(argv, *timeout)?)),
-        JudgeEntry::Model(folder) => {
-            let model = RewardModel::load_on(folder, policy.decoder.backend(), policy.params.dtype())?;
-            Ok(Judge::Model(Box::new(model)))
-        }
+        JudgeEntry::Model(folder) => Ok(Judge::Model(Box::new(load(folder, policy)?))),
     }
+}
+
+/// A reward model on the policy's threads, whose chat template tells the policy's date.
+fn load(folder: &Path, policy: &LanguageModel) -> Result<RewardModel> {
+    let mut model = RewardModel::load_on(folder, policy.decoder.backend(), policy.params.dtype())?;
+    model.set_now(policy.files.now());
+    Ok(model)
 }
 
 fn start(argv: &[String], timeout: f64) -> Result<ProgramReward> {

@@ -1,12 +1,10 @@
 //! The loop that learns from its own answers, on a language model of eight words.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
-mod small;
-mod tiny;
 
 use std::cell::Cell;
 use std::path::Path;
 
+use crate::small::{model, prompts};
+use crate::tiny::{curve, host_run, metrics, weights};
 use pavlov_engine::{Dtype, Sampler};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::{Finish, Prompt, Rollout};
@@ -21,8 +19,6 @@ use pavlov_train::run::{Ending, Event, TrainingConfig};
 use pavlov_train::schedule::Scheduler;
 use pavlov_train::stage::rollout::{Drawing, draw, encode_prompts};
 use pavlov_train::stage::score::{Judge, Reward, Source};
-use small::{model, prompts};
-use tiny::{curve, host_run, metrics, weights};
 
 /// The word `a`.
 const WANTED: u32 = 2;
@@ -303,7 +299,7 @@ fn only_updates_on_old_answers_are_off_policy() {
 #[test]
 fn drawing_is_interrupted_between_tokens() {
     let model = model(12, 16, Dtype::F32);
-    let encoded = encode_prompts(&model.encoder(), &prompts(12).prompts, 8).unwrap();
+    let encoded = encode_prompts(&model.encoder(), &prompts(12).prompts, 8, Path::new("prompts")).unwrap();
     let drawing = Drawing {
         num_generations: 2,
         temperature: 1.0,

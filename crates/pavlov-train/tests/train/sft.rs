@@ -1,10 +1,9 @@
 //! The loop of supervised fine-tuning on a tiny model.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod tiny;
-
+use crate::tiny;
 use std::path::Path;
 
+use crate::tiny::{curve, demonstrations, host_run, metrics, weights};
 use pavlov_engine::Activations;
 use pavlov_lm::LanguageModel;
 use pavlov_schema::row::Row;
@@ -13,7 +12,6 @@ use pavlov_train::loops::pretrain::{self, PretrainConfig};
 use pavlov_train::loops::sft::{self, Lessons, SftConfig};
 use pavlov_train::run::{Ending, Event, TrainingConfig, load_options};
 use pavlov_train::schedule::Scheduler;
-use tiny::{curve, demonstrations, host_run, metrics, weights};
 
 fn config(output_dir: &Path) -> SftConfig {
     let training = TrainingConfig {
@@ -33,7 +31,7 @@ fn lessons(model: &LanguageModel, rows: &[Row], held_out: &[Row], config: &SftCo
     let (_, _) = host_run(None, |host| {
         encoded.rows = sft::encode(&model.encoder(), rows, config, Path::new("rows"), host)?;
         encoded.held_out = sft::encode(&model.encoder(), held_out, config, Path::new("held out"), host)?;
-        Ok(Ending::Finished { model: "".into(), step: 0, metrics: pavlov_schema::Map::new() })
+        Ok(Ending::Finished { model: None, step: 0, metrics: pavlov_schema::Map::new() })
     });
     encoded
 }
@@ -55,7 +53,9 @@ fn the_loss_falls_and_the_run_directory_is_complete() {
     config.training.eval_steps = 50;
     config.training.save_steps = 60;
     let (ending, events) = train(&config, None);
-    let Ok(Ending::Finished { model, step: 150, metrics: last }) = ending else { panic!("{ending:?}") };
+    let Ok(Ending::Finished { model: Some(model), step: 150, metrics: last }) = ending else {
+        panic!("{ending:?}")
+    };
     let loss = curve(&run, "loss");
     assert_eq!(loss.len(), 30, "every five updates");
     // log 230 words = 5.4 nats to begin with.
@@ -109,6 +109,17 @@ fn a_run_that_stopped_and_resumed_has_the_bytes_of_one_that_did_not() {
         assert_eq!(metrics(&whole), metrics(&parted));
         assert_eq!(metrics(&whole).len(), 3 + 3);
     }
+}
+
+#[test]
+fn a_model_that_nobody_wants_is_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.training.max_steps = 2;
+    config.training.save_final_model = false;
+    let ending = train(&config, None).0;
+    assert!(matches!(ending, Ok(Ending::Finished { model: None, step: 2, .. })), "{ending:?}");
+    assert!(folder.path().join("metrics.jsonl").exists() && !folder.path().join("model").exists());
 }
 
 #[test]
@@ -235,6 +246,61 @@ fn rows_that_teach_nothing_are_named() {
     });
     let error = ending.unwrap_err().to_string();
     assert!(error.starts_with("a.jsonl: row 1: ") && error.contains("max_length"), "{error}");
+}
+
+#[test]
+fn verdicts_are_no_demonstrations() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let model = tiny::model();
+    let unpaired = |label| Row::Unpaired { prompt: "Who?\n".into(), completion: "Ana.".into(), label };
+    let rated = Row::Rating { prompt: "Who?\n".into(), completion: "Ana.".into(), score: 5.0, scale: None };
+    let encode = |row| {
+        let mut told = Ok(0);
+        let (_, _) = host_run(None, |host| {
+            told = sft::encode(&model.encoder(), &[row], &config, Path::new("a.jsonl"), host)
+                .map(|rows| rows.len());
+            Ok(Ending::Stopped { checkpoint: "".into(), step: 0 })
+        });
+        told.map_err(|error| error.to_string())
+    };
+    assert_eq!(encode(unpaired(true)), Ok(1));
+    for row in [unpaired(false), rated] {
+        let error = encode(row).unwrap_err();
+        assert!(error.starts_with("a.jsonl: row 1: is a verdict"), "{error}");
+    }
+}
+
+#[test]
+fn words_that_the_tokenizer_does_not_know_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, config) = (tiny::model(), config(folder.path()));
+    for (answer, told) in [("Ana has 3 apples.", false), ("Natalia sold 48 clips.", true)] {
+        let (_, events) = host_run(None, |host| {
+            let row = tiny::demonstration("Who has 3 apples?\n", answer);
+            sft::encode(&model.encoder(), &[row], &config, Path::new("a.jsonl"), host)?;
+            Ok(Ending::Stopped { checkpoint: "".into(), step: 0 })
+        });
+        let unknown =
+            |event: &Event| matches!(event, Event::Note(line) if line.contains("% of the tokens are <unk>"));
+        assert_eq!(events.iter().any(unknown), told, "{events:?}");
+    }
+}
+
+#[test]
+fn what_cuts_a_row_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny::model();
+    for (max_length, told) in [(12, "12 tokens (max_length)"), (1000, "128 tokens (the model's context)")] {
+        let config = SftConfig { max_length, ..config(folder.path()) };
+        let long = tiny::demonstration("Who has 3 apples?\n", &"Ana has 3 apples. ".repeat(40));
+        let (_, events) = host_run(None, |host| {
+            sft::encode(&model.encoder(), &[long], &config, Path::new("a.jsonl"), host)?;
+            Ok(Ending::Stopped { checkpoint: "".into(), step: 0 })
+        });
+        let cut = Event::Note(format!("a.jsonl: 1 of 1 rows are cut at {told}"));
+        assert!(events.contains(&cut), "{events:?}");
+    }
 }
 
 #[test]

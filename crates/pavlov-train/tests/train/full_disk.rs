@@ -1,15 +1,12 @@
 //! A checkpoint that does not fit on the disk.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod tiny;
-
+use crate::tiny;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::tiny::{demonstrations, host_run, metrics, weights};
 use pavlov_train::loops::sft::{self, Lessons, SftConfig};
 use pavlov_train::run::{Ending, TrainingConfig};
-use tiny::{demonstrations, host_run, metrics, weights};
 
 const FOLDER: &str = "PAVLOV_FULL_DISK";
 
@@ -48,8 +45,7 @@ fn the_old_checkpoint_stays_whole_and_the_run_goes_on_from_it() {
     train(&parted, false, Some(2)).unwrap();
 
     // Blocks of 512 bytes: the weights fit, the moments do not.
-    let limited =
-        "trap '' XFSZ; ulimit -f 100; exec \"$0\" --exact resumes_without_room --ignored --nocapture";
+    let limited = "trap '' XFSZ; ulimit -f 100; exec \"$0\" --exact full_disk::resumes_without_room --ignored --nocapture";
     let out = Command::new("sh")
         .args(["-c", limited])
         .arg(std::env::current_exe().unwrap())

@@ -1,11 +1,8 @@
 //! Models are loaded, changed and saved as a whole.
-#![allow(clippy::unwrap_used, reason = "an unexpected error fails the test")]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::{golden, parameters};
+use crate::common::{golden, parameters};
 use pavlov_engine::{Cpu, Dtype};
 use pavlov_lm::{HfConfig, LanguageModel, LoadOptions, SaveDtype};
 

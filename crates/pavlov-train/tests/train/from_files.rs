@@ -1,18 +1,19 @@
 //! Runs as a user starts them: a folder, files of rows, and settings.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod tiny;
-
+use crate::tiny;
 use std::path::Path;
 
+use crate::tiny::{curve, host_run};
 use pavlov_lm::SaveDtype;
+use pavlov_schema::clock::{rfc3339, unix_seconds};
+use pavlov_schema::run::Manifest;
+use pavlov_schema::text::Message;
 use pavlov_schema::{Map, Value};
 use pavlov_train::loops::pretrain::{self, PretrainConfig};
 use pavlov_train::loops::reward_model::{self, RewardConfig};
 use pavlov_train::loops::sft::{self, SftConfig};
-use pavlov_train::run::Ending;
+use pavlov_train::run::{Ending, TrainingConfig, load_model};
 use pavlov_train::settings::{Settings, read_assignment, read_toml};
-use tiny::{curve, host_run};
 
 fn settings(assignments: &[String]) -> Map<String, Value> {
     assignments.iter().map(|text| read_assignment(text).unwrap()).collect()
@@ -24,7 +25,7 @@ fn write(path: &Path, lines: &[&str]) {
 
 fn model_of(ending: pavlov_train::Result<Ending>) -> std::path::PathBuf {
     match ending {
-        Ok(Ending::Finished { model, .. }) => model,
+        Ok(Ending::Finished { model: Some(model), .. }) => model,
         other => panic!("{other:?}"),
     }
 }
@@ -108,6 +109,36 @@ fn what_is_missing_or_wrong_is_named() {
     assert!(error.contains("rows.jsonl:2: "), "{error}");
     write(&data, &[r#"{"text": "Ana has 3 apples."}"#]);
     assert_eq!(run(&[with_model, with_data]), "output_dir: is missing; give it a path");
+}
+
+#[test]
+fn a_resumed_run_tells_the_date_it_began_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base");
+    tiny::model().save(&base, SaveDtype::F32).unwrap();
+    let template =
+        "{{ strftime_now('%Y') }} {% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}";
+    std::fs::write(base.join("chat_template.jinja"), template).unwrap();
+    let data = folder.path().join("rows.jsonl");
+    let row =
+        r#"{"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ana."}]}"#;
+    write(&data, &[row]);
+    let run = folder.path().join("run");
+    let mut config = SftConfig::default();
+    config.training = TrainingConfig { model: base, data, output_dir: run.clone(), ..config.training };
+    config.training.max_steps = 1;
+    model_of(host_run(None, |host| sft::run(&config, host)).0);
+    let started = Manifest::read(&run).unwrap().started_at;
+    assert_eq!(started[..4], rfc3339(unix_seconds())[..4], "a new run tells today's date");
+    // As if it had begun long ago.
+    let manifest = run.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap().replace(&started, "2001-02-03T04:05:06Z");
+    std::fs::write(&manifest, text).unwrap();
+    config.training.resume_from_checkpoint = true;
+    let model = load_model(&config.training, &config.peft).unwrap();
+    let hello = [Message::new("user", "Who?")];
+    let rendered = model.files.template.as_ref().unwrap().render(&hello, None, true).unwrap();
+    assert!(rendered.text.starts_with("2001 Who?"), "{rendered:?}");
 }
 
 #[test]

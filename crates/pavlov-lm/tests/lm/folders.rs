@@ -1,12 +1,10 @@
 //! Folders that transformers wrote are read tensor by tensor, and what is written is read back.
-#![allow(clippy::unwrap_used, reason = "an unexpected error fails the test")]
 
-mod common;
-
+use crate::common;
 use std::collections::BTreeMap;
 use std::fs;
 
-use common::{golden, parameters};
+use crate::common::{golden, parameters};
 use pavlov_engine::{Activation, NormKind, Position};
 use pavlov_lm::{Family, HfConfig, ModelFiles, SHARD_BYTES, SaveDtype, save_parameters};
 

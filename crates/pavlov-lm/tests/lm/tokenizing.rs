@@ -1,12 +1,9 @@
 //! Text to tokens and back, whole and streamed.
-#![allow(clippy::unwrap_used, reason = "an unexpected error fails the test")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use common::{BOS, EOS, tokenizer_json};
+use crate::common::{BOS, EOS, tokenizer_json};
 use pavlov_lm::Tokenizer;
 use serde_json::json;
 

@@ -1,7 +1,5 @@
 //! Values and derivatives of the losses against PyTorch's autograd in float64 (`scripts/golden/losses.py`).
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 use pavlov_train::estimator::{ScaleRewards, group_advantages, leave_one_out};
 use pavlov_train::loss::{
     Clip, Counts, Normalization, Outcome, TieModel, bradley_terry, entropy_bonus, joint_pairwise, k3_penalty,

@@ -1,11 +1,8 @@
 //! Which tokens of a row are learned, to the token.
-#![allow(clippy::unwrap_used, reason = "an unexpected error fails the test")]
-
-mod common;
 
 use std::collections::BTreeMap;
 
-use common::{BOS, END, EOS, START, tokenizer_json};
+use crate::common::{BOS, END, EOS, START, tokenizer_json};
 use pavlov_lm::template::ChatTemplate;
 use pavlov_lm::{EncodeOptions, Encoded, Encoder, Tokenizer};
 use pavlov_schema::row::Row;

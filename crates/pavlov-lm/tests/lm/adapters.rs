@@ -1,12 +1,9 @@
 //! PEFT folders are loaded, saved and merged as a whole, and wrong ones are refused by name.
-#![allow(clippy::unwrap_used, reason = "an unexpected error fails the test")]
-
-mod common;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{golden, safetensors};
+use crate::common::{golden, safetensors};
 use pavlov_engine::{Activations, Batch, Cpu, Dtype, Outputs};
 use pavlov_lm::{AdapterConfig, AdapterSource, LanguageModel, SaveDtype, Targets};
 use serde_json::{Value, json};

@@ -1,10 +1,9 @@
 //! The loop of reward models on a tiny model.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod tiny;
-
+use crate::tiny;
 use std::path::Path;
 
+use crate::tiny::{curve, host_run, metrics, weights};
 use pavlov_engine::Dtype;
 use pavlov_lm::{LanguageModel, LoadOptions};
 use pavlov_schema::judgment::{Choice, Judgment, Response, Verdict};
@@ -14,7 +13,6 @@ use pavlov_train::loops::reward_model::{
     self, Head, Kind, RatingLoss, RewardConfig, RewardModel, Ties, prepare, with_head,
 };
 use pavlov_train::run::{Ending, Event, TrainingConfig};
-use tiny::{curve, host_run, metrics, weights};
 
 const NAMES: [&str; 3] = ["Ana", "Ben", "Leo"];
 
@@ -100,7 +98,7 @@ fn finished(
     ending: pavlov_train::Result<Ending>,
 ) -> (std::path::PathBuf, pavlov_schema::Map<String, pavlov_schema::Value>) {
     match ending {
-        Ok(Ending::Finished { model, metrics, .. }) => (model, metrics),
+        Ok(Ending::Finished { model: Some(model), metrics, .. }) => (model, metrics),
         other => panic!("{other:?}"),
     }
 }
@@ -242,6 +240,18 @@ fn parts_of_an_update_are_the_whole() {
         for (whole, parted) in run(6, 1).into_iter().zip(run(2, 3)) {
             assert!((whole - parted).abs() < 1e-5 * whole, "{kind:?} {whole} {parted}");
         }
+    }
+}
+
+#[test]
+fn answers_beyond_the_context_are_refused_by_the_model_that_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in [Kind::Comparisons, Kind::Joint] {
+        let config = config(&folder.path().join(format!("{kind:?}")), kind, Ties::None);
+        let mut model = load(&finished(train(&config, &comparisons(4), &[], None).0).0);
+        let long = "Ana has 3 apples. ".repeat(30);
+        let error = model.preferences(&[(&prompt(0), "Ana.", &long)]).unwrap_err().to_string();
+        assert!(error.starts_with("reward model: has a context of 128 tokens"), "{error}");
     }
 }
 

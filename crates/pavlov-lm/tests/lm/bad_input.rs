@@ -1,12 +1,9 @@
 //! Damaged or foreign folders end in one line that names the file, the tensor or key, and the mend.
-#![allow(clippy::unwrap_used, reason = "an unexpected error fails the test")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::{golden, parameters, safetensors};
+use crate::common::{golden, parameters, safetensors};
 use pavlov_lm::{HfConfig, ModelFiles};
 use serde_json::{Value, json};
 

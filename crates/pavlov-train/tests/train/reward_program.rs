@@ -1,7 +1,5 @@
 //! Reward programs that keep their contract, and every way to break it. The programs are one-line shell
 //! scripts.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::time::{Duration, Instant};
 

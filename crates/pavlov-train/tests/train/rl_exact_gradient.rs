@@ -3,10 +3,9 @@
 //!
 //! Both go through the engine. The exact gradient weighs each answer's log-probability with probability × reward; the
 //! estimate draws answers with the sampler, credits them, packs them and runs the objective, as a run does.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod small;
-
+use crate::small;
+use crate::small::{VOCABULARY, decoder, parameters, prompt};
 use pavlov_engine::{Activations, Batch, Decoder, OutputGradients, Parameters, Sampler};
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::rollout::{Credited, Rollout, Scored};
@@ -17,7 +16,6 @@ use pavlov_train::loops::rl::objective::Objective;
 use pavlov_train::loss::{Clip, KlEstimator, Normalization};
 use pavlov_train::stage::rollout::{Drawing, draw};
 use pavlov_train::stage::score::Judged;
-use small::{VOCABULARY, decoder, parameters, prompt};
 
 /// The token that ends an answer, and the longest answer.
 const END: u32 = 0;

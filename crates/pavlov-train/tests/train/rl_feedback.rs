@@ -1,12 +1,9 @@
 //! Rewards and judges of every kind in a run from files, and what the policy learns from them.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
-mod small;
-mod tiny;
 
 use std::path::{Path, PathBuf};
 
+use crate::small::model;
+use crate::tiny::{curve, host_run};
 use pavlov_engine::Dtype;
 use pavlov_lm::SaveDtype;
 use pavlov_schema::rollout::{Credited, read};
@@ -18,8 +15,6 @@ use pavlov_train::loops::rl::{run_grpo, run_pairwise};
 use pavlov_train::run::{Ending, load_options};
 use pavlov_train::settings::Settings;
 use serde_json::json;
-use small::model;
-use tiny::{curve, host_run};
 
 /// A base model, a scalar and a joint reward model with random heads, and prompts with a reference answer.
 fn files() -> (tempfile::TempDir, impl Fn(&str) -> PathBuf) {
