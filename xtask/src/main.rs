@@ -23,6 +23,7 @@ To make them again (versions are recorded in the files; scripts/golden/README.md
 
   python -m venv venv && venv/bin/pip install -r scripts/golden/requirements.txt
   venv/bin/python scripts/golden/parity.py [CASE ...]   # crates/pavlov-lm/tests/golden/CASE/
+  venv/bin/python scripts/golden/equivalents.py [CASE ...]   # the same: how far PyTorch is from itself
   venv/bin/python scripts/golden/templates.py           # crates/pavlov-lm/tests/golden/templates.json
   venv/bin/python scripts/golden/losses.py              # crates/pavlov-train/tests/golden/losses.json";
 

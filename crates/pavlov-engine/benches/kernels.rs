@@ -12,7 +12,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, bench};
 use pavlov_engine::backend::{
     AdamWStep, AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, MatrixGradient, NormWeight,
-    Score, TableStorage, Weight,
+    Score, TableStorage, Updated, Weight,
 };
 use pavlov_engine::plan::AttentionPlan;
 use pavlov_engine::profile::{Kind, Record};
@@ -67,7 +67,7 @@ fn weight(cpu: &Cpu, rows: usize, cols: usize, dtype: Dtype) -> (Buffer, Option<
     cpu.upload_matrix(&mut master, rows, cols, &data);
     let mut half = None;
     if dtype == Dtype::Bf16 {
-        cpu.narrow(&mut half, &master, cols);
+        cpu.narrow(&mut half, &master, cols, true);
     }
     (master, half)
 }
@@ -302,7 +302,9 @@ fn optimizer(bencher: Bencher) {
         eps: 1e-8,
         grad_scale: 1.0,
     };
-    bencher.counter(floats(7 * w.len())).bench_local(|| cpu.adamw(step, &mut w, None, &g, &mut m, &mut v));
+    bencher
+        .counter(floats(7 * w.len()))
+        .bench_local(|| cpu.adamw(step, Updated::Values(&mut w), &g, &mut m, &mut v));
 }
 
 /// A table of what the calls since the start reached of this machine's limits, on average.

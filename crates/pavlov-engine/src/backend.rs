@@ -10,12 +10,12 @@ use crate::profile::Profile;
 
 pub use crate::cpu::{AdamWStep, Score};
 
-/// A matrix parameter as an operand: `master` in f32, `compute` its bf16 copy if products run in bf16. Of a frozen matrix
+/// A matrix parameter as an operand: `master` in f32 or, if products run in bf16, `compute` instead. Of a frozen matrix
 /// under bf16 there is only the copy, and `master` is empty.
 pub struct Weight<'a, B: Backend> {
-    /// The parameter.
+    /// Its values; empty where `compute` is given.
     pub master: &'a B::Buffer,
-    /// Its rounded copy, which the products read instead.
+    /// Its values as bf16.
     pub compute: Option<&'a B::Half>,
     /// Outputs.
     pub rows: usize,
@@ -88,6 +88,14 @@ pub struct AttentionShape {
     pub window: Option<usize>,
 }
 
+/// What an optimizer updates.
+pub enum Updated<'a, B: Backend> {
+    /// Values in f32.
+    Values(&'a mut B::Buffer),
+    /// A matrix of so many inputs, as bf16 with its exact values.
+    Half(&'a mut B::Half, usize),
+}
+
 /// How an embedding table is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableStorage {
@@ -118,7 +126,7 @@ pub struct AttentionSaved<'a, B: Backend> {
 pub trait Backend: Send + Sync + 'static {
     /// An array of f32.
     type Buffer: Send + Sync;
-    /// The bf16 copy of a matrix.
+    /// A matrix as bf16.
     type Half: Send + Sync;
 
     /// Where operations say how long they took.
@@ -134,14 +142,14 @@ pub trait Backend: Send + Sync + 'static {
     fn matrix_len(&self, rows: usize, cols: usize) -> usize;
     fn upload_matrix(&self, buffer: &mut Self::Buffer, rows: usize, cols: usize, data: &[f32]);
     fn download_matrix(&self, buffer: &Self::Buffer, rows: usize, cols: usize) -> Vec<f32>;
-    /// Rounds a matrix of `cols` inputs to bf16.
-    fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer, cols: usize);
+    /// Rounds a matrix of `cols` inputs to bf16, and at the first time decides whether its exact values are kept.
+    fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer, cols: usize, exact: bool);
     /// A digest of the bytes that products read.
     fn digest(&self, buffer: &Self::Buffer, compute: Option<&Self::Half>) -> u64;
-    /// The values of a matrix rounded to bf16, as `narrow` was given them.
+    /// The values of a matrix that was rounded to bf16: exact if they were kept.
     fn widen(&self, buffer: &mut Self::Buffer, half: &Self::Half, rows: usize, cols: usize);
-    /// A digest of the bytes that `narrow` would make.
-    fn digest_narrowed(&self, buffer: &Self::Buffer, cols: usize) -> u64;
+    /// A digest of the bytes that products should read: of the exact values, rounded anew.
+    fn digest_rounded(&self, half: &Self::Half, cols: usize) -> u64;
 
     // Linear layers, all that read the same x \[m, in\] at once: y \[m, out\] = x·Wᵀ, and dx (+)= Σ dy·W with
     // dW (+)= dyᵀ·x. Without a wanted dW, x is not read.
@@ -224,7 +232,7 @@ pub trait Backend: Send + Sync + 'static {
         width: usize,
         accumulate: bool,
     );
-    /// As `embed`, from a table of which only the rounded copy is held.
+    /// As `embed`, from a table that is held as bf16.
     fn embed_half(
         &self,
         x: &mut Self::Buffer,
@@ -296,15 +304,15 @@ pub trait Backend: Send + Sync + 'static {
     ) where
         Self: Sized;
 
-    // Optimizer. The update of a matrix of so many inputs rewrites its rounded copy too.
+    // Optimizer.
     fn square_sum(&self, x: &Self::Buffer) -> f64;
     fn adamw(
         &self,
         step: AdamWStep,
-        w: &mut Self::Buffer,
-        rounded: Option<(&mut Self::Half, usize)>,
+        w: Updated<'_, Self>,
         g: &Self::Buffer,
         m: &mut Self::Buffer,
         v: &mut Self::Buffer,
-    );
+    ) where
+        Self: Sized;
 }

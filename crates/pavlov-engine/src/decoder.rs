@@ -214,7 +214,7 @@ impl<B: Backend> Decoder<B> {
                 Table::Values(values, storage) => {
                     self.backend.embed(x, values, storage, ids, width, accumulate);
                 }
-                Table::Rounded(half) => self.backend.embed_half(x, half, ids, width, accumulate),
+                Table::Half(half) => self.backend.embed_half(x, half, ids, width, accumulate),
             }
         };
         embed(self.ids.embed, tokens, false);

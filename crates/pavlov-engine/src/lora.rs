@@ -161,7 +161,6 @@ impl<B: Backend> Decoder<B> {
                 })?;
             }
         }
-        params.refresh();
         Ok(())
     }
 }

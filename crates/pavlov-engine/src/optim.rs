@@ -56,7 +56,7 @@ impl<B: Backend> AdamW<B> {
         self.steps
     }
 
-    /// Updates `params` by `grad_scale`·`grads` at learning rate `lr`, and their rounded copies.
+    /// Updates `params` by `grad_scale`·`grads` at learning rate `lr`.
     pub fn step(&mut self, params: &mut Parameters<B>, grads: &Parameters<B>, lr: f64, grad_scale: f32) {
         self.steps += 1;
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
@@ -74,8 +74,7 @@ impl<B: Backend> AdamW<B> {
         for index in params.trained() {
             let moments = (self.first.trained_mut(index), self.second.trained_mut(index));
             let (Some(m), Some(v)) = moments else { continue };
-            let (w, rounded) = params.updated(index);
-            backend.adamw(step, w, rounded, grads.buffer(index), m, v);
+            backend.adamw(step, params.updated(index), grads.buffer(index), m, v);
         }
     }
 

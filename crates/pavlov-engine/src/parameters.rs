@@ -1,6 +1,6 @@
 //! The decoder's parameters, or their gradients, or an optimizer's moments: one array per parameter.
 
-use crate::backend::{Backend, MatrixGradient, NormWeight, TableStorage, Weight};
+use crate::backend::{Backend, MatrixGradient, NormWeight, TableStorage, Updated, Weight};
 use crate::config::{DecoderConfig, NormKind, ParameterKind, ParameterSpec};
 use crate::cpu::Cpu;
 use crate::decoder::Decoder;
@@ -21,10 +21,10 @@ pub enum Dtype {
 /// What of a parameter is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
-    /// Its values in f32, and a rounded copy of a matrix if products run in bf16.
+    /// Its values in f32.
     Values,
-    /// The rounded values alone: frozen, and products run in bf16.
-    Rounded,
+    /// As bf16, which products read; with the exact values if it is trained.
+    Half,
     /// Nothing: the gradient of a frozen parameter.
     Nothing,
 }
@@ -32,9 +32,9 @@ enum Held {
 struct Tensor<B: Backend> {
     spec: ParameterSpec,
     held: Held,
-    /// Empty unless values are held.
+    /// Empty unless values are held in f32.
     data: B::Buffer,
-    compute: Option<B::Half>,
+    half: Option<B::Half>,
     /// Of a frozen parameter, made when it was written: no step changes it.
     digest: u64,
     /// Whether it counts as zeros whatever is in its memory: a gradient since it was zeroed.
@@ -44,7 +44,7 @@ struct Tensor<B: Backend> {
 /// An embedding table as it is held.
 pub(crate) enum Table<'a, B: Backend> {
     Values(&'a B::Buffer, TableStorage),
-    Rounded(&'a B::Half),
+    Half(&'a B::Half),
 }
 
 /// One array per parameter of a decoder.
@@ -57,17 +57,16 @@ pub struct Parameters<B: Backend = Cpu> {
 impl<B: Backend> Tensor<B> {
     /// Zeros.
     fn new(backend: &B, spec: ParameterSpec, held: Held) -> Self {
-        let mut tensor =
-            Self { held, data: backend.zeros(0), compute: None, digest: 0, cleared: false, spec };
+        let mut tensor = Self { held, data: backend.zeros(0), half: None, digest: 0, cleared: false, spec };
         if held != Held::Nothing {
             tensor.store(backend, backend.zeros(tensor.len(backend)));
         }
         tensor
     }
 
-    /// Whether it lies as a matrix: a rounded table does too.
+    /// Whether it lies as a matrix: a table in bf16 does too.
     fn is_matrix(&self) -> bool {
-        self.spec.kind == ParameterKind::Matrix || self.held == Held::Rounded
+        self.spec.kind == ParameterKind::Matrix || self.held == Held::Half
     }
 
     /// Length of its values in f32.
@@ -84,9 +83,9 @@ impl<B: Backend> Tensor<B> {
 
     /// Calls `read` with the values in f32.
     fn read<T>(&self, backend: &B, read: impl FnOnce(&B::Buffer) -> T) -> T {
-        match &self.compute {
+        match &self.half {
             _ if self.cleared => read(&backend.zeros(self.len(backend))),
-            Some(half) if self.held == Held::Rounded => {
+            Some(half) => {
                 let mut values = backend.zeros(0);
                 backend.widen(&mut values, half, self.spec.rows, self.spec.cols);
                 read(&values)
@@ -99,7 +98,7 @@ impl<B: Backend> Tensor<B> {
     fn change(&mut self, backend: &B, change: impl FnOnce(&mut B::Buffer)) {
         self.settle(backend);
         let mut values = std::mem::replace(&mut self.data, backend.zeros(0));
-        if let (Held::Rounded, Some(half)) = (self.held, &self.compute) {
+        if let Some(half) = &self.half {
             backend.widen(&mut values, half, self.spec.rows, self.spec.cols);
         }
         change(&mut values);
@@ -109,7 +108,7 @@ impl<B: Backend> Tensor<B> {
     /// Lets `write` write new values in f32, given room for them.
     fn overwrite(&mut self, backend: &B, write: impl FnOnce(&mut B::Buffer)) {
         let mut values = std::mem::replace(&mut self.data, backend.zeros(0));
-        if self.held == Held::Rounded {
+        if self.held == Held::Half {
             values = backend.zeros(self.len(backend));
         }
         write(&mut values);
@@ -142,13 +141,13 @@ impl<B: Backend> Tensor<B> {
 
     fn store(&mut self, backend: &B, values: B::Buffer) {
         self.cleared = false;
-        if self.held == Held::Rounded {
-            backend.narrow(&mut self.compute, &values, self.spec.cols);
+        if self.held == Held::Half {
+            backend.narrow(&mut self.half, &values, self.spec.cols, self.spec.trainable);
         } else {
             self.data = values;
         }
         if !self.spec.trainable {
-            self.digest = backend.digest(&self.data, self.compute.as_ref());
+            self.digest = backend.digest(&self.data, self.half.as_ref());
         }
     }
 }
@@ -156,13 +155,12 @@ impl<B: Backend> Tensor<B> {
 impl<B: Backend> Parameters<B> {
     /// Zeros for every parameter of a decoder.
     pub fn zeros(decoder: &Decoder<B>, dtype: Dtype) -> Self {
-        let rounded = |spec: &ParameterSpec| {
-            dtype == Dtype::Bf16 && !spec.trainable && spec.kind != ParameterKind::Vector
+        let half = |spec: &ParameterSpec| match spec.kind {
+            ParameterKind::Matrix => dtype == Dtype::Bf16,
+            ParameterKind::Table => dtype == Dtype::Bf16 && !spec.trainable,
+            ParameterKind::Vector => false,
         };
-        let held = |spec: &ParameterSpec| if rounded(spec) { Held::Rounded } else { Held::Values };
-        let mut parameters = Self::of(decoder, dtype, held);
-        parameters.refresh();
-        parameters
+        Self::of(decoder, dtype, |spec| if half(spec) { Held::Half } else { Held::Values })
     }
 
     /// Zeros for every trainable parameter of a decoder: its gradient, or a moment of it.
@@ -201,7 +199,6 @@ impl<B: Backend> Parameters<B> {
             });
             self.tensors[index].write(&self.backend, &data);
         }
-        self.refresh();
     }
 
     /// Names and shapes of what is held, in their fixed order: all parameters, but gradients of the trainable ones only.
@@ -229,7 +226,7 @@ impl<B: Backend> Parameters<B> {
         Ok(self.tensors[self.position(name)?].values(&self.backend))
     }
 
-    /// Overwrites a parameter with row-major data. Call [`Parameters::refresh`] after the last.
+    /// Overwrites a parameter with row-major data.
     pub fn set(&mut self, name: &str, data: &[f32]) -> Result<()> {
         let index = self.position(name)?;
         let needed = self.tensors[index].spec.len();
@@ -238,16 +235,6 @@ impl<B: Backend> Parameters<B> {
         }
         self.tensors[index].write(&self.backend, data);
         Ok(())
-    }
-
-    /// Remakes the rounded copies that bf16 products read. Needed after every change of the values.
-    pub fn refresh(&mut self) {
-        if self.dtype == Dtype::Bf16 {
-            let copied = |t: &&mut Tensor<B>| t.spec.kind == ParameterKind::Matrix && t.spec.trainable;
-            for tensor in self.tensors.iter_mut().filter(copied) {
-                self.backend.narrow(&mut tensor.compute, &tensor.data, tensor.spec.cols);
-            }
-        }
     }
 
     /// Copies all values from parameters of the same decoder.
@@ -260,7 +247,6 @@ impl<B: Backend> Parameters<B> {
         for (to, from) in self.tensors.iter_mut().zip(&other.tensors) {
             from.read(backend, |values| to.overwrite(backend, |data| backend.copy(data, values)));
         }
-        self.refresh();
     }
 
     /// Takes over the values of the parameters of `other` that `wanted` picks and that are here too, and their memory
@@ -280,7 +266,6 @@ impl<B: Backend> Parameters<B> {
                 return Err(Error::Shape { name: from.spec.name, given, needed });
             }
         }
-        self.refresh();
         Ok(())
     }
 
@@ -297,20 +282,17 @@ impl<B: Backend> Parameters<B> {
         Ok(())
     }
 
-    /// Digest of the values that the products should read: what the trainer holds.
+    /// Digest of the values that the products should read: what the trainer holds, rounded anew.
     pub fn digest(&self) -> u64 {
-        self.fold_digests(|tensor| match (self.dtype, tensor.spec.kind) {
-            (Dtype::Bf16, ParameterKind::Matrix) => {
-                self.backend.digest_narrowed(&tensor.data, tensor.spec.cols)
-            }
-            _ => self.backend.digest(&tensor.data, None),
+        self.fold_digests(|tensor| match &tensor.half {
+            Some(half) => self.backend.digest_rounded(half, tensor.spec.cols),
+            None => self.backend.digest(&tensor.data, None),
         })
     }
 
-    /// Digest of the values that the products do read: what the sampler holds. Differs from [`Parameters::digest`] if a
-    /// change was not followed by [`Parameters::refresh`].
+    /// Digest of the values that the products do read: what the sampler holds.
     pub fn compute_digest(&self) -> u64 {
-        self.fold_digests(|tensor| self.backend.digest(&tensor.data, tensor.compute.as_ref()))
+        self.fold_digests(|tensor| self.backend.digest(&tensor.data, tensor.half.as_ref()))
     }
 
     fn fold_digests(&self, digest: impl Fn(&Tensor<B>) -> u64) -> u64 {
@@ -405,10 +387,13 @@ impl<B: Backend> Parameters<B> {
         found
     }
 
-    /// A parameter that an optimizer updates, and its rounded copy with the number of its inputs.
-    pub(crate) fn updated(&mut self, index: usize) -> (&mut B::Buffer, Option<(&mut B::Half, usize)>) {
-        let Tensor { spec, data, compute, .. } = &mut self.tensors[index];
-        (data, compute.as_mut().map(|half| (half, spec.cols)))
+    /// A parameter that an optimizer updates.
+    pub(crate) fn updated(&mut self, index: usize) -> Updated<'_, B> {
+        let Tensor { spec, data, half, .. } = &mut self.tensors[index];
+        match half {
+            Some(half) => Updated::Half(half, spec.cols),
+            None => Updated::Values(data),
+        }
     }
 
     pub(crate) fn pair_mut(&mut self, first: usize, second: usize) -> (&mut B::Buffer, &mut B::Buffer) {
@@ -423,8 +408,8 @@ impl<B: Backend> Parameters<B> {
     }
 
     pub(crate) fn weight(&self, index: usize) -> Weight<'_, B> {
-        let Tensor { spec, data, compute, .. } = &self.tensors[index];
-        Weight { master: data, compute: compute.as_ref(), rows: spec.rows, cols: spec.cols }
+        let Tensor { spec, data, half, .. } = &self.tensors[index];
+        Weight { master: data, compute: half.as_ref(), rows: spec.rows, cols: spec.cols }
     }
 
     pub(crate) fn norm(&self, ids: NormIds, kind: NormKind, eps: f32) -> NormWeight<'_, B> {
@@ -440,8 +425,8 @@ impl<B: Backend> Parameters<B> {
 
     pub(crate) fn table(&self, index: usize) -> Table<'_, B> {
         let tensor = &self.tensors[index];
-        match &tensor.compute {
-            Some(half) if tensor.held == Held::Rounded => Table::Rounded(half),
+        match &tensor.half {
+            Some(half) => Table::Half(half),
             _ => Table::Values(&tensor.data, self.table_storage(index)),
         }
     }

@@ -191,7 +191,6 @@ impl LanguageModel {
         Checkpoint::open(folder)?.read_parameters(&config.decoder, config.family, &mut |spec, numbers| {
             Ok(params.set(&spec.name, numbers)?)
         })?;
-        self.params.refresh();
         Ok(())
     }
 
@@ -202,7 +201,6 @@ impl LanguageModel {
         tensors.read_stored(&wanted, &|_| Ok(false), &mut |spec, numbers| {
             Ok(params.set(&spec.name, numbers)?)
         })?;
-        self.params.refresh();
         Ok(())
     }
 
@@ -229,7 +227,5 @@ fn read_base(
         }
         Ok(())
     })?;
-    let mut params = params.ok_or_else(|| Error::file(folder, "the model has no parameters"))?;
-    params.refresh();
-    Ok(params)
+    params.ok_or_else(|| Error::file(folder, "the model has no parameters"))
 }

@@ -42,6 +42,14 @@ impl<T: Number> Buffer<T> {
     }
 }
 
+impl<T: Number> Buffer<T> {
+    /// The memory of the numbers.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        // SAFETY: four-byte numbers without padding, of which any byte may be read.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len * size_of::<T>()) }
+    }
+}
+
 impl<T: Number> std::ops::Deref for Buffer<T> {
     type Target = [T];
 

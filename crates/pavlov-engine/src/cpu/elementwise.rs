@@ -1,7 +1,7 @@
 //! Rotary positions, the feed-forward non-linearity, the embedding table and the optimizer's update.
 
 use super::math::{sigmoid, tanh};
-use super::panels::{narrow_panel, panel_index};
+use super::panels::{join_panel, panel_index, split_panel};
 use super::pool::{Pool, SharedMut};
 use super::tile::PANEL;
 use crate::config::Activation;
@@ -221,48 +221,49 @@ pub struct AdamWStep {
     pub grad_scale: f32,
 }
 
-/// The bf16 copy that an update rewrites: its pairs, the inputs of a panel, and whether the processor rounds pairs.
-pub(crate) struct Rounded<'a> {
-    pub(crate) pairs: &'a mut [u32],
-    pub(crate) cols: usize,
-    pub(crate) native: bool,
-}
-
-/// One AdamW update in torch's order of operations (decoupled decay first, ε added after the corrected root), and the
-/// bf16 copy of the result while it is in the cache.
-pub(crate) fn adamw(
-    pool: &Pool,
-    step: AdamWStep,
-    w: &mut [f32],
-    rounded: Option<Rounded<'_>>,
-    g: &[f32],
-    m: &mut [f32],
-    v: &mut [f32],
-) {
+/// One AdamW update in torch's order of operations (decoupled decay first, ε added after the corrected root).
+pub(crate) fn adamw(pool: &Pool, step: AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
     let (m, v) = (SharedMut::new(m), SharedMut::new(v));
-    let update = |start: usize, w: &mut [f32]| {
+    pool.chunks(w, FLAT, |i, w| {
+        let start = i * FLAT;
         #[expect(unsafe_code, reason = "each task updates its own range of the moments")]
         // SAFETY: chunks are disjoint ranges.
         let (m, v) = unsafe { (m.slice(start, w.len()), v.slice(start, w.len())) };
         adamw_range(step, w, &g[start..start + w.len()], m, v);
-    };
-    let Some(Rounded { pairs, cols, native }) = rounded else {
-        pool.chunks(w, FLAT, |i, w| update(i * FLAT, w));
-        return;
-    };
+    });
+}
+
+/// As [`adamw`] for a matrix of `cols` inputs that lies as rounded pairs and their rests.
+pub(crate) fn adamw_split(
+    pool: &Pool,
+    step: AdamWStep,
+    (pairs, rests, cols): (&mut [u32], &mut [u32], usize),
+    g: &[f32],
+    m: &mut [f32],
+    v: &mut [f32],
+) {
+    /// Inputs at a time: their 16 kB stay in the first-level cache.
+    const INPUTS: usize = 128;
     let (panel, pair_panel) = (cols * PANEL, cols.div_ceil(2) * PANEL);
-    assert_eq!(w.len() / panel, pairs.len() / pair_panel, "panels of a matrix and of its bf16 copy");
-    let pairs = SharedMut::new(pairs);
-    pool.chunks(w, panel, |i, w| {
-        // A pair of inputs at a time would be slow, a whole panel leaves the first-level cache: some kilobytes.
-        let inputs = (FLAT / PANEL).next_multiple_of(2);
-        for (at, w) in w.chunks_mut(inputs * PANEL).enumerate() {
-            update(i * panel + at * inputs * PANEL, w);
-            let start = i * pair_panel + at * inputs / 2 * PANEL;
-            #[expect(unsafe_code, reason = "each task writes the pairs of its own panel")]
+    assert!(
+        g.len() / panel == pairs.len() / pair_panel && rests.len() == pairs.len(),
+        "panels of one matrix"
+    );
+    let (m, v, rests) = (SharedMut::new(m), SharedMut::new(v), SharedMut::new(rests));
+    pool.chunks(pairs, pair_panel, |i, pairs| {
+        let mut exact = [0.0; INPUTS * PANEL];
+        for (at, pairs) in pairs.chunks_mut(INPUTS / 2 * PANEL).enumerate() {
+            let start = i * panel + at * INPUTS * PANEL;
+            let w = &mut exact[..(panel - at * INPUTS * PANEL).min(INPUTS * PANEL)];
+            #[expect(unsafe_code, reason = "each task updates its own panel of the moments and the rests")]
             // SAFETY: panels are disjoint ranges.
-            let pairs = unsafe { pairs.slice(start, (w.len() / PANEL).div_ceil(2) * PANEL) };
-            narrow_panel(native, w, pairs);
+            let (m, v, rests) = unsafe {
+                let rests = rests.slice(i * pair_panel + at * INPUTS / 2 * PANEL, pairs.len());
+                (m.slice(start, w.len()), v.slice(start, w.len()), rests)
+            };
+            join_panel(pairs, Some(rests), w);
+            adamw_range(step, w, &g[start..start + w.len()], m, v);
+            split_panel(w, pairs, Some(rests));
         }
     });
 }
@@ -282,4 +283,53 @@ fn adamw_range(step: AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut
 /// x *= factor.
 pub(crate) fn scale(pool: &Pool, x: &mut [f32], factor: f32) {
     pool.chunks(x, FLAT, |_, x| x.iter_mut().for_each(|x| *x *= factor));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::panels::{pairs_len, panels_len, split_panels};
+    use pavlov_schema::rng::{Rng, Stream};
+
+    /// An update of a matrix that lies in two halves has the bits of the update of its values.
+    #[test]
+    fn a_split_matrix_is_updated_exactly() {
+        let pool = Pool::new(2);
+        let mut rng = Rng::new(14, Stream::Init, 0, 0);
+        let step = AdamWStep {
+            decay: 0.999,
+            step_size: 0.01,
+            root_correction2: 0.3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            grad_scale: 0.7,
+        };
+        for [rows, cols] in [[1, 1], [33, 127], [70, 301], [64, 256]] {
+            let len = panels_len(rows, cols);
+            let mut random = |scale: f32| -> Vec<f32> { (0..len).map(|_| scale * rng.normal()).collect() };
+            let (mut w, g) = (random(1.0), random(0.1));
+            let mut moments = [random(0.1), random(0.1).iter().map(|x| x * x).collect()];
+            let (mut pairs, mut rests) =
+                (vec![0; pairs_len(len, cols)], vec![u32::MAX; pairs_len(len, cols)]);
+            split_panels(&pool, &w, cols, &mut pairs, Some(&mut rests));
+            let mut same = moments.clone();
+            for _ in 0..3 {
+                let [m, v] = &mut moments;
+                adamw(&pool, step, &mut w, &g, m, v);
+                let [m, v] = &mut same;
+                adamw_split(&pool, step, (&mut pairs, &mut rests, cols), &g, m, v);
+            }
+            let (panel, pair_panel) = (cols * PANEL, cols.div_ceil(2) * PANEL);
+            let mut joined = vec![f32::NAN; len];
+            for (i, to) in joined.chunks_exact_mut(panel).enumerate() {
+                join_panel(
+                    &pairs[i * pair_panel..][..pair_panel],
+                    Some(&rests[i * pair_panel..][..pair_panel]),
+                    to,
+                );
+            }
+            assert!(joined == w && same == moments, "{rows}x{cols}");
+        }
+    }
 }

@@ -34,6 +34,22 @@ pub(crate) fn pair(first: f32, second: f32) -> u32 {
     u32::from(narrow(first)) | u32::from(narrow(second)) << 16
 }
 
+/// The nearest bf16, ties away from zero, and the signed rest: bits = half·2^16 + rest exactly. NaN stays NaN.
+#[inline(always)]
+pub(crate) fn split(x: f32) -> (u32, u32) {
+    let bits = x.to_bits();
+    let half = bits.wrapping_add(0x8000) >> 16;
+    let nan = bits & 0x7FFF_FFFF > 0x7F80_0000;
+    if nan { (bits >> 16 | 0x40, 0) } else { (half, bits & 0xFFFF) }
+}
+
+/// The number that [`split`] took apart.
+#[inline(always)]
+pub(crate) fn join(half: u32, rest: u32) -> f32 {
+    let signed = (rest << 16) as i32 >> 16;
+    f32::from_bits((half << 16).wrapping_add(signed as u32))
+}
+
 /// Pairs neighbours: `to[i]` is (x\[2i\], x\[2i + 1\]).
 pub(crate) fn narrow_row(native: bool, x: &[f32], to: &mut [u32]) {
     assert_eq!(to.len(), x.len().div_ceil(2), "pairs of a row");
@@ -201,6 +217,26 @@ mod tests {
         assert!(widen(narrow(f32::NAN)).is_nan());
         assert_eq!(widen(narrow(-2.5)), -2.5);
         assert_eq!(widen_pair(pair(1.5, -3.0)), [1.5, -3.0]);
+    }
+
+    /// What is split joins to the same bits, and its half is the nearest bf16.
+    #[test]
+    fn splitting_loses_nothing() {
+        let mut rng = Rng::new(7, Stream::Init, 0, 0);
+        let special = [0.0, -0.0, f32::MAX, f32::MIN, f32::INFINITY, f32::MIN_POSITIVE, 1e-40, -1e-45];
+        let ties = [0x3F80_8000, 0x3F81_8000, 0xBF80_8000, 0x7F7F_8000].map(f32::from_bits);
+        let random: Vec<f32> = (0..100_000).map(|_| f32::from_bits(rng.next_u64() as u32)).collect();
+        for x in special.into_iter().chain(ties).chain(random) {
+            let (half, rest) = split(x);
+            if x.is_nan() {
+                assert!(join(half, rest).is_nan() && widen(half as u16).is_nan());
+                continue;
+            }
+            assert_eq!(join(half, rest).to_bits(), x.to_bits(), "{x}");
+            let (error, spacing) = (f64::from(widen(half as u16)) - f64::from(x), f64::from(x.abs()) / 128.0);
+            let overflows = widen(half as u16).is_infinite();
+            assert!(overflows || error.abs() <= spacing / 2.0 + 1e-40, "{x} became {}", widen(half as u16));
+        }
     }
 
     /// The vector conversions give the bits of the plain ones, on ragged lengths and poisoned outputs.

@@ -580,7 +580,8 @@ fn check(right: bool, what: &str, m: usize, out: usize, input: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::panels::{from_panels, narrow_panels, pairs_len, panel_index, to_panels};
+    use crate::cpu::half::split;
+    use crate::cpu::panels::{from_panels, pairs_len, panel_index, split_panels, to_panels};
     use pavlov_schema::rng::{Rng, Stream};
 
     fn random(rng: &mut Rng, n: usize) -> Vec<f32> {
@@ -635,7 +636,7 @@ mod tests {
             });
             let halves = panels.each_ref().map(|panels| {
                 let mut pairs = vec![0; pairs_len(panels.len(), input)];
-                narrow_panels(&pool, false, panels, input, &mut pairs);
+                split_panels(&pool, panels, input, &mut pairs, None);
                 pairs
             });
             let mut packing = Packing::default();
@@ -753,7 +754,7 @@ mod tests {
         let mut panels = vec![0.0; panels_len(out, input)];
         to_panels(&w, out, input, &mut panels);
         let mut pairs = vec![0; pairs_len(panels.len(), input)];
-        narrow_panels(&Pool::new(1), false, &panels, input, &mut pairs);
+        split_panels(&Pool::new(1), &panels, input, &mut pairs, None);
         let mut all: Vec<Vec<f32>> = Vec::new();
         for (threads, isa) in
             [1, 3].into_iter().flat_map(|t| Isa::available().into_iter().map(move |i| (t, i)))
@@ -793,8 +794,9 @@ mod tests {
             let mut panels = vec![0.0; panels_len(out, input)];
             to_panels(&w, out, input, &mut panels);
             let mut pairs = vec![0; pairs_len(panels.len(), input)];
-            narrow_panels(&pool, false, &panels, input, &mut pairs);
-            let (rounded, x16, dy16) = (round(&panels), round(&x), round(&dy));
+            split_panels(&pool, &panels, input, &mut pairs, None);
+            let rounded: Vec<f32> = panels.iter().map(|w| widen(split(*w).0 as u16)).collect();
+            let (x16, dy16) = (round(&x), round(&dy));
             let shape = [m, out, input];
             for isa in Isa::available() {
                 let mut packing = Packing::default();

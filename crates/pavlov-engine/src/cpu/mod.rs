@@ -14,6 +14,7 @@ mod pool;
 mod tile;
 
 pub use buffer::Buffer;
+use buffer::Number;
 pub use elementwise::AdamWStep;
 pub use head::Score;
 pub(crate) use head::exp_shifted;
@@ -21,7 +22,7 @@ pub use tile::Isa;
 
 use crate::backend::{
     AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, MatrixGradient, NormWeight,
-    TableStorage, Weight,
+    TableStorage, Updated, Weight,
 };
 use crate::config::Activation;
 use crate::plan::AttentionPlan;
@@ -34,10 +35,13 @@ use panels::Panels;
 use pool::Pool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tile::PANEL;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
-/// A matrix rounded to bf16, in panels of pairs.
-pub struct Half(Buffer<u32>);
+/// A matrix as bf16, in panels of pairs, and what rounding took away if it is kept: together the exact values.
+pub struct Half {
+    pairs: Buffer<u32>,
+    rests: Option<Buffer<u32>>,
+}
 
 /// The processor: its threads and its widest instruction set.
 pub struct Cpu {
@@ -102,6 +106,17 @@ impl Cpu {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Digest of an array: of the digests of its blocks, so that threads share the work.
+    fn digest_of<T: Number>(&self, data: &Buffer<T>) -> u64 {
+        const BLOCK: usize = 1 << 20;
+        let bytes = data.as_bytes();
+        let mut digests = vec![0; bytes.len().div_ceil(BLOCK)];
+        self.pool.chunks(&mut digests, 1, |i, digest| {
+            digest[0] = xxh3_64(&bytes[i * BLOCK..((i + 1) * BLOCK).min(bytes.len())]);
+        });
+        xxh3_64(&digests.iter().flat_map(|digest| digest.to_le_bytes()).collect::<Vec<_>>())
+    }
+
     fn product<T>(&self, run: impl FnOnce(&mut Engine<'_>, &mut HeadScratch) -> T) -> T {
         let (packing, head) = &mut *self.scratch();
         run(&mut Engine { pool: &self.pool, isa: self.isa, packing }, head)
@@ -110,7 +125,7 @@ impl Cpu {
 
 fn panels(w: Weight<'_, Cpu>) -> Panels<'_> {
     match w.compute {
-        Some(half) => Panels::Bf16(&half.0),
+        Some(half) => Panels::Bf16(&half.pairs),
         None => Panels::F32(w.master),
     }
 }
@@ -230,28 +245,36 @@ impl Backend for Cpu {
         panels::from_panels(buffer, rows, cols)
     }
 
-    fn narrow(&self, half: &mut Option<Half>, buffer: &Buffer, cols: usize) {
+    fn narrow(&self, half: &mut Option<Half>, buffer: &Buffer, cols: usize, exact: bool) {
         let _timer = self.profile.time(Operation::Narrow, || Work::floats(buffer.len() * 3 / 2));
-        let half = half.get_or_insert_with(|| Half(Buffer::zeros(panels::pairs_len(buffer.len(), cols))));
-        panels::narrow_panels(&self.pool, self.isa.multiplies_bf16(), buffer, cols, &mut half.0);
+        let zeros = || Buffer::zeros(panels::pairs_len(buffer.len(), cols));
+        let half = half.get_or_insert_with(|| Half { pairs: zeros(), rests: exact.then(zeros) });
+        let rests = half.rests.as_mut().map(|rests| &mut **rests);
+        panels::split_panels(&self.pool, buffer, cols, &mut half.pairs, rests);
     }
 
     fn digest(&self, buffer: &Buffer, compute: Option<&Half>) -> u64 {
         let _timer = self.profile.time(Operation::Digest, || Work::floats(buffer.len()));
         match compute {
-            Some(half) => digest_of(half.0.iter().map(|pair| pair.to_le_bytes())),
-            None => digest_of(buffer.iter().map(|x| x.to_le_bytes())),
+            Some(half) => self.digest_of(&half.pairs),
+            None => self.digest_of(buffer),
         }
     }
 
-    fn digest_narrowed(&self, buffer: &Buffer, cols: usize) -> u64 {
-        let _timer = self.profile.time(Operation::Digest, || Work::floats(buffer.len()));
-        let mut pairs = vec![0; cols.div_ceil(2) * PANEL];
-        let panels = buffer.chunks_exact(cols * PANEL);
-        digest_of(panels.flat_map(|panel| {
-            panels::narrow_panel(self.isa.multiplies_bf16(), panel, &mut pairs);
-            pairs.iter().map(|pair| pair.to_le_bytes()).collect::<Vec<_>>()
-        }))
+    fn digest_rounded(&self, half: &Half, cols: usize) -> u64 {
+        let _timer = self.profile.time(Operation::Digest, || Work::floats(2 * half.pairs.len()));
+        let mut rounded = Buffer::zeros(half.pairs.len());
+        let panel = cols.div_ceil(2) * PANEL;
+        self.pool.chunks(&mut rounded, panel, |i, to| {
+            let mut exact = vec![0.0; cols * PANEL];
+            let of = |pairs: &'_ [u32]| -> std::ops::Range<usize> {
+                i * panel..(i * panel + panel).min(pairs.len())
+            };
+            let rests = half.rests.as_ref().map(|rests| &rests[of(rests)]);
+            panels::join_panel(&half.pairs[of(&half.pairs)], rests, &mut exact);
+            panels::split_panel(&exact, to, None);
+        });
+        self.digest_of(&rounded)
     }
 
     fn linear(&self, x: &Buffer, m: usize, layers: &mut [Linear<'_, Self>]) {
@@ -485,30 +508,24 @@ impl Backend for Cpu {
         norm::square_sum(&self.pool, x)
     }
 
-    fn adamw(
-        &self,
-        step: AdamWStep,
-        w: &mut Buffer,
-        rounded: Option<(&mut Half, usize)>,
-        g: &Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-    ) {
-        let _timer = self.profile.time(Operation::Optimizer, || {
-            Work::floats(7 * w.len() + rounded.as_ref().map_or(0, |_| w.len() / 2))
-        });
-        let native = self.isa.multiplies_bf16();
-        let rounded = rounded.map(|(half, cols)| elementwise::Rounded { pairs: &mut half.0, cols, native });
-        elementwise::adamw(&self.pool, step, w, rounded, g, m, v);
+    fn adamw(&self, step: AdamWStep, w: Updated<'_, Self>, g: &Buffer, m: &mut Buffer, v: &mut Buffer) {
+        let bytes = || Work::floats(7 * g.len());
+        let _timer = self.profile.time(Operation::Optimizer, bytes);
+        match w {
+            Updated::Values(w) => elementwise::adamw(&self.pool, step, w, g, m, v),
+            Updated::Half(half, cols) => {
+                let rests = half.rests.as_mut().expect("a matrix that is trained keeps its rests");
+                elementwise::adamw_split(&self.pool, step, (&mut half.pairs, rests, cols), g, m, v);
+            }
+        }
     }
 
     fn widen(&self, buffer: &mut Buffer, half: &Half, rows: usize, cols: usize) {
-        let _timer = self.profile.time(Operation::Memory, || Work::floats(rows * cols * 3 / 2));
         buffer.resize(panels::panels_len(rows, cols));
+        let pairs = cols.div_ceil(2) * PANEL;
         self.pool.chunks(buffer, PANEL * cols, |panel, to| {
-            for (at, x) in to.iter_mut().enumerate() {
-                *x = half.at(panel * PANEL + at % PANEL, at / PANEL, cols);
-            }
+            let rests = half.rests.as_ref().map(|rests| &rests[panel * pairs..][..pairs]);
+            panels::join_panel(&half.pairs[panel * pairs..][..pairs], rests, to);
         });
     }
 
@@ -529,21 +546,9 @@ impl Backend for Cpu {
 impl Half {
     /// Element (row, col) of a matrix of `cols` columns; rows up to the last panel's end exist.
     fn at(&self, row: usize, col: usize, cols: usize) -> f32 {
-        let pair = self.0[panels::panel_index(row, col / 2, cols.div_ceil(2))];
-        half::widen_pair(pair)[col % 2]
+        let at = panels::panel_index(row, col / 2, cols.div_ceil(2));
+        let shift = 16 * (col % 2);
+        let rest = self.rests.as_ref().map_or(0, |rests| rests[at] >> shift & 0xFFFF);
+        half::join(self.pairs[at] >> shift & 0xFFFF, rest)
     }
-}
-
-fn digest_of<const N: usize>(bytes: impl Iterator<Item = [u8; N]>) -> u64 {
-    let mut hash = Xxh3::new();
-    let mut block = Vec::with_capacity(1 << 16);
-    for item in bytes {
-        block.extend_from_slice(&item);
-        if block.len() >= 1 << 16 {
-            hash.update(&block);
-            block.clear();
-        }
-    }
-    hash.update(&block);
-    hash.digest()
 }

@@ -2,12 +2,14 @@
 //!
 //! A weight W \[out, in\] is kept in panels of 32 outputs, `panels[out / 32][in][out % 32]`, the order in which the
 //! forward product reads it: decoding streams a weight once from memory whatever the number of rows, and nothing is
-//! repacked between steps. A ragged last panel is padded with zeros, which stay zero under every update. The bf16 copy
-//! has the same order with neighbouring inputs paired, `panels[out / 32][in / 2][out % 32]`.
+//! repacked between steps. A ragged last panel is padded with zeros, which stay zero under every update. In bf16 the order
+//! is the same with neighbouring inputs paired, `panels[out / 32][in / 2][out % 32]`, and what rounding took away lies in the
+//! same order beside it while the weight is trained.
 
-use super::half::{interleave, narrow_row, transpose_pairs, widen_pair};
-use super::pool::Pool;
+use super::half::{interleave, join, narrow_row, split, transpose_pairs, widen_pair};
+use super::pool::{Pool, SharedMut};
 use super::tile::PANEL;
+use multiversion::multiversion;
 
 /// Length of a weight of `rows` × `cols` in panels.
 pub(crate) fn panels_len(rows: usize, cols: usize) -> usize {
@@ -65,22 +67,58 @@ pub(crate) fn from_panels(panels: &[f32], rows: usize, cols: usize) -> Vec<f32> 
     row_major
 }
 
-/// Length of the bf16 copy of panels of `cols` inputs.
+/// Length in pairs of panels of `cols` inputs.
 pub(crate) fn pairs_len(panels: usize, cols: usize) -> usize {
     panels / cols * cols.div_ceil(2)
 }
 
-/// Rounds panels of `cols` inputs to their bf16 copy.
-pub(crate) fn narrow_panels(pool: &Pool, native: bool, panels: &[f32], cols: usize, pairs: &mut [u32]) {
+/// Rounds panels of `cols` inputs to bf16 and, if asked, keeps the rests: together the exact values.
+pub(crate) fn split_panels(
+    pool: &Pool,
+    panels: &[f32],
+    cols: usize,
+    pairs: &mut [u32],
+    rests: Option<&mut [u32]>,
+) {
     let (from, to) = (cols * PANEL, cols.div_ceil(2) * PANEL);
-    pool.chunks(pairs, to, |panel, pairs| narrow_panel(native, &panels[panel * from..][..from], pairs));
+    let rests = rests.map(SharedMut::new);
+    pool.chunks(pairs, to, |panel, pairs| {
+        #[expect(unsafe_code, reason = "each task writes the rests of its own panel")]
+        // SAFETY: panels are disjoint ranges.
+        let rests = rests.as_ref().map(|rests| unsafe { rests.slice(panel * to, to) });
+        split_panel(&panels[panel * from..][..from], pairs, rests);
+    });
 }
 
-/// Rounds one panel.
-pub(crate) fn narrow_panel(native: bool, panel: &[f32], pairs: &mut [u32]) {
-    for (to, two) in pairs.chunks_exact_mut(PANEL).zip(panel.chunks(2 * PANEL)) {
+/// As [`split_panels`] for some inputs of one panel, an even number but at its end.
+#[multiversion(targets("x86_64+avx512f+avx512bw", "x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn split_panel(panel: &[f32], pairs: &mut [u32], mut rests: Option<&mut [u32]>) {
+    for (q, (pairs, two)) in pairs.chunks_exact_mut(PANEL).zip(panel.chunks(2 * PANEL)).enumerate() {
         let (first, second) = two.split_at(PANEL);
-        interleave(native, first, (!second.is_empty()).then_some(second), to);
+        let mut rest = [0; PANEL];
+        for i in 0..PANEL {
+            let (low, high) = (split(first[i]), split(second.get(i).copied().unwrap_or(0.0)));
+            pairs[i] = low.0 | high.0 << 16;
+            rest[i] = low.1 | high.1 << 16;
+        }
+        if let Some(rests) = &mut rests {
+            rests[q * PANEL..][..PANEL].copy_from_slice(&rest);
+        }
+    }
+}
+
+/// The values of some inputs of one panel, exact if their rests are given.
+#[multiversion(targets("x86_64+avx512f+avx512bw", "x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn join_panel(pairs: &[u32], rests: Option<&[u32]>, panel: &mut [f32]) {
+    for (q, (pairs, two)) in pairs.chunks_exact(PANEL).zip(panel.chunks_mut(2 * PANEL)).enumerate() {
+        let rest: &[u32] = rests.map_or(&[0; PANEL], |rests| &rests[q * PANEL..][..PANEL]);
+        let (first, second) = two.split_at_mut(PANEL);
+        for i in 0..PANEL {
+            first[i] = join(pairs[i] & 0xFFFF, rest[i] & 0xFFFF);
+        }
+        for (i, x) in second.iter_mut().enumerate() {
+            *x = join(pairs[i] >> 16, rest[i] >> 16);
+        }
     }
 }
 
@@ -98,7 +136,7 @@ pub(crate) fn transpose_panel(panels: &[f32], input: usize, panel: usize, k0: us
     }
 }
 
-/// As [`transpose_panel`] of the bf16 copy, widened.
+/// As [`transpose_panel`] of a weight in bf16, widened.
 pub(crate) fn transpose_widened(pairs: &[u32], input: usize, panel: usize, k0: usize, to: &mut [f32]) {
     let first = panel * PANEL;
     let cols = PANEL.min(input - first);

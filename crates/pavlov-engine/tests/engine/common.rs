@@ -139,7 +139,6 @@ pub(crate) fn model(shape: &Shape, threads: usize, isa: Isa, dtype: Dtype) -> Mo
             (0..spec.len()).map(|_| if norm { 1.0 } else { 0.0 } + 0.25 * rng.normal()).collect();
         params.set(&spec.name, &data).unwrap();
     }
-    params.refresh();
     Model { decoder, params }
 }
 

@@ -223,10 +223,6 @@ fn digests_prove_that_the_products_read_the_parameters() {
         data[3] += 1.0;
         model.params.set(name, &data).unwrap();
         assert_ne!(model.params.digest(), before);
-        if dtype == Dtype::Bf16 {
-            assert_ne!(model.params.digest(), model.params.compute_digest(), "a stale copy must show");
-        }
-        model.params.refresh();
         assert_eq!(model.params.digest(), model.params.compute_digest());
     }
 }

@@ -18,7 +18,6 @@ fn base(shape: &Shape, from: &Model, dtype: Dtype) -> Model {
     for name in names {
         base.params.set(&name, &from.params.get(&name).unwrap()).unwrap();
     }
-    base.params.refresh();
     base
 }
 
@@ -28,7 +27,6 @@ fn silence(model: &mut Model) {
     for spec in zeros {
         model.params.set(&spec.name, &vec![0.0; spec.len()]).unwrap();
     }
-    model.params.refresh();
 }
 
 /// An adapter whose B is zero changes no bit, and without its adapter a decoder is its base bit for bit, trained or not.

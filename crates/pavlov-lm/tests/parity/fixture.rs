@@ -28,6 +28,10 @@ pub(crate) struct About {
     pub(crate) optimizer: Option<Optimizer>,
     pub(crate) without_gradient: Vec<Hole>,
     float64_distance: BTreeMap<String, Noise>,
+    /// How far PyTorch in f32 is from itself when it computes the steps in another order, in units of
+    /// `float64_distance` (scripts/golden/equivalents.py).
+    #[serde(default)]
+    pub(crate) equivalents: BTreeMap<String, f64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]

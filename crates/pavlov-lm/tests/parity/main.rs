@@ -17,8 +17,11 @@ const OUTPUTS: f64 = 1e-5;
 /// Largest difference in a gradient tensor, relative to its largest element.
 const GRADIENTS: f64 = 1e-4;
 /// Ten steps of AdamW amplify rounding (it divides small gradients by themselves), differently in each case: they may
-/// be as far from PyTorch as this multiple of the distance between PyTorch in f32 and PyTorch in f64. Measured: 0.1 to
-/// 6, half of them below 1.7.
+/// be as far from PyTorch as this multiple of u, the distance between PyTorch in f32 and PyTorch in f64.
+///
+/// PyTorch in f32 that computes the same in another order (scripts/golden/equivalents.py) is up to e·u from its golden:
+/// e is 39 in one case and up to 6.3 in the others. It is then up to (e + 1)·u from f64, and whoever is no further from
+/// f64 than that is up to (e + 2)·u from the golden. The case of 39 is not used to widen the limit of the others.
 const STEPS: f64 = 8.0;
 /// The multiple for bf16: both sides are that far from f64, each in its own way.
 const BF16: f64 = 2.0;
@@ -156,7 +159,7 @@ fn ten_steps_of_adamw_are_those_of_pytorch() {
         let expected = fixture.about.optimizer.as_ref().unwrap();
         assert_eq!(losses.len(), 10);
         let check = |what: &str, found: f64, limit: f64| within(&format!("{case} {what}"), found, limit);
-        // Nothing is amplified before the first step, and little in it.
+        // Nothing is amplified before the first step, and little in it. Later ones divide small gradients by themselves.
         check("first norm", relative(&norms[..1], &expected.grad_norms[..1]), OUTPUTS);
         check("second loss", relative(&losses[1..2], &expected.losses[1..2]), GRADIENTS);
         check("losses", relative(&losses, &expected.losses), STEPS * fixture.noise("losses"));
@@ -164,6 +167,16 @@ fn ten_steps_of_adamw_are_those_of_pytorch() {
         let (worst, tensor) = furthest(run.as_stored(&run.model.params), fixture.group("after"), &fixture);
         check(&format!("{tensor} after the steps"), worst, STEPS * fixture.noise("after"));
     }
+}
+
+#[test]
+fn the_limit_of_the_steps_is_what_pytorch_needs_itself() {
+    let cases = Fixture::all().into_iter().filter(|(_, f)| f.about.optimizer.is_some());
+    let mut furthest: Vec<f64> =
+        cases.map(|(_, f)| f.about.equivalents.values().copied().fold(0.0, f64::max)).collect();
+    furthest.sort_by(f64::total_cmp);
+    let [.., all_but_one, _] = furthest[..] else { panic!("{furthest:?}") };
+    assert!(STEPS <= all_but_one + 2.0, "{furthest:?}");
 }
 
 #[test]

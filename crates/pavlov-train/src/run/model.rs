@@ -88,21 +88,11 @@ pub fn load_options(config: &TrainingConfig) -> LoadOptions {
 
 /// Loads the model to begin with. Of a run that is resumed, its chat template tells the date on which that run started.
 pub fn load_model(config: &TrainingConfig, peft: &PeftSettings) -> Result<LanguageModel> {
-    let mut model = load(config, peft)?;
-    // A run that cannot be resumed is told so when it is opened.
-    let earlier = config.resume_from_checkpoint.then(|| Manifest::read(&config.output_dir).ok()).flatten();
-    if let Some(started) = earlier.and_then(|manifest| from_rfc3339(&manifest.started_at)) {
-        model.files.set_now(started);
-    }
-    Ok(model)
-}
-
-fn load(config: &TrainingConfig, peft: &PeftSettings) -> Result<LanguageModel> {
     let LoadOptions { dtype, threads } = load_options(config);
     let backend = Arc::new(Cpu::new(threads));
     let base = &config.model;
     let of_adapter = |folder: &Path| base.as_os_str().is_empty() && AdapterConfig::is_in(folder);
-    let model = match &peft.adapter {
+    let mut model = match &peft.adapter {
         Some(folder) if of_adapter(folder) => LanguageModel::load_on(folder, &backend, dtype)?,
         Some(folder) => {
             let source = AdapterSource::Folder(folder);
@@ -120,6 +110,11 @@ fn load(config: &TrainingConfig, peft: &PeftSettings) -> Result<LanguageModel> {
             LanguageModel::load_adapted(base, &source, &backend, dtype)?
         }
     };
+    // A run that cannot be resumed is told so when it is opened.
+    let earlier = config.resume_from_checkpoint.then(|| Manifest::read(&config.output_dir).ok()).flatten();
+    if let Some(started) = earlier.and_then(|manifest| from_rfc3339(&manifest.started_at)) {
+        model.files.set_now(started);
+    }
     match &model.adapter {
         Some(adapter) if adapter.dropout > 0.0 => {
             let problem = format!(

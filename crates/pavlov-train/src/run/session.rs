@@ -74,7 +74,7 @@ impl<'a> Session<'a> {
             remove_folder(&path.join(MODEL))?;
         }
         let saved = if existing == Existing::Resume {
-            compare(&run, settings, &data, host)?;
+            compare(&run, settings, &data, model, host)?;
             run.latest_checkpoint()?
         } else {
             run.write_manifest(&manifest(training, data, model, host.command))?;
@@ -299,18 +299,35 @@ fn manifest(
         seed: training.seed,
         data,
         processor: backend.describe(),
-        dtype: match model.params.dtype() {
-            Dtype::F32 => "f32".to_owned(),
-            Dtype::Bf16 => "bf16".to_owned(),
-        },
+        dtype: dtype_name(model).to_owned(),
         threads: backend.threads(),
         started_at: rfc3339(model.files.now() as f64),
     }
 }
 
+fn dtype_name(model: &LanguageModel) -> &'static str {
+    match model.params.dtype() {
+        Dtype::F32 => "f32",
+        Dtype::Bf16 => "bf16",
+    }
+}
+
 /// Refuses to resume with another order of data; tells of every other setting that changed.
-fn compare(run: &RunDir, settings: &impl Settings, data: &[DataFile], host: &mut Host) -> Result<()> {
+fn compare(
+    run: &RunDir,
+    settings: &impl Settings,
+    data: &[DataFile],
+    model: &LanguageModel,
+    host: &mut Host,
+) -> Result<()> {
     let old = Manifest::read(run.path())?;
+    let dtype = dtype_name(model);
+    if old.dtype != dtype {
+        // `auto` means another format on another processor.
+        let line =
+            format!("products were in {} and are in {dtype} now: the run goes on differently", old.dtype);
+        (host.events)(Event::Note(line));
+    }
     for (old, new) in old.data.iter().zip(data) {
         if old.digest != new.digest {
             let problem =

@@ -50,8 +50,7 @@ settings! {
         overwrite_output_dir: bool = false,
         /// Seed of every random number.
         seed: u64 = 42,
-        /// Number format of matrix products: f32, bf16, or auto: bf16 on a processor that multiplies it.
-        /// What is trained and the optimizer are f32 always.
+        /// Number format of matrix products: f32, bf16, or auto: bf16 on a processor that multiplies it. What is trained and the optimizer are f32 always.
         dtype: Precision = Precision::Auto,
         /// Threads that compute; 0: as many as the processor has. Results do not depend on it.
         threads: usize = 0,

@@ -41,7 +41,6 @@ pub(crate) fn parameters(decoder: &Decoder, size: f32) -> Parameters {
         let weights: Vec<f32> = params.get(&spec.name).unwrap().iter().map(|w| 20.0 * size * w).collect();
         params.set(&spec.name, &weights).unwrap();
     }
-    params.refresh();
     params
 }
 

@@ -225,7 +225,10 @@ fn adapters_reward_adapters() {
     let mut judge = RewardModel::load(&lab.at("judge/model"), &options).unwrap();
     let prompt = "Who has 0 apples?\n".into();
     let scores = judge.scores(&[(&prompt, "Ana"), (&prompt, "Ben")]).unwrap();
-    assert!(scores.iter().all(|score| score.is_finite()) && (scores[0] - scores[1]).abs() > 1e-3, "{scores:?}");
+    assert!(
+        scores.iter().all(|score| score.is_finite()) && (scores[0] - scores[1]).abs() > 1e-3,
+        "{scores:?}"
+    );
     let rewards = json!({"rewards": [{"model": lab.at("judge/model")}]});
     lab.run(find("grpo"), "taught", None, rewards).0.unwrap();
     let judged = json!({"judge": {"model": lab.at("judge/model")}, "rewards": null});

@@ -140,6 +140,14 @@ fn a_resumed_run_must_have_the_same_order_and_tells_what_else_changed() {
     let told =
         |event: &Event| matches!(event, Event::Note(line) if line.starts_with("learning_rate was 0.003"));
     assert!(events.iter().any(told), "{events:?}");
+    // The same settings choose another number format on another processor.
+    let manifest = folder.path().join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap().replace("\"f32\"", "\"bf16\"");
+    std::fs::write(&manifest, text).unwrap();
+    let (_, events) = train(&config, None);
+    let told =
+        |event: &Event| matches!(event, Event::Note(line) if line.starts_with("products were in bf16"));
+    assert!(events.iter().any(told), "{events:?}");
     // A run that was overwritten leaves no model that could pass for the new one's.
     config.training.resume_from_checkpoint = false;
     config.training.overwrite_output_dir = true;

@@ -80,7 +80,7 @@ impl<'a> Product<'a> {
         cpu.upload_matrix(&mut master, n, k, &random(n * k));
         let mut half = None;
         if dtype == Dtype::Bf16 {
-            cpu.narrow(&mut half, &master, k);
+            cpu.narrow(&mut half, &master, k, true);
         }
         Self { cpu, shape, x, y, master, gradient: cpu.zeros(cpu.matrix_len(n, k)), half }
     }

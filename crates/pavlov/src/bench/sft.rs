@@ -25,7 +25,11 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         )));
     }
     let folder = tempfile::tempdir()?;
-    let config = PretrainConfig { training: args.training(folder.path()), max_length: length };
+    let config = PretrainConfig {
+        training: args.training(folder.path()),
+        max_length: length,
+        ..PretrainConfig::default()
+    };
     let lessons = Lessons { rows, ..Lessons::default() };
     let mut clock = Clock::new(backend_of(&model), true);
     let mut events = |event: Event| on_event(event, &mut clock);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use pavlov_engine::{Cpu, Dtype};
-use pavlov_lm::{Checkpoint, LanguageModel, SaveDtype};
+use pavlov_lm::{Checkpoint, SaveDtype};
 use pavlov_train::loops::reward_model::{REWARD_FILE, RewardFile};
 
 use crate::args::{MergeArgs, SaveDtypeArg};

@@ -49,7 +49,6 @@ impl Lab {
             let larger: Vec<f32> = model.params.get(&name).unwrap().iter().map(|w| 8.0 * w).collect();
             model.params.set(&name, &larger).unwrap();
         }
-        model.params.refresh();
         model.save(&folder.path().join("model"), SaveDtype::F32).unwrap();
         Self { folder }
     }

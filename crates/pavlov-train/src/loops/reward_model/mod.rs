@@ -84,7 +84,6 @@ pub fn with_head(model: LanguageModel, seed: u64) -> Result<LanguageModel> {
     let mut rng = Rng::new(seed, Stream::Init, 1, 0);
     let head: Vec<f32> = (0..width).map(|_| deviation * rng.normal()).collect();
     model.params.set("score.weight", &head)?;
-    model.params.refresh();
     Ok(model)
 }
 
