@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Command, Parser, Subcommand, ValueEnum};
+use pavlov_engine::Dtype;
 use pavlov_train::settings::{Key, Settings};
 
 use crate::bench::BenchArgs;
@@ -93,6 +94,16 @@ pub(crate) enum DtypeArg {
     F32,
     /// 16-bit brain floats, sums in f32
     Bf16,
+}
+
+impl DtypeArg {
+    /// The engine's format.
+    pub(crate) fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::Bf16 => Dtype::Bf16,
+        }
+    }
 }
 
 /// How tokens are drawn.

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::limits::{Pass, Product, large_products, read_bandwidth};
 use super::report::rounded;
 use super::{BenchArgs, dtype_name, memory};
-use crate::args::DtypeArg;
 use crate::{screen, stdout};
 
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
@@ -20,8 +19,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let cpu = Cpu::new(args.threads());
     let dtypes = match args.dtype {
         None => vec![Dtype::F32, Dtype::Bf16],
-        Some(DtypeArg::F32) => vec![Dtype::F32],
-        Some(DtypeArg::Bf16) => vec![Dtype::Bf16],
+        Some(dtype) => vec![dtype.dtype()],
     };
     screen::line(&cpu.describe());
     let mut line = Map::from_iter([("pavlov".to_owned(), json!("matmul"))]);

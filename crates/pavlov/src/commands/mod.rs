@@ -20,29 +20,17 @@ use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
 use crate::failure::bad_input;
 use crate::screen;
 
-/// Loads a model that learns nothing, with its adapter if one is named.
+/// Loads a model as it is, with its adapter if one is named.
 fn load_on(model: &Path, adapter: Option<&Path>, backend: &Arc<Cpu>, dtype: Dtype) -> Result<LanguageModel> {
     Ok(match adapter {
         Some(adapter) => LanguageModel::load_adapted(model, &AdapterSource::Folder(adapter), backend, dtype)?,
-        None => LanguageModel::load_frozen(model, backend, dtype)?,
+        None => LanguageModel::load_on(model, backend, dtype)?,
     })
 }
 
-/// Loads a model that can speak, and says what it computes with.
-fn load(
-    folder: &Path,
-    adapter: Option<&Path>,
-    dtype: Option<DtypeArg>,
-    threads: Option<u16>,
-) -> Result<LanguageModel> {
-    let dtype = match dtype {
-        None => Precision::Auto.resolve(),
-        Some(DtypeArg::F32) => Dtype::F32,
-        Some(DtypeArg::Bf16) => Dtype::Bf16,
-    };
-    let cpu = Arc::new(Cpu::new(threads.map_or(0, usize::from)));
-    let model = load_on(folder, adapter, &cpu, dtype)?;
-    screen::machine(model.decoder.backend(), dtype);
+/// Checks that a model can speak, and says what it computes with.
+fn speaker(model: LanguageModel, folder: &Path) -> Result<LanguageModel> {
+    screen::machine(model.decoder.backend(), model.params.dtype());
     if !model.decoder.config().language_head {
         let mend = "give a language model";
         return Err(bad_input(format!("{}: is a reward model, it writes no text; {mend}", folder.display())));
@@ -50,8 +38,15 @@ fn load(
     Ok(model)
 }
 
+/// Loads a model that answers.
 fn load_speaker(args: &ModelArgs) -> Result<LanguageModel> {
-    load(&args.model, args.adapter.as_deref(), args.dtype, args.threads)
+    let dtype = args.dtype.map_or_else(|| Precision::Auto.resolve(), DtypeArg::dtype);
+    let backend = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
+    let model = match args.adapter.as_deref() {
+        Some(adapter) => load_on(&args.model, Some(adapter), &backend, dtype)?,
+        None => LanguageModel::load_frozen(&args.model, &backend, dtype)?,
+    };
+    speaker(model, &args.model)
 }
 
 /// What the flags ask of the sampler.
