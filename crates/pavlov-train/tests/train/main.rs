@@ -6,6 +6,7 @@ mod small;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 
+mod adapters;
 mod exact_gradient;
 mod from_files;
 #[cfg(unix)]

@@ -1,10 +1,9 @@
 //! Every loop with an adapter in place of the model: what it writes, and that it resumes to the byte.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod tiny;
-
+use crate::tiny;
 use std::path::{Path, PathBuf};
 
+use crate::tiny::{curve, host_run, metrics};
 use pavlov_engine::Dtype;
 use pavlov_lm::{LanguageModel, LoadOptions, SaveDtype};
 use pavlov_schema::{Map, Value};
@@ -18,7 +17,6 @@ use pavlov_train::run::{Ending, Event, Host};
 use pavlov_train::settings::Settings;
 use safetensors::SafeTensors;
 use serde_json::json;
-use tiny::{curve, host_run, metrics};
 
 type Run = fn(Map<String, Value>, &mut Host) -> Result<Ending>;
 
@@ -228,7 +226,7 @@ fn adapters_reward_adapters() {
     let prompt = "Who has 0 apples?\n".into();
     let scores = judge.scores(&[(&prompt, "Ana"), (&prompt, "Ben")]).unwrap();
     assert!(
-        scores.iter().all(|score| score.is_finite()) && scores[0].to_bits() != scores[1].to_bits(),
+        scores.iter().all(|score| score.is_finite()) && (scores[0] - scores[1]).abs() > 1e-3,
         "{scores:?}"
     );
     let rewards = json!({"rewards": [{"model": lab.at("judge/model")}]});
