@@ -16,7 +16,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         Some(folder) => Some(pavlov_lm::ModelFiles::load(folder)?.config.decoder),
         None => None,
     };
-    let cpu = Cpu::new(args.threads());
+    let cpu = args.cpu()?;
     let dtypes = match args.dtype {
         None => vec![Dtype::F32, Dtype::Bf16],
         Some(dtype) => vec![dtype.dtype()],

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use pavlov_engine::{Cpu, Decoder, Dtype, Position};
+use pavlov_engine::{Cpu, Decoder, Dtype, Isa, Position};
 use pavlov_lm::{AdapterConfig, AdapterSource, LanguageModel, Targets};
 use pavlov_train::run::{Event, Precision, TrainingConfig};
 
@@ -108,9 +108,23 @@ pub(crate) struct BenchArgs {
     /// Threads that compute [default: one per processor core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Compute as on a processor that has no more than these instructions [default: the widest there are]
+    #[arg(long, value_enum)]
+    isa: Option<IsaArg>,
     /// Also show where the time of a step goes, by operation, beside the floor of each
     #[arg(long)]
     profile: bool,
+}
+
+/// Instruction sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum IsaArg {
+    /// 512-bit registers, without products of bf16
+    Avx512,
+    /// 256-bit registers
+    Avx2,
+    /// Plain Rust
+    Portable,
 }
 
 impl BenchArgs {
@@ -124,6 +138,21 @@ impl BenchArgs {
 
     fn threads(&self) -> usize {
         self.threads.map_or(0, usize::from)
+    }
+
+    /// The processor, or what it is to be taken for.
+    fn cpu(&self) -> Result<Cpu> {
+        let isa = match self.isa {
+            None => return Ok(Cpu::new(self.threads())),
+            Some(IsaArg::Avx512) => Isa::Avx512,
+            Some(IsaArg::Avx2) => Isa::Avx2,
+            Some(IsaArg::Portable) => Isa::Portable,
+        };
+        if !Isa::available().contains(&isa) {
+            let name = format!("{isa:?}").to_lowercase();
+            return Err(bad_input(format!("--isa: this processor has no {name}; leave it out")));
+        }
+        Ok(Cpu::with_isa(self.threads(), isa))
     }
 
     fn precision(&self) -> Precision {
@@ -146,7 +175,7 @@ impl BenchArgs {
         let folder = folder
             .ok_or_else(|| bad_input(format!("--model is missing; {task} needs a Hugging Face folder")))?;
         let dtype = self.precision().resolve();
-        let cpu = Arc::new(Cpu::new(self.threads()));
+        let cpu = Arc::new(self.cpu()?);
         let mut model = match self.lora {
             0 if self.task == Task::Generate => LanguageModel::load_frozen(folder, &cpu, dtype)?,
             0 => LanguageModel::load_on(folder, &cpu, dtype)?,
