@@ -1,7 +1,7 @@
 //! `pavlov bench matmul`: how fast matrix products are, at their best and in the shapes of a model.
 
 use anyhow::Result;
-use pavlov_engine::{Cpu, DecoderConfig, Dtype, ParameterKind};
+use pavlov_engine::{DecoderConfig, Dtype, ParameterKind};
 use pavlov_schema::Map;
 use serde_json::{Value, json};
 
