@@ -1,8 +1,10 @@
 """Prints how Pavlov's curves compare with TRL's, and draws both.
 
-    python compare.py --sft TRL_JSON METRICS_JSONL --grpo TRL_JSON,... METRICS_JSONL,... --plot OUT_PNG
+    python compare.py --sft TRL_JSON METRICS_JSONL [--replay TRL_JSON METRICS_JSONL]
+        [--grpo TRL_JSON,... METRICS_JSONL,...] [--plot OUT_PNG]
 
-TRL's files are those of trl_curves.py; Pavlov's are the metrics.jsonl of its runs. Lists have one file a seed.
+TRL's files are those of trl_curves.py; Pavlov's are the metrics.jsonl of its runs. Lists have one file a seed. A replay is
+TRL's run on the answers of that run of Pavlov.
 """
 
 import argparse
@@ -40,12 +42,38 @@ def compare_sft(theirs, ours):
           f" in the first 20 updates {max(relative[:20]):.2e}")
 
 
+def compare_replay(theirs, ours):
+    """Both learned from the same answers, so that every number must agree but for rounding."""
+    assert len(theirs) == len(ours)
+    print(f"GRPO on the same answers, {len(ours)} updates; largest difference")
+    for key in ("reward", "loss", "grad_norm", "entropy"):
+        print(f"  {key:10} {max(abs(a[key] - b[key]) for a, b in zip(theirs, ours)):.1e}")
+
+
+def surprise(name, run):
+    """Whether answers were drawn from the model itself: the mean of -log p - entropy is then 0 but for chance."""
+    mean_of_all = mean(line["surprise"] for line in run)
+    error = sum(line["surprise_error"] ** 2 for line in run) ** 0.5 / len(run)
+    print(f"  answers of {name}: -log p - entropy {mean_of_all:+.4f} nats, standard error {error:.4f}")
+
+
 def compare_grpo(name, runs):
     first = [mean(line["reward"] for line in run[:LAST_REWARDS]) for run in runs]
     last = [mean(line["reward"] for line in run[-LAST_REWARDS:]) for run in runs]
     show = lambda values: " ".join(f"{value:.4f}" for value in values)
     print(f"GRPO {name}, {len(runs)} seeds: mean reward of the first {LAST_REWARDS} updates {show(first)}"
           f" (mean {mean(first):.4f}), of the last {LAST_REWARDS} {show(last)} (mean {mean(last):.4f})")
+
+
+def compare_ends(theirs, ours):
+    """Welch's interval for the difference of the methods; a seed is one observation."""
+    from scipy.stats import ttest_ind
+
+    ends = [[mean(line["reward"] for line in run[-LAST_REWARDS:]) for run in runs] for runs in (ours, theirs)]
+    test = ttest_ind(*ends, equal_var=False)
+    low, high = test.confidence_interval(0.95)
+    print(f"  Pavlov - TRL, last {LAST_REWARDS} updates: {mean(ends[0]) - mean(ends[1]):+.4f}, 95% interval {low:+.4f} to"
+          f" {high:+.4f}, p = {test.pvalue:.2f}")
 
 
 def draw(sft, grpo, path):
@@ -72,18 +100,28 @@ def draw(sft, grpo, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sft", nargs=2, required=True)
+    parser.add_argument("--replay", nargs=2)
     parser.add_argument("--grpo", nargs=2)
-    parser.add_argument("--plot", required=True)
+    parser.add_argument("--plot")
     a = parser.parse_args()
     sft = {"TRL": trl(a.sft[0]), "Pavlov": pavlov(a.sft[1])}
     compare_sft(*sft.values())
+    if a.replay:
+        theirs = trl(a.replay[0])
+        compare_replay(theirs, pavlov(a.replay[1]))
+        surprise("Pavlov", theirs)
     grpo = {}
     if a.grpo:
         grpo = {"TRL": [trl(path) for path in a.grpo[0].split(",")],
                 "Pavlov": [pavlov(path) for path in a.grpo[1].split(",")]}
         for name, runs in grpo.items():
             compare_grpo(name, runs)
-    draw(sft, grpo, a.plot)
+        for path, run in zip(a.grpo[0].split(","), grpo["TRL"]):
+            surprise(f"TRL, {path}", run)
+        if min(map(len, grpo.values())) > 1:
+            compare_ends(*grpo.values())
+    if a.plot:
+        draw(sft, grpo, a.plot)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
     pavlov logprobs --model ADAPTER --data ROWS --dtype f32 --json > FOUND
     python peft_check.py compare BASE ADAPTER ROWS FOUND   what PEFT computes from the folder, beside what Pavlov did
 
-`compare` takes an adapter that Pavlov trained just as well. It prints the largest difference of a log-probability in nats and
-how far the adapter moves the base, both in float32; exits 1 above 1e-4, where tokens differ, where a tensor is missing or one
-too many, or where the adapter does nothing, so that any loader would pass.
+`compare` takes an adapter that Pavlov trained just as well. It prints the largest difference of a log-probability, in nats,
+and how far the adapter moves the base, both in float32; exits 1 above 1e-4, where tokens differ, where a tensor is missing
+or one too many, or where the adapter does nothing, so that any loader would pass.
 """
 
 import argparse

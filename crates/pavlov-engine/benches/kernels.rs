@@ -297,8 +297,9 @@ fn optimizer(bencher: Bencher) {
         decay: 1.0,
         step_size: 1e-5,
         root_correction2: 1.0,
-        beta1: 0.9,
+        rise1: 0.1,
         beta2: 0.999,
+        rise2: 0.001,
         eps: 1e-8,
         grad_scale: 1.0,
     };

@@ -65,8 +65,9 @@ impl<B: Backend> AdamW<B> {
             decay: (1.0 - lr * weight_decay) as f32,
             step_size: (lr / correction(beta1)) as f32,
             root_correction2: correction(beta2).sqrt() as f32,
-            beta1: beta1 as f32,
+            rise1: (1.0 - beta1) as f32,
             beta2: beta2 as f32,
+            rise2: (1.0 - beta2) as f32,
             eps: eps as f32,
             grad_scale,
         };

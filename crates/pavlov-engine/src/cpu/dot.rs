@@ -234,7 +234,7 @@ mod tests {
             let b = b[at.1 / PANEL * panel..].as_ptr();
             let c = Out { pointer: c[at.0 * STRIDE + at.1..].as_mut_ptr(), stride: STRIDE };
             // SAFETY: the operands have the shapes named; the test returned early without the instructions.
-            unsafe { dot_tile(rows, cols, depth, a, (b, panel), c, start(at.1), cols % 2 == 0) };
+            unsafe { dot_tile(rows, cols, depth, a, (b, panel), c, start(at.1), cols.is_multiple_of(2)) };
         };
         let by_row = Lhs { pointer: a.as_ptr(), row: depth, col: 1 };
         let by_column = Lhs { pointer: transposed.as_ptr(), row: 1, col: rows };

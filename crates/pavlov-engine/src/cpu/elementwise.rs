@@ -211,10 +211,12 @@ pub struct AdamWStep {
     pub step_size: f32,
     /// sqrt(1 - β2^t).
     pub root_correction2: f32,
-    /// β1.
-    pub beta1: f32,
+    /// 1 - β1, rounded once: from a rounded β2 of 0.999 it would be off by 5e-5 of itself.
+    pub rise1: f32,
     /// β2.
     pub beta2: f32,
+    /// 1 - β2.
+    pub rise2: f32,
     /// ε.
     pub eps: f32,
     /// Factor on the gradient (clipping).
@@ -270,12 +272,12 @@ pub(crate) fn adamw_split(
 
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn adamw_range(step: AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-    let AdamWStep { decay, step_size, root_correction2, beta1, beta2, eps, grad_scale } = step;
+    let AdamWStep { decay, step_size, root_correction2, rise1, beta2, rise2, eps, grad_scale } = step;
     for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
         let g = g * grad_scale;
         *w *= decay;
-        *m += (g - *m) * (1.0 - beta1);
-        *v = *v * beta2 + (1.0 - beta2) * g * g;
+        *m += (g - *m) * rise1;
+        *v = *v * beta2 + rise2 * g * g;
         *w -= step_size * (*m / (v.sqrt() / root_correction2 + eps));
     }
 }
@@ -300,8 +302,9 @@ mod tests {
             decay: 0.999,
             step_size: 0.01,
             root_correction2: 0.3,
-            beta1: 0.9,
+            rise1: 0.1,
             beta2: 0.999,
+            rise2: 0.001,
             eps: 1e-8,
             grad_scale: 0.7,
         };

@@ -167,7 +167,8 @@ fn update(before: Running, logits: &mut [f32], target: usize, inverse_temperatur
         weights[i] += e * (z - new);
     }
     let (mut sum, mut weighted) = (add_lanes(sums), add_lanes(weights));
-    if before.sum > 0.0 {
+    // Not before the first chunk; and a NaN is carried on.
+    if before.sum != 0.0 {
         let shift = before.max - new;
         let rescale = exp(shift);
         sum += before.sum * rescale;
@@ -208,4 +209,63 @@ pub(crate) fn exp_shifted(logits: &mut [f32], largest: f32) -> Vec<f64> {
 fn exp_block(block: &mut [f32], largest: f32) -> f32 {
     block.iter_mut().for_each(|z| *z = exp(*z - largest));
     super::math::sum1(block, |x| x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Isa;
+    use crate::cpu::linear::Packing;
+    use crate::cpu::panels::{panels_len, to_panels};
+    use crate::cpu::pool::Pool;
+    use pavlov_schema::rng::{Rng, Stream};
+
+    const SIZES: [usize; 2] = [2 * VOCAB + 5, 6];
+
+    fn scores(weight: &[f32], x: &[f32], targets: &[u32]) -> Vec<Score> {
+        let [vocab, hidden] = SIZES;
+        let mut panels = vec![0.0; panels_len(vocab, hidden)];
+        to_panels(weight, vocab, hidden, &mut panels);
+        let (pool, mut packing, mut scratch) = (Pool::new(2), Packing::default(), HeadScratch::default());
+        let mut engine = Engine { pool: &pool, isa: Isa::detect(), packing: &mut packing };
+        let mut scores = vec![Score::default(); targets.len()];
+        let head = Head { weight: Panels::F32(&panels), vocab, hidden, inverse_temperature: 1.25 };
+        head.forward(&mut engine, &mut scratch, &mut scores, x, targets);
+        scores
+    }
+
+    /// Over several chunks of the vocabulary, against plain sums in f64.
+    #[test]
+    fn chunks_add_up_to_the_whole_vocabulary() {
+        let [vocab, hidden] = SIZES;
+        let mut rng = Rng::new(21, Stream::Init, 0, 0);
+        let weight: Vec<f32> = (0..vocab * hidden).map(|_| rng.normal()).collect();
+        let x: Vec<f32> = (0..3 * hidden).map(|_| rng.normal()).collect();
+        let targets = [3, VOCAB as u32 + 1, vocab as u32 - 1];
+        for (i, score) in scores(&weight, &x, &targets).iter().enumerate() {
+            let product = |row: &[f32]| -> f64 {
+                row.iter().zip(&x[i * hidden..]).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum()
+            };
+            let logits: Vec<f64> = weight.chunks_exact(hidden).map(|row| 1.25 * product(row)).collect();
+            let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let lse = largest + logits.iter().map(|z| (z - largest).exp()).sum::<f64>().ln();
+            let entropy: f64 = logits.iter().map(|z| -(z - lse).exp() * (z - lse)).sum();
+            let target = logits[targets[i] as usize];
+            assert!((f64::from(score.logp) - (target - lse)).abs() < 1e-5, "{score:?}");
+            assert!((f64::from(score.entropy) - entropy).abs() < 1e-5, "{score:?} for {entropy}");
+            assert_eq!(score.correct, target >= largest);
+        }
+    }
+
+    /// A NaN in any chunk reaches the log-probability, which the decoder refuses.
+    #[test]
+    fn a_nan_in_any_chunk_is_not_lost() {
+        let [vocab, hidden] = SIZES;
+        for at in [0, VOCAB - 1, VOCAB + 7, vocab - 1] {
+            let mut weight = vec![0.1; vocab * hidden];
+            weight[at * hidden] = f32::NAN;
+            let score = scores(&weight, &vec![1.0; hidden], &[5])[0];
+            assert!(score.logp.is_nan(), "{at}: {score:?}");
+        }
+    }
 }

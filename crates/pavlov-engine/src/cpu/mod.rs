@@ -249,7 +249,7 @@ impl Backend for Cpu {
         let _timer = self.profile.time(Operation::Narrow, || Work::floats(buffer.len() * 3 / 2));
         let zeros = || Buffer::zeros(panels::pairs_len(buffer.len(), cols));
         let half = half.get_or_insert_with(|| Half { pairs: zeros(), rests: exact.then(zeros) });
-        let rests = half.rests.as_mut().map(|rests| &mut **rests);
+        let rests = half.rests.as_deref_mut();
         panels::split_panels(&self.pool, buffer, cols, &mut half.pairs, rests);
     }
 
