@@ -11,6 +11,7 @@ mod math;
 mod norm;
 mod panels;
 mod pool;
+mod product;
 mod tile;
 
 pub use buffer::Buffer;
