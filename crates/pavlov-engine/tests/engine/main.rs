@@ -4,6 +4,7 @@
 mod common;
 mod equivalence;
 mod gradients;
+mod kernels;
 mod lora;
 mod memory;
 mod sampling;
