@@ -535,21 +535,18 @@ impl Backend for Cpu {
         let _timer = self.profile.time(Operation::Embedding, || Work::floats(ids.len() * width * 3 / 2));
         self.pool.chunks(x, ROWS * width, |i, x| {
             for (row, id) in x.chunks_exact_mut(width).zip(&ids[i * ROWS..]) {
-                for (column, x) in row.iter_mut().enumerate() {
-                    let e = table.at(*id as usize, column, width);
-                    *x = if accumulate { *x + e } else { e };
+                // The entry's pairs lie a panel's width apart.
+                let first = panels::panel_index(*id as usize, 0, width.div_ceil(2));
+                for (q, two) in row.chunks_mut(2).enumerate() {
+                    let at = first + q * PANEL;
+                    let (pair, rest) = (table.pairs[at], table.rests.as_ref().map_or(0, |rests| rests[at]));
+                    let values =
+                        [half::join(pair & 0xFFFF, rest & 0xFFFF), half::join(pair >> 16, rest >> 16)];
+                    for (x, e) in two.iter_mut().zip(values) {
+                        *x = if accumulate { *x + e } else { e };
+                    }
                 }
             }
         });
-    }
-}
-
-impl Half {
-    /// Element (row, col) of a matrix of `cols` columns; rows up to the last panel's end exist.
-    fn at(&self, row: usize, col: usize, cols: usize) -> f32 {
-        let at = panels::panel_index(row, col / 2, cols.div_ceil(2));
-        let shift = 16 * (col % 2);
-        let rest = self.rests.as_ref().map_or(0, |rests| rests[at] >> shift & 0xFFFF);
-        half::join(self.pairs[at] >> shift & 0xFFFF, rest)
     }
 }
