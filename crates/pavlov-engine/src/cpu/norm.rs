@@ -1,6 +1,6 @@
 //! Root-mean-square and layer normalisation of rows, and their derivatives.
 
-use super::math::{sum1, sum2};
+use super::math::{LANES, add_lanes, sum1, sum2};
 use super::pool::{Pool, SharedMut};
 use crate::config::NormKind;
 use multiversion::multiversion;
@@ -114,15 +114,23 @@ fn backward_rows(norm: Norm<'_>, dx: &mut [f32], dy: &[f32], x: &[f32], stats: &
         let (mean, inverse) = (stat[0], stat[1]);
         let keep = if accumulate { 1.0 } else { 0.0 };
         // First g into a pass of sums, without storing it.
-        let mut dot = [0.0_f32; super::math::LANES];
-        let mut sum = [0.0_f32; super::math::LANES];
-        for (i, ((dy, w), x)) in dy.iter().zip(norm.weight).zip(x).enumerate() {
-            let g = dy * w;
-            dot[i % super::math::LANES] += g * ((x - mean) * inverse);
-            sum[i % super::math::LANES] += g;
+        let mut dot = [0.0_f32; LANES];
+        let mut sum = [0.0_f32; LANES];
+        let mut add = |dy: &[f32], w: &[f32], x: &[f32]| {
+            for (i, ((dy, w), x)) in dy.iter().zip(w).zip(x).enumerate() {
+                let g = dy * w;
+                dot[i] += g * ((x - mean) * inverse);
+                sum[i] += g;
+            }
+        };
+        let whole = norm.width / LANES * LANES;
+        for at in (0..whole).step_by(LANES) {
+            let lanes = at..at + LANES;
+            add(&dy[lanes.clone()], &norm.weight[lanes.clone()], &x[lanes]);
         }
-        let dot = super::math::add_lanes(dot) / n;
-        let sum = if norm.kind == NormKind::Layer { super::math::add_lanes(sum) / n } else { 0.0 };
+        add(&dy[whole..], &norm.weight[whole..], &x[whole..]);
+        let dot = add_lanes(dot) / n;
+        let sum = if norm.kind == NormKind::Layer { add_lanes(sum) / n } else { 0.0 };
         for (((dx, dy), w), x) in dx.iter_mut().zip(dy).zip(norm.weight).zip(x) {
             let before = if keep > 0.0 { *dx } else { 0.0 };
             *dx = before + inverse * (dy * w - sum - (x - mean) * inverse * dot);
@@ -153,10 +161,13 @@ fn sum_columns(sums: &mut [f32], first: usize, width: usize, x: &[f32]) {
 /// Sum of squares in f64, in one fixed order.
 pub(crate) fn square_sum(pool: &Pool, x: &[f32]) -> f64 {
     const CHUNK: usize = 1 << 14;
+    /// Chunks per task: long stretches are read faster.
+    const STRETCH: usize = 32;
     let mut partial = vec![0.0_f64; x.len().div_ceil(CHUNK)];
-    pool.chunks(&mut partial, 1, |i, sum| {
-        let chunk = &x[i * CHUNK..((i + 1) * CHUNK).min(x.len())];
-        sum[0] = f64::from(sum2(chunk, chunk, |a, b| a * b));
+    pool.chunks(&mut partial, STRETCH, |i, sums| {
+        for (sum, chunk) in sums.iter_mut().zip(x[i * STRETCH * CHUNK..].chunks(CHUNK)) {
+            *sum = f64::from(sum2(chunk, chunk, |a, b| a * b));
+        }
     });
     partial.iter().sum()
 }
