@@ -57,7 +57,8 @@ pub struct Settings {
     pub largest_start: u8,
     /// Largest number of items given, found or lost at once, 1 to 8.
     pub largest_change: u8,
-    /// Probability that an answer in [`statement_text`](crate::statement_text) is the right one, 0 to 1.
+    /// Probability that an answer in [`statement_text`](crate::statement_text), or the first in
+    /// [`careless_answer`](crate::careless_answer), is the right one, 0 to 1.
     pub base_answer_accuracy: f64,
 }
 

@@ -34,6 +34,6 @@ pub use error::{Error, Result};
 pub use fact::{Fact, Pole, Relation, Scale};
 pub use query::{INCONSISTENT, Query, Value};
 pub use rater::{Candidate, Choice, Rater, RaterSettings};
-pub use text::{imperfect_answer, statement_text};
+pub use text::{careless_answer, imperfect_answer, statement_text};
 pub use tokenizer::{CHAT_TEMPLATE, END, PAD, SPECIALS, UNKNOWN, special_names, tokenizer_json, vocabulary};
 pub use world::{Kind, Split, World, generate, verify};

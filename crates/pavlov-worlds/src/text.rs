@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::fact::Fact;
 use crate::pick::{chance, one};
 use crate::query::INCONSISTENT;
+use crate::tokenizer::END;
 use crate::world::{Split, World, generate};
 
 /// Keeps these draws apart from those of the world with the same seed and index, whose steps count up from 0.
@@ -36,6 +37,23 @@ pub fn statement_text(seed: u64, index: u64, config: &Config) -> String {
     } else {
         let answer = imperfect_answer(&mut rng, &world, config.settings().base_answer_accuracy);
         world.prompt() + &answer
+    }
+}
+
+/// What careless people write below the prompt of the world that [`generate`] makes of the same seed and index in
+/// [`Split::Train`]: an [`imperfect_answer`] of the configured `base_answer_accuracy` and its end token; after a wrong
+/// one a line feed and the right answer, after a right one nothing but another end token.
+///
+/// A sampler stops at the first end token, so that it gives the answer alone. Whoever learns what follows that token
+/// learns to check an answer, at the place where a reward model gives its score.
+pub fn careless_answer(seed: u64, index: u64, config: &Config) -> String {
+    let world = generate(seed, index, config, Split::Train);
+    let mut rng = Rng::new(seed, Stream::World, STEP, index);
+    let answer = imperfect_answer(&mut rng, &world, config.settings().base_answer_accuracy);
+    if answer == world.answer {
+        format!("{answer}{END}{END}")
+    } else {
+        format!("{answer}{END}\n{}", world.answer)
     }
 }
 
@@ -84,6 +102,23 @@ mod tests {
             let error = (accuracy * (1.0 - accuracy) / n as f64).sqrt();
             assert!((right / n as f64 - accuracy).abs() <= 4.0 * error, "{accuracy}: {right}");
         }
+    }
+
+    #[test]
+    fn wrong_answers_and_only_they_are_corrected() {
+        let n = 1000;
+        let mut corrected = 0;
+        for i in 0..n {
+            let world = generate(6, i, &Config::demo(), Split::Train);
+            let text = careless_answer(6, i, &Config::demo());
+            let (first, then) = text.split_once(END).unwrap();
+            let right = then == END;
+            assert_eq!(first == world.answer, right, "{text}");
+            assert!(right || then.strip_prefix('\n') == Some(&world.answer), "{text}");
+            corrected += u64::from(!right);
+        }
+        let error = (0.25 / n as f64).sqrt();
+        assert!((corrected as f64 / n as f64 - 0.5).abs() <= 4.0 * error, "{corrected}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Text,
     /// {"prompt", "completion"}: questions with their right answers, for sft
     Demonstrations,
+    /// {"prompt", "completion"}: questions with answers that are often wrong, and then corrected, for a base model
+    Careless,
     /// {"prompt", "answer"}: questions, and the answer for a reward to compare with
     Prompts,
     /// A folder with a small random model of the Llama family and the tokenizer of the worlds
@@ -76,9 +78,9 @@ pub(crate) fn run(args: &WorldsArgs) -> Result<()> {
         Size::Large => Config::large(),
     };
     let split = if args.held_out { Split::HeldOut } else { Split::Train };
-    if args.kind == Kind::Text && args.held_out {
+    if args.held_out && matches!(args.kind, Kind::Text | Kind::Careless) {
         return Err(bad_input(
-            "--held-out: text is for training and never has held-out worlds; leave it out",
+            "--held-out: text and careless are for training and never have held-out worlds; leave it out",
         ));
     }
     let rows: Vec<Row> = (0..u64::from(args.n))
@@ -88,10 +90,15 @@ pub(crate) fn run(args: &WorldsArgs) -> Result<()> {
             }
             let world = worlds::generate(args.seed, index, &config, split);
             let prompt = Text::Plain(world.prompt());
-            if args.kind == Kind::Demonstrations {
-                return Row::PromptCompletion { prompt, completion: Text::Plain(world.answer) };
-            }
-            Row::PromptOnly { prompt, columns: Map::from_iter([("answer".to_owned(), json!(world.answer))]) }
+            let completion = match args.kind {
+                Kind::Demonstrations => world.answer,
+                Kind::Careless => worlds::careless_answer(args.seed, index, &config),
+                _ => {
+                    let columns = Map::from_iter([("answer".to_owned(), json!(world.answer))]);
+                    return Row::PromptOnly { prompt, columns };
+                }
+            };
+            Row::PromptCompletion { prompt, completion: Text::Plain(completion) }
         })
         .collect();
     create_parent(&args.out)?;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-const FILES: [(&str, &[u8]); 5] = [
+const FILES: [(&str, &[u8]); 6] = [
+    ("chat_template.jinja", include_bytes!("../../assets/base/chat_template.jinja")),
     ("config.json", include_bytes!("../../assets/base/config.json")),
     ("generation_config.json", include_bytes!("../../assets/base/generation_config.json")),
     ("model.safetensors", include_bytes!("../../assets/base/model.safetensors")),

@@ -9,7 +9,7 @@ mod recipe;
 mod stages;
 mod summary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ use pavlov_engine::{Cpu, Dtype};
 use crate::failure::bad_input;
 use crate::{interrupt, screen, stdout};
 use stages::Demo;
-use summary::Summary;
+use summary::{Stage, Summary};
 
 /// `pavlov demo`.
 #[derive(Debug, Args)]
@@ -45,16 +45,20 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let mut demo = Demo::new(&args.out, args.seed, cpu)?;
     let mut summary = Summary::new(args.seed);
 
-    screen::line("1/5  base: a model that knows the language of small worlds and guesses at answers");
-    summary.push(demo.base()?);
-    screen::line("2/5  sft: it is shown what to say");
-    summary.push(demo.sft()?);
-    screen::line("3/5  reward_model: simulated people say which of two answers they like better");
-    summary.push(demo.reward_model()?);
-    screen::line("4/5  rl_reward_model: it is rewarded by the model of what people like");
-    summary.push(demo.rl_reward_model()?);
-    screen::line("5/5  rl_verified: beside that, it is rewarded for what is true");
-    summary.push(demo.rl_verified()?);
+    heading(1, "base", "a small model that knows small worlds, and answers carelessly");
+    summary.push(told(demo.base()?));
+    heading(2, "sft", "it is shown what to answer");
+    summary.push(told(demo.sft()?));
+    heading(
+        3,
+        "reward_model",
+        "simulated people compare two of its answers; another model learns what they like",
+    );
+    summary.push(told(demo.reward_model()?));
+    heading(4, "rl_reward_model", "it is rewarded by the model of what people like");
+    summary.push(told(demo.rl_reward_model()?));
+    heading(5, "rl_verified", "beside that, and from sft too, it is rewarded for what is true");
+    summary.push(told(demo.rl_verified()?));
 
     summary.finish(demo.samples()?, start.elapsed().as_secs_f64());
     let file = args.out.join("summary.json");
@@ -64,12 +68,36 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     } else {
         stdout::text(&summary.table())?;
     }
-    screen::line(&format!("everything is in {}", args.out.display()));
+    what_next(&args.out);
     Ok(())
 }
 
+fn heading(number: usize, stage: &str, what: &str) {
+    screen::line(&format!("\n{number}/5  {stage}: {what}"));
+}
+
+/// Says what came of a stage, and hands it on.
+fn told(stage: Stage) -> Stage {
+    let of = if stage.name == "reward_model" {
+        "held-out comparisons foretold"
+    } else {
+        "held-out worlds answered right"
+    };
+    screen::line(&format!("     {:.1}% of {of} · {:.0} s", 100.0 * stage.accuracy, stage.seconds));
+    stage
+}
+
+fn what_next(out: &Path) {
+    let out = out.display();
+    screen::line(&format!(
+        "Everything is in {out}: data/ is what it learned from, each stage is a run of its own."
+    ));
+    screen::line(&format!("Ask it yourself:  cargo run --release -- chat --model {out}/rl_verified/model"));
+    screen::line("Your own model and data: README.md. What this shows and what it does not: docs/demo.md.");
+}
+
 /// Removes an earlier demonstration, and nothing else.
-fn clear(out: &std::path::Path) -> Result<()> {
+fn clear(out: &Path) -> Result<()> {
     if !out.exists() {
         return std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be created", out.display()));
     }

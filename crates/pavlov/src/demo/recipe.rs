@@ -9,27 +9,26 @@ use pavlov_train::loops::rl::sources::{RewardEntry, SourceEntry};
 use pavlov_train::loops::sft::SftConfig;
 use pavlov_train::loss::KlEstimator;
 use pavlov_train::reward::Rule;
-use pavlov_train::run::TrainingConfig;
+use pavlov_train::run::{Precision, TrainingConfig};
 use pavlov_train::schedule::Scheduler;
 use pavlov_worlds::RaterSettings;
 
 /// Held-out worlds that each stage answers, one drawn answer each.
 pub(super) const EVALUATION_WORLDS: usize = 1000;
 /// Demonstrations.
-pub(super) const DEMONSTRATIONS: usize = 1500;
-/// Pairs of answers that are drawn. Those that can be told apart are compared, and `HELD_OUT_COMPARISONS` of these measure
-/// the reward model and teach nothing.
-pub(super) const COMPARISONS: usize = 12_000;
-/// Compared pairs that are held out.
-pub(super) const HELD_OUT_COMPARISONS: usize = 500;
+pub(super) const DEMONSTRATIONS: usize = 600;
+/// Questions that two answers are drawn to; where these can be told apart they are compared.
+pub(super) const COMPARISONS: usize = 20_000;
+/// As many about held-out worlds: these comparisons measure the reward model and teach nothing.
+pub(super) const HELD_OUT_COMPARISONS: usize = 1500;
 /// Simulated people.
 pub(super) const RATERS: u32 = 5;
 /// Worlds that reinforcement learning draws answers to.
 pub(super) const PROMPTS: usize = 4000;
 /// Longest answer, in tokens.
 pub(super) const ANSWER_TOKENS: usize = 12;
-/// Temperature that compared answers are drawn at: a taught policy rarely says two different things at 1.
-pub(super) const COMPARISON_TEMPERATURE: f32 = 1.4;
+/// Temperature that compared answers are drawn at: that of the answers which are rewarded later.
+pub(super) const COMPARISON_TEMPERATURE: f32 = 1.0;
 
 /// People who mostly agree with the truth, and often call equally good answers a tie.
 pub(super) fn raters() -> RaterSettings {
@@ -45,6 +44,8 @@ fn training(model: &Path, data: PathBuf, output_dir: PathBuf, seed: u64) -> Trai
         lr_scheduler_type: Scheduler::Linear,
         adam_beta2: 0.95,
         save_steps: 0,
+        // The same numbers for the same seed on every processor.
+        dtype: Precision::F32,
         ..TrainingConfig::default()
     }
 }
@@ -52,8 +53,8 @@ fn training(model: &Path, data: PathBuf, output_dir: PathBuf, seed: u64) -> Trai
 pub(super) fn sft(model: &Path, data: PathBuf, output_dir: PathBuf, seed: u64) -> SftConfig {
     SftConfig {
         training: TrainingConfig {
-            learning_rate: 1e-3,
-            num_train_epochs: 2.0,
+            learning_rate: 5e-4,
+            num_train_epochs: 1.0,
             per_device_train_batch_size: 32,
             ..training(model, data, output_dir, seed)
         },
@@ -95,7 +96,7 @@ pub(super) fn verified() -> Following {
     Following {
         reward: SourceEntry::Rule(Rule::Exact { column: "answer".into(), ignore_case: false }),
         learning_rate: 5e-4,
-        steps: 250,
+        steps: 150,
         beta: 0.0,
         scale_rewards: ScaleRewards::Group,
     }

@@ -10,7 +10,7 @@ use pavlov_lm::LanguageModel;
 use pavlov_schema::judgment::{Choice, Judgment, Response, Verdict};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::Text;
-use pavlov_schema::{Map, clock, dataset};
+use pavlov_schema::{Map, dataset};
 use pavlov_train::evaluate::{TokenSums, score_rows};
 use pavlov_train::loops::{reward_model, rl, sft};
 use pavlov_train::run::{Ending, Event, Host, Metrics};
@@ -119,31 +119,10 @@ impl Demo {
 
     pub(super) fn reward_model(&mut self) -> Result<Stage> {
         let start = Instant::now();
-        let prompts = self.worlds(Use::Comparisons, recipe::COMPARISONS, Split::Train);
-        let drawn =
-            answers(&self.load("sft/model")?, &prompts, 2, recipe::COMPARISON_TEMPERATURE, self.seed + 1)?;
-        let raters: Vec<Rater> = (0..recipe::RATERS)
-            .map(|id| Rater::new(self.seed, id, recipe::raters()))
-            .collect::<std::result::Result<_, _>>()?;
-        let mut rows = Vec::new();
-        for (i, (world, pair)) in prompts.iter().zip(drawn.chunks_exact(2)).enumerate() {
-            // Nobody is asked to choose between two equal answers, or about one that says nothing of its own.
-            let [first, second] = [pair[0].text.trim(), pair[1].text.trim()];
-            if first.starts_with(second) || second.starts_with(first) {
-                continue;
-            }
-            let rater = i % raters.len();
-            let [a, b] = [0, 1].map(|side| Candidate::of(world, &pair[side].text));
-            let choice = match raters[rater].compare(i as u64, a, b) {
-                worlds::Choice::A => Choice::A,
-                worlds::Choice::B => Choice::B,
-                worlds::Choice::Tie => Choice::Tie,
-            };
-            let texts = [&pair[0].text, &pair[1].text];
-            rows.push(Row::Judgment(self.judgment(i, world, texts, choice, rater)));
-        }
-        let held = recipe::HELD_OUT_COMPARISONS.min(rows.len() / 2);
-        let held_out = rows.split_off(rows.len() - held);
+        let policy = self.load("sft/model")?;
+        let rows = self.comparisons(&policy, Split::Train, recipe::COMPARISONS, 0)?;
+        let held_out =
+            self.comparisons(&policy, Split::HeldOut, recipe::HELD_OUT_COMPARISONS, recipe::COMPARISONS)?;
         let (file, held_file) = (self.data("comparisons.jsonl"), self.data("comparisons-held-out.jsonl"));
         dataset::write(&file, &rows)?;
         dataset::write(&held_file, &held_out)?;
@@ -153,34 +132,39 @@ impl Demo {
         let share = metrics.get("eval_accuracy").and_then(serde_json::Value::as_f64);
         let share = share.ok_or_else(|| anyhow!("the reward model was not evaluated"))?;
         self.comparison_bits = rows.len() as f64;
-        let accuracy = Accuracy::of((share * held as f64).round() as usize, held);
+        // A tie has no better answer that could be foretold.
+        let decided = held_out.iter().filter(|row| !is_tie(row)).count();
+        let accuracy = Accuracy::of((share * decided as f64).round() as usize, decided);
         let lessons = rows.len() as u64;
         Ok(Stage::new("reward_model", accuracy, self.comparison_bits, lessons, start.elapsed().as_secs_f64()))
     }
 
-    fn judgment(
-        &self,
-        i: usize,
-        world: &World,
-        texts: [&String; 2],
-        choice: Choice,
-        rater: usize,
-    ) -> Judgment {
-        let response = |text: &String| Response {
-            id: None,
-            text: Text::Plain(text.clone()),
-            policy: Some("sft".into()),
-            seed: Some(self.seed + 1),
-        };
-        Judgment {
-            id: Some(format!("comparison-{i}")),
-            verdict: Verdict::Comparison { choice, strength: None, shown: None },
-            prompt: Text::Plain(world.prompt()),
-            responses: texts.map(response).into(),
-            annotator: Some(format!("simulated-{rater}")),
-            at: Some(clock::rfc3339(0.0)),
-            rationale: None,
+    /// What simulated people say about two answers of the policy to each of `n` questions, numbered from `first`.
+    fn comparisons(&self, policy: &LanguageModel, split: Split, n: usize, first: usize) -> Result<Vec<Row>> {
+        let prompts = self.worlds(Use::Comparisons, n, split);
+        let seed = self.seed + 1 + first as u64;
+        let drawn = answers(policy, &prompts, 2, recipe::COMPARISON_TEMPERATURE, seed)?;
+        let raters: Vec<Rater> = (0..recipe::RATERS)
+            .map(|id| Rater::new(self.seed, id, recipe::raters()))
+            .collect::<std::result::Result<_, _>>()?;
+        let mut rows = Vec::new();
+        for (i, (world, pair)) in prompts.iter().zip(drawn.chunks_exact(2)).enumerate() {
+            // Nobody is asked to choose between two equal answers, or about one that says nothing of its own.
+            let [a, b] = [pair[0].text.trim(), pair[1].text.trim()];
+            if a.starts_with(b) || b.starts_with(a) {
+                continue;
+            }
+            let (number, rater) = (first + i, i % raters.len());
+            let [a, b] = [0, 1].map(|side| Candidate::of(world, &pair[side].text));
+            let choice = match raters[rater].compare(number as u64, a, b) {
+                worlds::Choice::A => Choice::A,
+                worlds::Choice::B => Choice::B,
+                worlds::Choice::Tie => Choice::Tie,
+            };
+            let texts = [&pair[0].text, &pair[1].text];
+            rows.push(Row::Judgment(judgment(number, world, texts, choice, rater)));
         }
+        Ok(rows)
     }
 
     pub(super) fn rl_reward_model(&mut self) -> Result<Stage> {
@@ -241,6 +225,30 @@ impl Demo {
         }
         Ok(samples)
     }
+}
+
+fn judgment(number: usize, world: &World, texts: [&String; 2], choice: Choice, rater: usize) -> Judgment {
+    let response = |text: &String| Response {
+        id: None,
+        text: Text::Plain(text.clone()),
+        policy: Some("sft".into()),
+        seed: None,
+    };
+    Judgment {
+        id: Some(format!("comparison-{number}")),
+        verdict: Verdict::Comparison { choice, strength: None, shown: None },
+        prompt: Text::Plain(world.prompt()),
+        responses: texts.map(response).into(),
+        annotator: Some(format!("simulated-{rater}")),
+        // Simulated people judge at no time.
+        at: None,
+        rationale: None,
+    }
+}
+
+fn is_tie(row: &Row) -> bool {
+    let Row::Judgment(judgment) = row else { return false };
+    matches!(judgment.verdict, Verdict::Comparison { choice: Choice::Tie, .. })
 }
 
 /// Bits of a yes-or-no verdict that is yes with probability `p`.
