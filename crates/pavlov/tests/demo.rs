@@ -1,4 +1,4 @@
-//! The demonstration teaches: demonstrations and verified rewards each raise the accuracy by a margin.
+//! The demonstration teaches: every stage raises the accuracy on held-out worlds by a margin, for three seeds.
 #![allow(clippy::unwrap_used, reason = "a test that unwraps an error fails with it")]
 
 use std::collections::BTreeMap;
@@ -31,20 +31,20 @@ fn accuracies(summary: &Value) -> BTreeMap<&str, f64> {
 }
 
 #[test]
-fn demonstrations_and_verified_rewards_teach() {
-    let folder = tempfile::tempdir().unwrap();
-    // One seed: three would take longer than the rest of the tests together.
-    let summary = demo(&folder.path().join("demo"), 0);
-    let of = accuracies(&summary);
-    assert!(of["sft"] > of["base"] + 0.15, "{of:?}");
-    assert!(of["rl_verified"] > of["sft"] + 0.02, "{of:?}");
-    // The reward model tells better from worse, but not well enough for a gain by following it: docs/demo.md has the
-    // figures. What is held here is that following it does not ruin the policy.
-    assert!(of["reward_model"] > 0.53, "{of:?}");
-    assert!(of["rl_reward_model"] > of["sft"] - 0.06, "{of:?}");
-    for stage in summary["stages"].as_array().unwrap() {
-        let [low, accuracy, high] = ["low", "accuracy", "high"].map(|k| stage[k].as_f64().unwrap());
-        assert!(low < accuracy && accuracy < high, "{stage}");
+fn every_stage_teaches() {
+    // docs/demo.md has the figures of more seeds; a difference of two stages of 1,000 worlds has a standard error of 2.2 points.
+    for seed in 0..3 {
+        let folder = tempfile::tempdir().unwrap();
+        let summary = demo(&folder.path().join("demo"), seed);
+        let of = accuracies(&summary);
+        assert!(of["sft"] > of["base"] + 0.08, "seed {seed}: {of:?}");
+        assert!(of["reward_model"] > 0.58, "seed {seed}: {of:?}");
+        assert!(of["rl_reward_model"] > of["sft"] + 0.05, "seed {seed}: {of:?}");
+        assert!(of["rl_verified"] > of["sft"] + 0.08, "seed {seed}: {of:?}");
+        for stage in summary["stages"].as_array().unwrap() {
+            let [low, accuracy, high] = ["low", "accuracy", "high"].map(|k| stage[k].as_f64().unwrap());
+            assert!(low < accuracy && accuracy < high, "{stage}");
+        }
+        assert_eq!(summary["samples"].as_array().unwrap().len(), 3);
     }
-    assert_eq!(summary["samples"].as_array().unwrap().len(), 3);
 }
