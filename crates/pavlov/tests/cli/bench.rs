@@ -47,11 +47,7 @@ fn line(lab: &Lab, task: &str, more: &[&str], tokens: f64) -> Value {
     // step_s is rounded to a tenth of a millisecond.
     let step = (number("step_s") - 6e-5).max(0.0)..number("step_s") + 6e-5;
     assert!(step.contains(&(tokens / number("tokens_per_s"))), "{line}");
-    let rate = number("gflop_per_step") / number("peak_gflops") / number("share_of_peak");
-    // Work that differs from step to step, as that of answers, has no rate of medians.
-    let steady = task != "grpo";
-    assert!(number("share_of_peak") < 1.0, "{line}");
-    assert!(!steady || (0.5 * step.start..2.0 * step.end).contains(&rate), "{line}");
+    assert!((1e-6..1.0).contains(&number("share_of_peak")), "{line}");
     if cfg!(target_os = "linux") {
         assert!((5.0..4000.0).contains(&number("peak_rss_mib")), "{line}");
     }
