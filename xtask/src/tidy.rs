@@ -107,7 +107,20 @@ fn dependencies_point_one_way() {
         ("pavlov-engine", vec!["pavlov-schema"]),
         ("pavlov-lm", vec!["pavlov-schema", "pavlov-engine"]),
         ("pavlov-train", vec!["pavlov-schema", "pavlov-engine", "pavlov-lm"]),
-        ("pavlov", vec!["pavlov-schema", "pavlov-worlds", "pavlov-engine", "pavlov-lm", "pavlov-train"]),
+        ("pavlov-insight", vec!["pavlov-schema", "pavlov-engine", "pavlov-lm", "pavlov-train"]),
+        ("pavlov-feedback", vec!["pavlov-schema"]),
+        (
+            "pavlov",
+            vec![
+                "pavlov-schema",
+                "pavlov-worlds",
+                "pavlov-engine",
+                "pavlov-lm",
+                "pavlov-train",
+                "pavlov-insight",
+                "pavlov-feedback",
+            ],
+        ),
         ("xtask", vec![]),
     ]);
     let mut found = Vec::new();

@@ -23,6 +23,14 @@ pub enum Stream {
     Evaluation = 6,
     /// Splitting a data set.
     Split = 7,
+    /// Resamples of a measurement's interval, permutations of its noise floor.
+    Bootstrap = 8,
+    /// Random probes: projections, directions, masks.
+    Probe = 9,
+    /// Rollouts of a measurement, which no training shares.
+    Insight = 10,
+    /// Which task a rater is served, and in which order its answers are shown.
+    Feedback = 11,
 }
 
 /// A stream of random numbers named by its key.

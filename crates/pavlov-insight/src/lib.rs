@@ -1,0 +1,12 @@
+//! What each lesson taught: reads runs and models, and answers with numbers that have units, intervals and noise floors.
+//!
+//! Each question has a module and a report type, kept as JSON in the run's folder `insight/` ([`kept`]).
+
+#![cfg_attr(test, allow(clippy::float_cmp, reason = "tests of exact values compare exactly"))]
+
+mod error;
+pub mod estimate;
+pub mod kept;
+
+pub use error::{Error, Result};
+pub use estimate::{Estimate, Unit};
