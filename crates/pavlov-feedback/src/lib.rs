@@ -15,6 +15,7 @@ pub mod reply;
 pub mod roles;
 pub mod secret;
 pub mod settings;
+pub mod stats;
 pub mod store;
 
 pub use clock::Clock;
