@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::feedback::{self, Mark};
 use crate::text::Text;
 
 /// One judgment of one annotator.
@@ -34,6 +35,24 @@ pub struct Judgment {
     /// Why, in the annotator's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rationale: Option<String>,
+    /// What is wrong with the question or an answer beside its quality.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
+    /// Which characters of the answers earned or lost the verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
+    /// Answers to further questions about the same answers (`helpful`, `polite`, …).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ratings: Vec<NamedRating>,
+    /// An answer that the annotator wrote instead: better than every response, and one to imitate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited: Option<Text>,
+    /// The version of the guidelines that the annotator saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guideline_version: Option<u64>,
+    /// Milliseconds that the annotator spent on it, pauses left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_ms: Option<u64>,
 }
 
 /// An answer that was judged.
@@ -52,7 +71,40 @@ pub struct Response {
     pub seed: Option<u64>,
 }
 
-/// The four kinds of judgment.
+/// What is wrong beside the quality of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flag {
+    /// Harmful or illegal.
+    Unsafe,
+    /// Advertising, nonsense, repetition.
+    Spam,
+    /// Tells about a real person what should be private.
+    Pii,
+    /// The question itself cannot be answered.
+    PromptBroken,
+}
+
+impl Flag {
+    /// Every flag.
+    pub const ALL: [Self; 4] = [Self::Unsafe, Self::Spam, Self::Pii, Self::PromptBroken];
+}
+
+/// One further question about one answer, with its own scale.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedRating {
+    /// The question's name.
+    pub question: String,
+    /// The place of the answer in [`Judgment::responses`]; absent in JSON is 0.
+    #[serde(default)]
+    pub response: usize,
+    /// Points on the scale.
+    pub rating: f64,
+    /// The lowest and the highest possible rating.
+    pub scale: (f64, f64),
+}
+
+/// The kinds of judgment, and the refusal to judge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Verdict {
@@ -78,6 +130,12 @@ pub enum Verdict {
     Demonstration,
     /// The second response is the first one, mended by the annotator.
     Edit,
+    /// The annotator did not judge; nothing is learned from it.
+    Skip {
+        /// Why not, in the annotator's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
 }
 
 /// The verdict of a comparison.
@@ -147,18 +205,46 @@ pub struct Demonstration {
     pub response: Text,
 }
 
+impl Response {
+    /// An answer of which only the text is known.
+    pub fn new(text: impl Into<Text>) -> Self {
+        Self { id: None, text: text.into(), policy: None, seed: None }
+    }
+}
+
 impl Judgment {
+    /// A judgment of which nothing else is known.
+    pub fn new(verdict: Verdict, prompt: Text, responses: Vec<Response>) -> Self {
+        Self {
+            id: None,
+            verdict,
+            prompt,
+            responses,
+            annotator: None,
+            at: None,
+            rationale: None,
+            flags: Vec::new(),
+            marks: Vec::new(),
+            ratings: Vec::new(),
+            edited: None,
+            guideline_version: None,
+            active_ms: None,
+        }
+    }
+
     /// Checks what the types do not say: the number of responses, the scale, the strength, the date.
     /// The error says what is wrong and the mend, without naming the place.
     pub fn validate(&self) -> Result<(), String> {
+        let found = self.responses.len();
         let (name, wanted) = match self.verdict {
             Verdict::Rating { .. } => ("rating", 1),
             Verdict::Demonstration => ("demonstration", 1),
             Verdict::Comparison { .. } => ("comparison", 2),
             Verdict::Edit => ("edit", 2),
+            // Of any task.
+            Verdict::Skip { .. } => ("skip", found),
         };
-        if self.responses.len() != wanted {
-            let found = self.responses.len();
+        if found != wanted {
             return Err(format!("a {name} needs `responses` of length {wanted}, found {found}"));
         }
         if self.prompt.is_empty() {
@@ -167,6 +253,7 @@ impl Judgment {
         if let Some(at) = self.at.as_deref().filter(|at| clock::from_rfc3339(at).is_none()) {
             return Err(format!("`at` is \"{at}\"; write it as 2026-01-31T12:00:00Z (RFC 3339)"));
         }
+        self.validate_additions(name)?;
         match self.verdict {
             Verdict::Rating { rating, scale } => check_rating(rating, scale),
             Verdict::Comparison { strength: Some(strength), .. } if !(1..=4).contains(&strength) => {
@@ -179,22 +266,52 @@ impl Judgment {
         }
     }
 
+    fn validate_additions(&self, name: &str) -> Result<(), String> {
+        let found = self.responses.len();
+        for (i, rating) in self.ratings.iter().enumerate() {
+            check_rating(rating.rating, rating.scale)
+                .map_err(|what| format!("`ratings` {}: {what}", i + 1))?;
+            if rating.response >= found {
+                let what = format!("is of response {}, of {found} counted from 0", rating.response);
+                return Err(format!("`ratings` {}: {what}; correct `response`", i + 1));
+            }
+        }
+        feedback::check_marks(&self.marks, &self.responses)?;
+        match &self.edited {
+            Some(text) if text.is_empty() => Err("`edited` is empty; leave it out, or give it text".into()),
+            Some(_) if !matches!(self.verdict, Verdict::Rating { .. } | Verdict::Comparison { .. }) => {
+                Err(format!("a {name} has no `edited`; the answer written is its last response"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The comparison this judgment makes: its own, or of an edit that the edited answer is better.
     pub fn comparison(&self) -> Option<Comparison> {
         let (choice, strength) = match self.verdict {
             Verdict::Comparison { choice, strength, .. } => (choice, strength),
             Verdict::Edit => (Choice::B, None),
-            Verdict::Rating { .. } | Verdict::Demonstration => return None,
+            Verdict::Rating { .. } | Verdict::Demonstration | Verdict::Skip { .. } => return None,
         };
-        Some(Comparison {
-            prompt: self.prompt.clone(),
-            a: self.answer(0)?,
-            b: self.answer(1)?,
-            choice,
-            strength,
-            margin: None,
-            annotator: self.annotator.clone(),
-        })
+        Some(self.compare(self.answer(0)?, self.answer(1)?, choice, strength))
+    }
+
+    /// Every comparison this judgment makes: [`Judgment::comparison`], and that an answer written instead is better
+    /// than each response (edited > chosen > rejected).
+    pub fn comparisons(&self) -> Vec<Comparison> {
+        let edited = self.edited.clone().map(|text| text.answering(&self.prompt));
+        let better = edited.iter().flat_map(|edited| {
+            let responses = (0..self.responses.len()).filter_map(|i| self.answer(i));
+            responses
+                .filter(move |response| response != edited)
+                .map(|response| self.compare(edited.clone(), response, Choice::A, None))
+        });
+        self.comparison().into_iter().chain(better).collect()
+    }
+
+    fn compare(&self, a: Text, b: Text, choice: Choice, strength: Option<u8>) -> Comparison {
+        let (prompt, annotator) = (self.prompt.clone(), self.annotator.clone());
+        Comparison { prompt, a, b, choice, strength, margin: None, annotator }
     }
 
     /// The rating this judgment gives.
@@ -209,14 +326,17 @@ impl Judgment {
         })
     }
 
-    /// The answer to imitate: a demonstration's, or an edit's edited one.
+    /// The answer to imitate: a demonstration's, an edit's edited one, or the one written instead.
     pub fn demonstration(&self) -> Option<Demonstration> {
-        let index = match self.verdict {
-            Verdict::Demonstration => 0,
-            Verdict::Edit => 1,
-            Verdict::Rating { .. } | Verdict::Comparison { .. } => return None,
+        let response = match self.verdict {
+            Verdict::Demonstration => self.answer(0)?,
+            Verdict::Edit => self.answer(1)?,
+            Verdict::Rating { .. } | Verdict::Comparison { .. } => {
+                self.edited.clone()?.answering(&self.prompt)
+            }
+            Verdict::Skip { .. } => return None,
         };
-        Some(Demonstration { prompt: self.prompt.clone(), response: self.answer(index)? })
+        Some(Demonstration { prompt: self.prompt.clone(), response })
     }
 
     fn answer(&self, index: usize) -> Option<Text> {
@@ -256,6 +376,11 @@ mod tests {
                    "responses":[{"text":"x"},{"text":"y"}]}),
             json!({"kind":"demonstration","prompt":[{"role":"user","content":"q"}],"responses":[{"text":"t"}]}),
             json!({"kind":"edit","prompt":"p","responses":[{"text":"x"},{"text":"y"}]}),
+            json!({"kind":"skip","reason":"not my language","prompt":"p","responses":[{"text":"x"}]}),
+            json!({"kind":"comparison","choice":"a","prompt":"p","responses":[{"text":"x"},{"text":"y"}],
+                   "flags":["pii"],"marks":[{"response":1,"start":0,"end":1,"sign":"lost"}],
+                   "ratings":[{"question":"polite","response":1,"rating":2.0,"scale":[1.0,5.0]}],
+                   "edited":"z","guideline_version":3,"active_ms":1200}),
         ] {
             assert_eq!(serde_json::to_value(read(&value).unwrap()).unwrap(), value);
         }
@@ -271,6 +396,16 @@ mod tests {
         let comparison = edit.comparison().unwrap();
         assert_eq!((comparison.a, comparison.b, comparison.choice), (turn("x"), turn("y"), Choice::B));
         assert_eq!(edit.rated(), None);
+        let both = read(&json!({"kind":"comparison","choice":"both_bad","prompt":"p","edited":"z",
+                               "responses":[{"text":"x"},{"text":"y"}]}))
+        .unwrap();
+        let pairs: Vec<_> = both.comparisons().into_iter().map(|c| (c.a, c.b, c.choice)).collect();
+        let [x, y, z] = ["x", "y", "z"].map(Text::from);
+        assert_eq!(
+            pairs,
+            [(x.clone(), y.clone(), Choice::BothBad), (z.clone(), x, Choice::A), (z.clone(), y, Choice::A)]
+        );
+        assert_eq!(both.demonstration().unwrap().response, z);
         let rating =
             json!({"kind":"rating","rating":4,"scale":[1,5],"prompt":"p","responses":[{"text":"t"}]});
         let rated = read(&rating).unwrap().rated().unwrap();
@@ -291,6 +426,11 @@ mod tests {
             ("responses", json!([{"text": "x"}]), "length 2, found 1"),
             ("prompt", json!(""), "empty"),
             ("at", json!("today"), "RFC 3339"),
+            ("flags", json!(["rude"]), "unknown variant `rude`"),
+            ("edited", json!(""), "`edited` is empty"),
+            ("ratings", json!([{"question":"q","response":2,"rating":1,"scale":[0,1]}]), "of response 2"),
+            ("ratings", json!([{"question":"q","rating":2,"scale":[0,1]}]), "`ratings` 1: `rating` is 2"),
+            ("marks", json!([{"response":0,"start":0,"end":2,"sign":"earned"}]), "`marks` 1"),
         ] {
             let mut wrong = base.clone();
             wrong[key] = value;
