@@ -1,24 +1,25 @@
-//! What a trainer and the feedback application say to each other: tasks to be judged, records of judgments, and marks
-//! on the words of an answer.
+//! What training and the feedback application say to each other: tasks go out, sealed records come back.
 //!
-//! Records come from an append-only log. A record is *sealed* once it can no longer be undone; a trainer reads sealed
-//! records in order of their sequence numbers and remembers the last one it has seen.
+//! A [`NewTask`] asks people about answers; an [`Answer`] is what one of them said; a [`SealedRecord`] is an answer that can no
+//! longer be undone, with everything training needs to learn from it. [`SealedRecord::judgment`] makes the file format's
+//! [`Judgment`] of it, [`token_weights`] a credit map of the words that were marked.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::judgment::{Choice, Judgment, Response};
+use crate::clock;
+use crate::judgment::{Choice, Judgment, Response, Side, Verdict, check_rating};
 use crate::text::Text;
 
-/// What people are asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a rater is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskKind {
-    /// Compare two answers.
+    /// Which of two answers is better?
     Pairwise,
-    /// Rate one answer.
+    /// How good is an answer, by each question of the project?
     Pointwise,
     /// Write an answer.
     Demonstration,
@@ -27,7 +28,7 @@ pub enum TaskKind {
 }
 
 impl TaskKind {
-    /// How many answers a task of this kind shows.
+    /// Answers that a task of this kind shows.
     pub fn responses(self) -> usize {
         match self {
             Self::Pairwise => 2,
@@ -35,155 +36,8 @@ impl TaskKind {
             Self::Demonstration => 0,
         }
     }
-}
 
-/// A task as it is handed to the feedback application.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NewTask {
-    /// The caller's own name for it. A second task of this name in a project is the first one: sending again is safe.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// What people are asked to do.
-    pub kind: TaskKind,
-    /// What was asked of the model.
-    pub prompt: Text,
-    /// The answers: two to compare, one to rate or mend, none to write one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub responses: Vec<Candidate>,
-    /// The known right judgment: the task is served silently to measure raters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gold: Option<Gold>,
-    /// Updates of the policy before it wrote the answers; older tasks grow stale.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy_version: Option<u64>,
-    /// How many people judge it; the project decides where this is absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub overlap: Option<u32>,
-    /// Anything else that should come back with an export; never shown to raters.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub columns: Map<String, Value>,
-}
-
-/// An answer to be judged, and how it was made. Raters see its text and nothing else.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
-    /// The answer; its `id` is the caller's and comes back with the judgment.
-    #[serde(flatten)]
-    pub response: Response,
-    /// The digest of the weights that wrote it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights: Option<String>,
-    /// How its tokens were drawn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sampling: Option<Sampling>,
-    /// Its token ids, with the end token if one was drawn.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tokens: Vec<u32>,
-    /// Per token, the log-probability under the distribution it was drawn from, in nats.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub logprobs: Vec<f32>,
-}
-
-/// How tokens were drawn.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sampling {
-    /// Divides the logits; 0 is the most likely token each time.
-    pub temperature: f32,
-    /// Draws from the K most likely tokens only; 0 is all.
-    #[serde(default)]
-    pub top_k: usize,
-    /// Draws from the fewest tokens whose probabilities sum to this.
-    #[serde(default = "one")]
-    pub top_p: f32,
-    /// Draws from tokens at least so many times as likely as the most likely one.
-    #[serde(default)]
-    pub min_p: f32,
-    /// Makes tokens that have occurred less likely by this factor.
-    #[serde(default = "one")]
-    pub repetition_penalty: f32,
-    /// Longest answer, in tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_tokens: Option<u32>,
-}
-
-fn one() -> f32 {
-    1.0
-}
-
-/// The known right judgment of a task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Gold {
-    /// Of a comparison.
-    Choice(Choice),
-    /// The lowest and the highest right rating.
-    Rating(f64, f64),
-}
-
-impl NewTask {
-    /// A task of which nothing else is known.
-    pub fn new(kind: TaskKind, prompt: Text, responses: Vec<Candidate>) -> Self {
-        Self {
-            key: None,
-            kind,
-            prompt,
-            responses,
-            gold: None,
-            policy_version: None,
-            overlap: None,
-            columns: Map::new(),
-        }
-    }
-
-    /// Checks what the types do not say. The error says what is wrong and the mend, without naming the place.
-    pub fn validate(&self) -> Result<(), String> {
-        if self.prompt.is_empty() {
-            return Err("`prompt` is empty; give it text".into());
-        }
-        let (wanted, found) = (self.kind.responses(), self.responses.len());
-        if wanted != found {
-            let kind = self.kind.name();
-            return Err(format!("a {kind} task needs `responses` of length {wanted}, found {found}"));
-        }
-        for (i, candidate) in self.responses.iter().enumerate() {
-            let (tokens, logprobs) = (candidate.tokens.len(), candidate.logprobs.len());
-            if candidate.response.text.is_empty() {
-                return Err(format!("the `text` of response {} is empty; give it an answer", i + 1));
-            }
-            if logprobs != 0 && logprobs != tokens {
-                return Err(format!(
-                    "response {} has {tokens} tokens and {logprobs} log-probabilities; give one a token",
-                    i + 1
-                ));
-            }
-            if candidate.logprobs.iter().any(|logprob| !logprob.is_finite()) {
-                return Err(format!("response {} has a log-probability that is no number", i + 1));
-            }
-        }
-        match (&self.gold, self.kind) {
-            (Some(Gold::Rating(low, high)), TaskKind::Pointwise) if low <= high => {}
-            (Some(Gold::Rating(..)), TaskKind::Pointwise) => {
-                return Err(
-                    "`gold` has no rating between its two; write {\"rating\": [lowest, highest]}".into()
-                );
-            }
-            (None, _) | (Some(Gold::Choice(_)), TaskKind::Pairwise) => {}
-            (Some(_), kind) => {
-                let kind = kind.name();
-                return Err(format!(
-                    "a {kind} task has another `gold`; pairwise has {{\"choice\": …}}, pointwise {{\"rating\": […]}}"
-                ));
-            }
-        }
-        if self.overlap == Some(0) {
-            return Err("`overlap` is 0; at least one person must judge the task, or leave it out".into());
-        }
-        Ok(())
-    }
-}
-
-impl TaskKind {
-    /// As it is written in JSON.
+    /// The name in files and in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pairwise => "pairwise",
@@ -194,91 +48,365 @@ impl TaskKind {
     }
 }
 
-impl Candidate {
-    /// An answer of which only the text is known.
-    pub fn new(text: impl Into<Text>) -> Self {
-        let response = Response::new(text);
-        Self { response, weights: None, sampling: None, tokens: Vec::new(), logprobs: Vec::new() }
-    }
+/// A question to people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTask {
+    /// The sender's name of the task: the same key sent again makes no second task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What was asked of the policies.
+    pub prompt: Text,
+    /// Two answers to compare, one to rate or mend, none where people write the answer.
+    #[serde(default)]
+    pub responses: Vec<NewResponse>,
+    /// Updates of the newest policy among the answers: newer ones are asked about first.
+    #[serde(default)]
+    pub policy_version: u64,
+    /// Chance that the first answer is preferred, as a reward model foretells it; steers the selection, never shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<f64>,
+    /// The right answer of a gold task; such tasks measure raters and teach nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gold: Option<Answer>,
+    /// A gold task of the calibration round, with `explanation` shown after it.
+    #[serde(default)]
+    pub calibration: bool,
+    /// Why the gold answer is right, for the calibration round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<String>,
+    /// People who shall answer it, where the project's plan is not to decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<u32>,
 }
 
-/// One record of the log that can no longer be undone.
+/// An answer of a policy, as it was sampled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewResponse {
+    /// The answer.
+    pub text: Text,
+    /// The policy that wrote it, `run/step` or the hash of a checkpoint. Never shown to raters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The seed it was sampled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// How it was sampled: temperature and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Value>,
+    /// Per token, the log-probability under the distribution it was drawn from, in nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_logprobs: Option<Vec<f32>>,
+}
+
+/// What one rater said about one task, in the task's own order of answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// The verdict.
+    pub said: Said,
+    /// Why, in the rater's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rationale: Option<String>,
+    /// What is wrong beyond quality.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
+    /// Words that earned or lost it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Marks>,
+}
+
+/// The verdict of an [`Answer`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Said {
+    /// Of two answers.
+    Pairwise {
+        /// `a` is the first response of the task, whatever the order on the screen.
+        choice: Choice,
+        /// How clearly, from 1 (negligibly) to 4 (significantly).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        strength: Option<u8>,
+        /// One of the answers, mended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edit: Option<Edited>,
+    },
+    /// Of one answer.
+    Pointwise {
+        /// One score for each question of the project, in its order.
+        scores: Vec<Score>,
+    },
+    /// An answer to imitate.
+    Demonstration {
+        /// The answer.
+        text: String,
+    },
+    /// The answer of the task, mended.
+    Edit {
+        /// The mended answer.
+        text: String,
+    },
+}
+
+/// An answer of a comparison that the rater mended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edited {
+    /// Which one.
+    pub of: Side,
+    /// The mended answer.
+    pub text: String,
+}
+
+/// Points on the scale of one question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Score {
+    /// The name of the question.
+    pub question: String,
+    /// Points.
+    pub value: f64,
+    /// The lowest and the highest possible value.
+    pub scale: (f64, f64),
+}
+
+/// What can be wrong with a task beyond quality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flag {
+    /// Harmful if followed.
+    Unsafe,
+    /// Advertising or noise.
+    Spam,
+    /// Names a private person's data.
+    Pii,
+    /// The prompt cannot be answered.
+    PromptBroken,
+}
+
+/// The words of one answer that a rater marked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Marks {
+    /// Place of the answer among the task's responses, from 0.
+    pub response: usize,
+    /// The marked stretches; they do not overlap.
+    pub spans: Vec<Span>,
+}
+
+/// A marked stretch of an answer, in characters (Unicode scalar values) from 0; `end` is behind the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// The first character.
+    pub start: usize,
+    /// Behind the last character.
+    pub end: usize,
+    /// 1: it earned the verdict; −1: it lost it.
+    pub sign: i8,
+}
+
+/// Why a record was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// A rater answered.
+    Judgment,
+    /// A rater changed an answer; it takes the place of the earlier record of the same [`SealedRecord::answer_id`].
+    Correction,
+    /// A reviewer decided between raters; it outweighs them.
+    Adjudication,
+    /// An answer was taken back after it was sealed.
+    Retraction,
+}
+
+/// A record of the log that can no longer be undone. Among records of one `answer_id` the last one holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SealedRecord {
-    /// Its place in the log; records are read in this order, and numbers may be left out.
-    pub sequence: u64,
-    /// What it says.
+    /// Place in the log: the cursor of whoever reads it. Grows; has gaps.
+    pub seq: u64,
+    /// Names the record.
+    pub id: String,
+    /// Names the answer of which this record is a version: the id of its first record.
+    pub answer_id: String,
+    /// Why it was written.
     pub record: RecordKind,
-    /// The task's id.
+    /// The project.
+    pub project: String,
+    /// The task.
     pub task: String,
     /// [`NewTask::key`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// [`NewTask::policy_version`].
+    pub policy_version: u64,
+    /// The rater's pseudonym.
+    pub annotator: String,
+    /// Milliseconds since 1970 UTC.
+    pub at_ms: i64,
+    /// The guidelines it was made under.
+    pub guideline_version: u32,
+    /// Milliseconds the rater looked at the task.
+    pub active_ms: u64,
+    /// The order on the screen, from left to right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy_version: Option<u64>,
-    /// The sequence number of the record that this one replaces (a correction) or takes back (a retraction).
+    pub shown: Option<[Side; 2]>,
+    /// Chance with which the task was chosen among `candidates` that were open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub supersedes: Option<u64>,
-    /// The judgment; absent in a retraction.
+    pub propensity: Option<f64>,
+    /// A second, swapped look of the same rater at the same task: for consistency, not for training.
+    #[serde(default)]
+    pub repeat: bool,
+    /// A task with a known answer: for the rater's accuracy, not for training.
+    #[serde(default)]
+    pub gold: bool,
+    /// What was asked.
+    pub prompt: Text,
+    /// The answers judged, as in the task.
+    pub responses: Vec<Response>,
+    /// What the rater said; none of a retraction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judgment: Option<Judgment>,
+    pub answer: Option<Answer>,
 }
 
-/// What a record of the log says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RecordKind {
-    /// Somebody judged a task.
-    Judgment,
-    /// A judgment replaces an earlier one.
-    Correction,
-    /// A reviewer decided a task on which people disagreed.
-    Adjudication,
-    /// A judgment is taken back.
-    Retraction,
-    /// Somebody was asked and did not judge.
-    Skip,
+impl NewTask {
+    /// Checks what the types do not say. The error says what is wrong and the mend, without naming the place.
+    pub fn validate(&self, kind: TaskKind) -> Result<(), String> {
+        if self.prompt.is_empty() {
+            return Err("`prompt` is empty; give it text".into());
+        }
+        let (name, wanted, found) = (kind.name(), kind.responses(), self.responses.len());
+        if wanted != found {
+            return Err(format!("a {name} task needs `responses` of length {wanted}, found {found}"));
+        }
+        for (i, response) in self.responses.iter().enumerate() {
+            if response.text.is_empty() {
+                return Err(format!("the `text` of response {} is empty; give it an answer", i + 1));
+            }
+            if response.token_logprobs.iter().flatten().any(|logprob| !logprob.is_finite()) {
+                return Err(format!("response {} has a log-probability that is no number", i + 1));
+            }
+        }
+        if self.predicted.is_some_and(|predicted| !(0.0..=1.0).contains(&predicted)) {
+            return Err("`predicted` is no probability; give a number from 0 to 1".into());
+        }
+        if self.overlap == Some(0) {
+            return Err("`overlap` is 0; leave it out, or give the number of people who shall answer".into());
+        }
+        match &self.gold {
+            Some(gold) if gold.said.kind() != kind => {
+                let other = gold.said.kind().name();
+                Err(format!("a {name} task has a `gold` answer of a {other} one; correct it"))
+            }
+            Some(gold) => gold.validate(&self.texts()).map_err(|what| format!("`gold`: {what}")),
+            None if self.calibration => Err("a calibration task needs its `gold` answer; give it".into()),
+            None => Ok(()),
+        }
+    }
+
+    fn texts(&self) -> Vec<&Text> {
+        self.responses.iter().map(|response| &response.text).collect()
+    }
 }
 
-/// A page of sealed records.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SealedRecords {
-    /// The records after the cursor, in order.
-    pub records: Vec<SealedRecord>,
-    /// The cursor to ask with next time: everything up to this number has been seen.
-    pub next: u64,
+impl Said {
+    /// The kind of task this answers.
+    pub fn kind(&self) -> TaskKind {
+        match self {
+            Self::Pairwise { .. } => TaskKind::Pairwise,
+            Self::Pointwise { .. } => TaskKind::Pointwise,
+            Self::Demonstration { .. } => TaskKind::Demonstration,
+            Self::Edit { .. } => TaskKind::Edit,
+        }
+    }
 }
 
-/// The records that hold: neither replaced nor taken back by a later one, nor retractions themselves.
-pub fn standing(records: &[SealedRecord]) -> impl Iterator<Item = &SealedRecord> {
-    let superseded: BTreeSet<u64> = records.iter().filter_map(|record| record.supersedes).collect();
-    records.iter().filter(move |record| {
-        record.record != RecordKind::Retraction && !superseded.contains(&record.sequence)
-    })
+impl Answer {
+    /// Checks what the types do not say against the answers of the task. The error says what is wrong and the mend.
+    pub fn validate(&self, responses: &[&Text]) -> Result<(), String> {
+        check_marks(&self.marks, responses)?;
+        let written = |text: &str, name: &str| match text.trim() {
+            "" => Err(format!("the {name} is empty; write it")),
+            _ => Ok(()),
+        };
+        match &self.said {
+            Said::Pairwise { strength: Some(strength), .. } if !(1..=4).contains(strength) => {
+                Err(format!("`strength` is {strength}; it goes from 1 (negligibly) to 4 (significantly)"))
+            }
+            Said::Pairwise { edit: Some(edit), .. } => written(&edit.text, "mended answer"),
+            Said::Pairwise { .. } => Ok(()),
+            Said::Pointwise { scores } if scores.is_empty() => {
+                Err("`scores` is empty; answer every question".into())
+            }
+            Said::Pointwise { scores } => check_scores(scores),
+            Said::Demonstration { text } => written(text, "answer"),
+            Said::Edit { text } => written(text, "mended answer"),
+        }
+    }
 }
 
-/// Some characters of an answer that earned or lost the verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// The place of the answer in [`Judgment::responses`].
-    pub response: usize,
-    /// The first character, counted from 0 in Unicode scalar values.
-    pub start: usize,
-    /// The character after the last.
-    pub end: usize,
-    /// Whether they earned or lost it.
-    pub sign: Sign,
+/// Every score lies on its scale, and no question is answered twice.
+pub(crate) fn check_scores(scores: &[Score]) -> Result<(), String> {
+    for (i, score) in scores.iter().enumerate() {
+        check_rating(score.value, score.scale)
+            .map_err(|what| format!("score `{}`: {what}", score.question))?;
+        if scores[..i].iter().any(|earlier| earlier.question == score.question) {
+            return Err(format!("the question `{}` is answered twice; keep one answer", score.question));
+        }
+    }
+    Ok(())
 }
 
-/// Which way a mark points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sign {
-    /// These words earned the verdict.
-    Earned,
-    /// These words lost it.
-    Lost,
+impl SealedRecord {
+    /// The record as the file format's judgment; none of a retraction. Of several questions the first is the rating, the
+    /// others are [`Judgment::ratings`].
+    pub fn judgment(&self) -> Option<Judgment> {
+        let answer = self.answer.as_ref()?;
+        let mut responses = self.responses.clone();
+        let (mut ratings, mut edited) = (Vec::new(), None);
+        let verdict = match &answer.said {
+            Said::Pairwise { choice, strength, edit } => {
+                edited.clone_from(edit);
+                Verdict::Comparison { choice: *choice, strength: *strength, shown: self.shown }
+            }
+            Said::Pointwise { scores } => {
+                let (first, others) = scores.split_first()?;
+                ratings = others.to_vec();
+                Verdict::Rating { rating: first.value, scale: first.scale }
+            }
+            Said::Demonstration { text } => {
+                responses = vec![Response::new(text.as_str())];
+                Verdict::Demonstration
+            }
+            Said::Edit { text } => {
+                responses.push(Response::new(text.as_str()));
+                Verdict::Edit
+            }
+        };
+        Some(Judgment {
+            id: Some(self.id.clone()),
+            annotator: Some(self.annotator.clone()),
+            at: Some(clock::rfc3339(self.at_ms as f64 / 1000.0)),
+            rationale: answer.rationale.clone(),
+            flags: answer.flags.clone(),
+            marks: answer.marks.clone(),
+            ratings,
+            edited,
+            guideline_version: Some(self.guideline_version),
+            active_ms: Some(self.active_ms),
+            ..Judgment::new(verdict, self.prompt.clone(), responses)
+        })
+    }
+}
+
+/// The records that hold: of each answer the last, if that is no retraction. In the order of the log.
+pub fn standing(records: &[SealedRecord]) -> Vec<&SealedRecord> {
+    let last: BTreeMap<&str, u64> = records.iter().map(|record| (&*record.answer_id, record.seq)).collect();
+    let holds = |record: &&SealedRecord| {
+        last.get(&*record.answer_id) == Some(&record.seq) && record.record != RecordKind::Retraction
+    };
+    records.iter().filter(holds).collect()
 }
 
 /// The characters of an answer that marks count: its text, or the contents of its messages one after another.
@@ -289,40 +417,51 @@ pub fn marked_text(text: &Text) -> String {
     }
 }
 
-/// Every mark lies within its answer.
-pub(crate) fn check_marks(marks: &[Mark], responses: &[Response]) -> Result<(), String> {
-    let mut lengths: Vec<Option<usize>> = vec![None; responses.len()];
+/// Every stretch lies within its answer, points one way, and no two of an answer overlap.
+pub(crate) fn check_marks(marks: &[Marks], responses: &[&Text]) -> Result<(), String> {
     for (i, mark) in marks.iter().enumerate() {
-        let Some(response) = responses.get(mark.response) else {
+        let place = format!("`marks` {}", i + 1);
+        let Some(text) = responses.get(mark.response) else {
             let (wrong, found) = (mark.response, responses.len());
-            return Err(format!("`marks` {}: is of response {wrong}, of {found} counted from 0", i + 1));
+            return Err(format!("{place}: `response` is {wrong}, of {found} counted from 0; correct it"));
         };
-        let length =
-            *lengths[mark.response].get_or_insert_with(|| marked_text(&response.text).chars().count());
-        if mark.start >= mark.end || mark.end > length {
-            return Err(format!(
-                "`marks` {}: goes from {} to {} in an answer of {length} characters; correct it",
-                i + 1,
-                mark.start,
-                mark.end
-            ));
+        if marks[..i].iter().any(|earlier| earlier.response == mark.response) {
+            return Err(format!("{place}: response {} has marks already; put them together", mark.response));
+        }
+        let length = marked_text(text).chars().count();
+        let mut spans = mark.spans.clone();
+        spans.sort_unstable_by_key(|span| span.start);
+        let mut after = 0;
+        for &Span { start, end, sign } in &spans {
+            if start >= end || end > length {
+                return Err(format!(
+                    "{place}: goes from {start} to {end} in an answer of {length} characters; correct it"
+                ));
+            }
+            if start < after {
+                return Err(format!("{place}: two stretches overlap at {start}; keep one of them"));
+            }
+            if sign != 1 && sign != -1 {
+                return Err(format!("{place}: `sign` is {sign}; write 1 (earned it) or -1 (lost it)"));
+            }
+            after = end;
         }
     }
     Ok(())
 }
 
 /// One weight per token from a person's marks, as a credit map: the share of the token's characters that earned the
-/// verdict less the share that lost it, in [−1, 1]. `offsets` are the tokens' first characters and the characters after
-/// their last, in Unicode scalar values of [`marked_text`]; a token without characters (an end token) weighs 0. A
-/// character marked both ways counts as unmarked, one marked twice the same way counts once.
-pub fn token_weights(marks: &[Mark], response: usize, offsets: &[(usize, usize)]) -> Vec<f32> {
-    let of = |sign| move |mark: &&Mark| mark.response == response && mark.sign == sign;
-    let covered =
-        |at: usize, sign| marks.iter().filter(of(sign)).any(|mark| (mark.start..mark.end).contains(&at));
-    let credit = |at| i32::from(covered(at, Sign::Earned)) - i32::from(covered(at, Sign::Lost));
+/// verdict less the share that lost it, in [−1, 1]. `offsets` are each token's first character and the one behind its
+/// last, in characters of [`marked_text`]; a token without characters (an end token) weighs 0.
+pub fn token_weights(marks: &[Marks], response: usize, offsets: &[(usize, usize)]) -> Vec<f32> {
+    let spans: Vec<&Span> =
+        marks.iter().filter(|mark| mark.response == response).flat_map(|mark| &mark.spans).collect();
     let weight = |&(start, end): &(usize, usize)| {
-        let sum: i32 = (start..end).map(credit).sum();
-        sum as f32 / end.saturating_sub(start).max(1) as f32
+        let share = |span: &&Span| {
+            let shared = span.end.min(end).saturating_sub(span.start.max(start));
+            f32::from(span.sign) * shared as f32
+        };
+        spans.iter().map(share).sum::<f32>() / end.saturating_sub(start).max(1) as f32
     };
     offsets.iter().map(weight).collect()
 }
@@ -334,71 +473,114 @@ mod tests {
 
     #[test]
     fn tasks_round_trip_and_say_what_is_wrong() {
-        let value = json!({"key":"7","kind":"pairwise","prompt":"p","responses":[
-            {"id":"r","text":"x","policy":"run/10","seed":3,"weights":"00ff","tokens":[1,2],"logprobs":[-0.5,-1.0],
-             "sampling":{"temperature":0.5,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0}},
-            {"text":"y"}],"gold":{"choice":"a"},"policy_version":10,"overlap":3,"columns":{"source":"s"}});
+        let value = json!({"key":"7","prompt":"p","responses":[
+            {"text":"x","policy":"run/10","seed":3,"sampling":{"temperature":0.5},"token_logprobs":[-0.5,-1.0]},
+            {"text":"y"}],"policy_version":10,"predicted":0.5,
+            "gold":{"said":{"pairwise":{"choice":"a"}}},"calibration":true,"explanation":"e","overlap":3});
         let task: NewTask = serde_json::from_value(value.clone()).unwrap();
-        task.validate().unwrap();
+        task.validate(TaskKind::Pairwise).unwrap();
         assert_eq!(serde_json::to_value(&task).unwrap(), value);
+        assert!(task.validate(TaskKind::Edit).unwrap_err().contains("length 1, found 2"));
         for (key, wrong, wanted) in [
             ("responses", json!([]), "length 2, found 0"),
             ("responses", json!([{"text":"x"},{"text":""}]), "response 2 is empty"),
-            ("responses", json!([{"text":"x"},{"text":"y","tokens":[1],"logprobs":[0.0,0.0]}]), "2 log-prob"),
-            ("gold", json!({"rating":[1.0,2.0]}), "another `gold`"),
+            ("gold", json!({"said":{"edit":{"text":"z"}}}), "of a edit one"),
+            ("gold", json!({"said":{"pairwise":{"choice":"a","strength":5}}}), "`gold`: `strength` is 5"),
+            ("gold", json!(null), "needs its `gold`"),
             ("overlap", json!(0), "`overlap` is 0"),
+            ("predicted", json!(1.5), "`predicted`"),
             ("prompt", json!([]), "`prompt` is empty"),
         ] {
             let mut value = value.clone();
             value[key] = wrong;
             let task: NewTask = serde_json::from_value(value).unwrap();
-            let what = task.validate().unwrap_err();
+            let what = task.validate(TaskKind::Pairwise).unwrap_err();
             assert!(what.contains(wanted), "{what}");
+        }
+    }
+
+    fn record(seq: u64, answer_id: &str, record: RecordKind, said: Option<Said>) -> SealedRecord {
+        let answer = said.map(|said| Answer { said, rationale: None, flags: vec![Flag::Pii], marks: vec![] });
+        SealedRecord {
+            seq,
+            id: format!("r{seq}"),
+            answer_id: answer_id.into(),
+            record,
+            project: "p".into(),
+            task: "t".into(),
+            key: None,
+            policy_version: 0,
+            annotator: "a7".into(),
+            at_ms: 1_795_461_099_900,
+            guideline_version: 2,
+            active_ms: 900,
+            shown: None,
+            propensity: None,
+            repeat: false,
+            gold: false,
+            prompt: "q".into(),
+            responses: vec![Response::new("x"), Response::new("y")],
+            answer,
         }
     }
 
     #[test]
     fn corrections_replace_and_retractions_take_back() {
-        let record = |sequence, record, supersedes| SealedRecord {
-            sequence,
-            record,
-            task: "t".into(),
-            key: None,
-            policy_version: None,
-            supersedes,
-            judgment: None,
-        };
         let log = [
-            record(1, RecordKind::Judgment, None),
-            record(2, RecordKind::Judgment, None),
-            record(4, RecordKind::Correction, Some(1)),
-            record(5, RecordKind::Retraction, Some(2)),
-            record(6, RecordKind::Judgment, None),
-            record(9, RecordKind::Correction, Some(4)),
+            record(1, "r1", RecordKind::Judgment, None),
+            record(2, "r2", RecordKind::Judgment, None),
+            record(4, "r1", RecordKind::Correction, None),
+            record(5, "r2", RecordKind::Retraction, None),
+            record(6, "r6", RecordKind::Judgment, None),
+            record(9, "r1", RecordKind::Correction, None),
         ];
-        let left: Vec<u64> = standing(&log).map(|record| record.sequence).collect();
-        assert_eq!(left, [6, 9]);
-        assert_eq!(standing(&log[..3]).map(|record| record.sequence).collect::<Vec<_>>(), [2, 4]);
+        let left = |log| standing(log).iter().map(|record| record.seq).collect::<Vec<_>>();
+        assert_eq!((left(&log), left(&log[..3])), (vec![6, 9], vec![2, 4]));
+    }
+
+    #[test]
+    fn records_become_judgments_of_files() {
+        let edit = Some(Edited { of: Side::B, text: "z".into() });
+        let said = Said::Pairwise { choice: Choice::B, strength: Some(4), edit: edit.clone() };
+        let judgment = record(1, "r1", RecordKind::Judgment, Some(said)).judgment().unwrap();
+        judgment.validate().unwrap();
+        assert_eq!((judgment.edited.clone(), judgment.flags.clone()), (edit, vec![Flag::Pii]));
+        assert_eq!(judgment.at.as_deref(), Some("2026-11-23T19:11:39Z"));
+        assert_eq!(judgment.comparisons().len(), 3);
+        let score = |question: &str, value| Score { question: question.into(), value, scale: (1.0, 5.0) };
+        let scores = vec![score("overall", 4.0), score("polite", 2.0)];
+        let mut rated = record(1, "r1", RecordKind::Judgment, Some(Said::Pointwise { scores }));
+        rated.responses.pop();
+        let judgment = rated.judgment().unwrap();
+        judgment.validate().unwrap();
+        assert!(matches!(judgment.verdict, Verdict::Rating { rating: 4.0, scale: (1.0, 5.0) }));
+        assert_eq!(judgment.ratings, [score("polite", 2.0)]);
+        rated.answer.as_mut().unwrap().said = Said::Edit { text: "z".into() };
+        assert_eq!(rated.judgment().unwrap().demonstration().unwrap().response, "z".into());
+        assert_eq!(record(1, "r1", RecordKind::Retraction, None).judgment(), None);
     }
 
     #[test]
     fn marks_become_weights_of_tokens() {
-        // "Être là": é and à are one character each, two bytes.
-        let mark = |start, end, sign| Mark { response: 0, start, end, sign };
-        let marks = [
-            mark(0, 4, Sign::Earned),
-            mark(2, 4, Sign::Earned),
-            mark(5, 7, Sign::Lost),
-            mark(6, 7, Sign::Earned),
-            Mark { response: 1, start: 0, end: 7, sign: Sign::Lost },
-        ];
+        let span = |start, end, sign| Span { start, end, sign };
+        let marks = |response, spans: &[Span]| Marks { response, spans: spans.to_vec() };
+        // Ê and à are one character each, two bytes.
+        let text = Text::from("Être là");
+        let both = [marks(0, &[span(5, 6, -1), span(0, 4, 1)]), marks(1, &[span(0, 7, -1)])];
         let offsets = [(0, 2), (2, 5), (5, 7), (7, 7)];
-        assert_eq!(token_weights(&marks, 0, &offsets), [1.0, 2.0 / 3.0, -0.5, 0.0]);
+        assert_eq!(token_weights(&both, 0, &offsets), [1.0, 2.0 / 3.0, -0.5, 0.0]);
         assert_eq!(token_weights(&[], 0, &offsets), [0.0; 4]);
-        let text = [Response::new("Être là")];
-        assert!(check_marks(&marks[..4], &text).is_ok());
-        assert!(check_marks(&marks, &text).unwrap_err().contains("`marks` 5: is of response 1"));
-        assert!(check_marks(&[mark(3, 8, Sign::Lost)], &text).unwrap_err().contains("7 characters"));
-        assert!(check_marks(&[mark(3, 3, Sign::Lost)], &text).is_err());
+        assert!(check_marks(&both, &[&text, &text]).is_ok());
+        for (spans, wanted) in [
+            (vec![span(3, 8, 1)], "7 characters"),
+            (vec![span(3, 3, 1)], "7 characters"),
+            (vec![span(0, 2, 2)], "`sign` is 2"),
+            (vec![span(2, 4, 1), span(0, 3, 1)], "overlap at 2"),
+        ] {
+            let what = check_marks(&[marks(0, &spans)], &[&text]).unwrap_err();
+            assert!(what.contains(wanted), "{what}");
+        }
+        assert!(check_marks(&both, &[&text]).unwrap_err().contains("`response` is 1, of 1"));
+        assert!(check_marks(&[marks(0, &[]), marks(0, &[])], &[&text]).is_err());
     }
 }

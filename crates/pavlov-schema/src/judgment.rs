@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::feedback::{self, Mark};
+use crate::feedback::{self, Edited, Flag, Marks, Score};
 use crate::text::Text;
 
 /// One judgment of one annotator.
@@ -38,18 +38,18 @@ pub struct Judgment {
     /// What is wrong with the question or an answer beside its quality.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<Flag>,
-    /// Which characters of the answers earned or lost the verdict.
+    /// Which words of the answers earned or lost the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub marks: Vec<Mark>,
-    /// Answers to further questions about the same answers (`helpful`, `polite`, …).
+    pub marks: Vec<Marks>,
+    /// Answers to further questions about the same answer (`helpful`, `polite`, …).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ratings: Vec<NamedRating>,
-    /// An answer that the annotator wrote instead: better than every response, and one to imitate.
+    pub ratings: Vec<Score>,
+    /// Beside a comparison, one of its answers, mended: better than that one, and one to imitate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub edited: Option<Text>,
+    pub edited: Option<Edited>,
     /// The version of the guidelines that the annotator saw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guideline_version: Option<u64>,
+    pub guideline_version: Option<u32>,
     /// Milliseconds that the annotator spent on it, pauses left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_ms: Option<u64>,
@@ -69,39 +69,6 @@ pub struct Response {
     /// The seed it was sampled with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-}
-
-/// What is wrong beside the quality of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Flag {
-    /// Harmful or illegal.
-    Unsafe,
-    /// Advertising, nonsense, repetition.
-    Spam,
-    /// Tells about a real person what should be private.
-    Pii,
-    /// The question itself cannot be answered.
-    PromptBroken,
-}
-
-impl Flag {
-    /// Every flag.
-    pub const ALL: [Self; 4] = [Self::Unsafe, Self::Spam, Self::Pii, Self::PromptBroken];
-}
-
-/// One further question about one answer, with its own scale.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NamedRating {
-    /// The question's name.
-    pub question: String,
-    /// The place of the answer in [`Judgment::responses`]; absent in JSON is 0.
-    #[serde(default)]
-    pub response: usize,
-    /// Points on the scale.
-    pub rating: f64,
-    /// The lowest and the highest possible rating.
-    pub scale: (f64, f64),
 }
 
 /// The kinds of judgment, and the refusal to judge.
@@ -267,20 +234,15 @@ impl Judgment {
     }
 
     fn validate_additions(&self, name: &str) -> Result<(), String> {
-        let found = self.responses.len();
-        for (i, rating) in self.ratings.iter().enumerate() {
-            check_rating(rating.rating, rating.scale)
-                .map_err(|what| format!("`ratings` {}: {what}", i + 1))?;
-            if rating.response >= found {
-                let what = format!("is of response {}, of {found} counted from 0", rating.response);
-                return Err(format!("`ratings` {}: {what}; correct `response`", i + 1));
-            }
-        }
-        feedback::check_marks(&self.marks, &self.responses)?;
+        feedback::check_scores(&self.ratings)?;
+        let texts: Vec<&Text> = self.responses.iter().map(|response| &response.text).collect();
+        feedback::check_marks(&self.marks, &texts)?;
         match &self.edited {
-            Some(text) if text.is_empty() => Err("`edited` is empty; leave it out, or give it text".into()),
-            Some(_) if !matches!(self.verdict, Verdict::Rating { .. } | Verdict::Comparison { .. }) => {
-                Err(format!("a {name} has no `edited`; the answer written is its last response"))
+            Some(edited) if edited.text.is_empty() => {
+                Err("`edited` is empty; leave it out, or give it text".into())
+            }
+            Some(_) if !matches!(self.verdict, Verdict::Comparison { .. }) => {
+                Err(format!("a {name} has no `edited`; only a comparison can have one beside it"))
             }
             _ => Ok(()),
         }
@@ -296,17 +258,23 @@ impl Judgment {
         Some(self.compare(self.answer(0)?, self.answer(1)?, choice, strength))
     }
 
-    /// Every comparison this judgment makes: [`Judgment::comparison`], and that an answer written instead is better
-    /// than each response (edited > chosen > rejected).
+    /// Every comparison this judgment makes: [`Judgment::comparison`], and what follows from an answer that was mended
+    /// beside it: edited > chosen > rejected. Mending the worse answer does not say that it became better than the other.
     pub fn comparisons(&self) -> Vec<Comparison> {
-        let edited = self.edited.clone().map(|text| text.answering(&self.prompt));
-        let better = edited.iter().flat_map(|edited| {
-            let responses = (0..self.responses.len()).filter_map(|i| self.answer(i));
-            responses
-                .filter(move |response| response != edited)
-                .map(|response| self.compare(edited.clone(), response, Choice::A, None))
-        });
-        self.comparison().into_iter().chain(better).collect()
+        let mut comparisons: Vec<Comparison> = self.comparison().into_iter().collect();
+        let (Verdict::Comparison { choice, .. }, Some(edited)) = (&self.verdict, &self.edited) else {
+            return comparisons;
+        };
+        let better = Text::Plain(edited.text.clone()).answering(&self.prompt);
+        let worse: &[usize] = match (choice, edited.of) {
+            (Choice::A, Side::B) => &[1],
+            (Choice::B, Side::A) => &[0],
+            (_, Side::A) => &[0, 1],
+            (_, Side::B) => &[1, 0],
+        };
+        let worse = worse.iter().filter_map(|&i| self.answer(i)).filter(|worse| *worse != better);
+        comparisons.extend(worse.map(|worse| self.compare(better.clone(), worse, Choice::A, None)));
+        comparisons
     }
 
     fn compare(&self, a: Text, b: Text, choice: Choice, strength: Option<u8>) -> Comparison {
@@ -331,10 +299,10 @@ impl Judgment {
         let response = match self.verdict {
             Verdict::Demonstration => self.answer(0)?,
             Verdict::Edit => self.answer(1)?,
-            Verdict::Rating { .. } | Verdict::Comparison { .. } => {
-                self.edited.clone()?.answering(&self.prompt)
+            Verdict::Comparison { .. } => {
+                Text::Plain(self.edited.as_ref()?.text.clone()).answering(&self.prompt)
             }
-            Verdict::Skip { .. } => return None,
+            Verdict::Rating { .. } | Verdict::Skip { .. } => return None,
         };
         Some(Demonstration { prompt: self.prompt.clone(), response })
     }
@@ -378,9 +346,9 @@ mod tests {
             json!({"kind":"edit","prompt":"p","responses":[{"text":"x"},{"text":"y"}]}),
             json!({"kind":"skip","reason":"not my language","prompt":"p","responses":[{"text":"x"}]}),
             json!({"kind":"comparison","choice":"a","prompt":"p","responses":[{"text":"x"},{"text":"y"}],
-                   "flags":["pii"],"marks":[{"response":1,"start":0,"end":1,"sign":"lost"}],
-                   "ratings":[{"question":"polite","response":1,"rating":2.0,"scale":[1.0,5.0]}],
-                   "edited":"z","guideline_version":3,"active_ms":1200}),
+                   "flags":["pii"],"marks":[{"response":1,"spans":[{"start":0,"end":1,"sign":-1}]}],
+                   "ratings":[{"question":"polite","value":2.0,"scale":[1.0,5.0]}],
+                   "edited":{"of":"a","text":"z"},"guideline_version":3,"active_ms":1200}),
         ] {
             assert_eq!(serde_json::to_value(read(&value).unwrap()).unwrap(), value);
         }
@@ -396,16 +364,23 @@ mod tests {
         let comparison = edit.comparison().unwrap();
         assert_eq!((comparison.a, comparison.b, comparison.choice), (turn("x"), turn("y"), Choice::B));
         assert_eq!(edit.rated(), None);
-        let both = read(&json!({"kind":"comparison","choice":"both_bad","prompt":"p","edited":"z",
-                               "responses":[{"text":"x"},{"text":"y"}]}))
-        .unwrap();
-        let pairs: Vec<_> = both.comparisons().into_iter().map(|c| (c.a, c.b, c.choice)).collect();
         let [x, y, z] = ["x", "y", "z"].map(Text::from);
-        assert_eq!(
-            pairs,
-            [(x.clone(), y.clone(), Choice::BothBad), (z.clone(), x, Choice::A), (z.clone(), y, Choice::A)]
-        );
-        assert_eq!(both.demonstration().unwrap().response, z);
+        let cases = [
+            ("both_bad", "a", vec![(&z, &x), (&z, &y)]),
+            ("b", "b", vec![(&z, &y), (&z, &x)]),
+            // The mended worse answer may still be worse than the other.
+            ("b", "a", vec![(&z, &x)]),
+        ];
+        for (choice, of, wanted) in cases {
+            let judgment = read(&json!({"kind":"comparison","choice":choice,"prompt":"p",
+                "edited":{"of":of,"text":"z"},"responses":[{"text":"x"},{"text":"y"}]}))
+            .unwrap();
+            let [own, better @ ..] = &judgment.comparisons()[..] else { panic!("no comparison") };
+            assert_eq!(Some(own), judgment.comparison().as_ref());
+            assert_eq!(better.iter().map(|c| (&c.a, &c.b)).collect::<Vec<_>>(), wanted);
+            assert!(better.iter().all(|c| c.choice == Choice::A));
+            assert_eq!(judgment.demonstration().unwrap().response, z);
+        }
         let rating =
             json!({"kind":"rating","rating":4,"scale":[1,5],"prompt":"p","responses":[{"text":"t"}]});
         let rated = read(&rating).unwrap().rated().unwrap();
@@ -427,10 +402,9 @@ mod tests {
             ("prompt", json!(""), "empty"),
             ("at", json!("today"), "RFC 3339"),
             ("flags", json!(["rude"]), "unknown variant `rude`"),
-            ("edited", json!(""), "`edited` is empty"),
-            ("ratings", json!([{"question":"q","response":2,"rating":1,"scale":[0,1]}]), "of response 2"),
-            ("ratings", json!([{"question":"q","rating":2,"scale":[0,1]}]), "`ratings` 1: `rating` is 2"),
-            ("marks", json!([{"response":0,"start":0,"end":2,"sign":"earned"}]), "`marks` 1"),
+            ("edited", json!({"of":"a","text":""}), "`edited` is empty"),
+            ("ratings", json!([{"question":"q","value":2,"scale":[0,1]}]), "score `q`: `rating` is 2"),
+            ("marks", json!([{"response":0,"spans":[{"start":0,"end":2,"sign":1}]}]), "`marks` 1"),
         ] {
             let mut wrong = base.clone();
             wrong[key] = value;

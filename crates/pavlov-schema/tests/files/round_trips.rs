@@ -1,4 +1,5 @@
-use pavlov_schema::judgment::{Choice, Flag, Judgment, NamedRating, Response, Side, Verdict};
+use pavlov_schema::feedback::{Edited, Flag, Score};
+use pavlov_schema::judgment::{Choice, Judgment, Response, Side, Verdict};
 use pavlov_schema::rollout::{self, Credited, Finish, Rollout, Scored};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::{Message, Text};
@@ -75,16 +76,17 @@ fn judgment() -> impl Strategy<Value = Judgment> {
     let name = || option::of(any::<String>());
     let response = (name(), text(), name(), option::of(any::<u64>()))
         .prop_map(|(id, text, policy, seed)| Response { id, text, policy, seed });
-    let about = (option::of(plain()), option::of(any::<u64>()), option::of(rating()), any::<bool>());
+    let about = (option::of(".+"), option::of(any::<u32>()), option::of(rating()), any::<bool>());
     (name(), verdict, text(), vec(response, 2), name(), name(), about).prop_map(
         |(id, verdict, prompt, mut responses, annotator, rationale, (edited, version, rating, flag))| {
             if matches!(verdict, Verdict::Rating { .. } | Verdict::Demonstration) {
                 responses.pop();
             }
             let at = Some("2026-01-31T12:00:00Z".to_owned());
-            let edited =
-                edited.filter(|_| matches!(verdict, Verdict::Rating { .. } | Verdict::Comparison { .. }));
-            let named = |(rating, scale)| NamedRating { question: "q".into(), response: 0, rating, scale };
+            let edited = edited
+                .filter(|_| matches!(verdict, Verdict::Comparison { .. }))
+                .map(|text| Edited { of: Side::B, text });
+            let named = |(value, scale)| Score { question: "q".into(), value, scale };
             Judgment {
                 id,
                 annotator,
@@ -92,9 +94,9 @@ fn judgment() -> impl Strategy<Value = Judgment> {
                 rationale,
                 edited,
                 guideline_version: version,
-                active_ms: version,
+                active_ms: version.map(u64::from),
                 ratings: rating.map(named).into_iter().collect(),
-                flags: if flag { Flag::ALL.to_vec() } else { Vec::new() },
+                flags: if flag { vec![Flag::Spam] } else { Vec::new() },
                 ..Judgment::new(verdict, prompt, responses)
             }
         },
