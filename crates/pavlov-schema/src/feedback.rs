@@ -55,6 +55,9 @@ pub struct NewTask {
     /// The sender's name of the task: the same key sent again makes no second task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// What people are to do, where it is not what the project asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<TaskKind>,
     /// What was asked of the policies.
     pub prompt: Text,
     /// Two answers to compare, one to rate or mend, none where people write the answer.
@@ -75,6 +78,9 @@ pub struct NewTask {
     /// Why the gold answer is right, for the calibration round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explanation: Option<String>,
+    /// The annotator who wrote one of the answers: nobody judges what they wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     /// People who shall answer it, where the project's plan is not to decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<u32>,
@@ -271,8 +277,27 @@ pub struct SealedRecord {
 }
 
 impl NewTask {
-    /// Checks what the types do not say. The error says what is wrong and the mend, without naming the place.
+    /// A task of which nothing else is known.
+    pub fn new(prompt: Text, responses: Vec<NewResponse>) -> Self {
+        Self {
+            key: None,
+            kind: None,
+            prompt,
+            responses,
+            policy_version: 0,
+            predicted: None,
+            gold: None,
+            calibration: false,
+            explanation: None,
+            author: None,
+            overlap: None,
+        }
+    }
+
+    /// Checks what the types do not say; `kind` is the project's. The error says what is wrong and the mend, without naming
+    /// the place.
     pub fn validate(&self, kind: TaskKind) -> Result<(), String> {
+        let kind = self.kind.unwrap_or(kind);
         if self.prompt.is_empty() {
             return Err("`prompt` is empty; give it text".into());
         }
@@ -307,6 +332,13 @@ impl NewTask {
 
     fn texts(&self) -> Vec<&Text> {
         self.responses.iter().map(|response| &response.text).collect()
+    }
+}
+
+impl NewResponse {
+    /// An answer of which only the text is known.
+    pub fn new(text: impl Into<Text>) -> Self {
+        Self { text: text.into(), policy: None, seed: None, sampling: None, token_logprobs: None }
     }
 }
 
