@@ -95,7 +95,8 @@ mod tests {
             ("http://hooks.example.org.evil.test/", "not allowed"),
             ("http://hooks.example.org@evil.test/", "user name"),
             ("http://hooks.example.org:81/", "not allowed"),
-            ("file:///etc/passwd", "neither http nor https"),
+            ("file:///etc/passwd", "no address"),
+            ("ftp://hooks.example.org/", "neither http nor https"),
             ("/relative", "neither http nor https"),
             ("http://", "no address"),
         ] {
