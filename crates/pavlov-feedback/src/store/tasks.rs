@@ -276,14 +276,28 @@ impl Write<'_> {
         let (state, leak) = first_state(new, kind, project.settings.hold_leaks);
         let author = new.author.as_deref().map(|name| self.author(project.id, name)).transpose()?.flatten();
         let policy = |i: usize| new.responses.get(i).and_then(|response| response.policy.clone());
+        let length = |i: usize| new.responses.get(i).map(|r| screen::plain(&r.text).chars().count() as i64);
         let id = TaskId(self.insert(
             "INSERT INTO tasks (code, project, key, kind, role, policy_version, predicted, gold, author, leak, policy_a, policy_b,
-                                overlap, state, shuffle, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, 0, ?14)",
+                                length_a, length_b, overlap, state, shuffle, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1, ?15, 0, ?16)",
             params![
-                code, project.id, new.key, kind.name(), role.name(), new.policy_version as i64, new.predicted,
-                new.gold.as_ref().map(|gold| settle::short(&gold.said)), author, leak, policy(0), policy(1),
-                state.name(), self.now,
+                code,
+                project.id,
+                new.key,
+                kind.name(),
+                role.name(),
+                new.policy_version as i64,
+                new.predicted,
+                new.gold.as_ref().map(|gold| settle::short(&gold.said)),
+                author,
+                leak,
+                policy(0),
+                policy(1),
+                length(0),
+                length(1),
+                state.name(),
+                self.now,
             ],
         )?);
         let overlap =
