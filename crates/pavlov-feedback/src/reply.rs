@@ -132,11 +132,10 @@ impl Reply {
         let mut flags = self.flags;
         flags.sort_unstable();
         flags.dedup();
-        let marks = self
-            .marks
-            .into_iter()
-            .filter(|marks| !marks.spans.is_empty())
-            .map(|marks| Ok(Marks { response: asked.response(&marks.response)?, spans: marks.spans }));
+        let marks = self.marks.into_iter().filter(|marks| !marks.spans.is_empty()).map(|mut marks| {
+            marks.spans.sort_unstable_by_key(|span| span.start);
+            Ok(Marks { response: asked.response(&marks.response)?, spans: marks.spans })
+        });
         let answer = Answer { said, rationale, flags, marks: marks.collect::<Result<_>>()? };
         let texts: Vec<&Text> = asked.responses.iter().map(|response| &response.response.text).collect();
         answer.validate(&texts).map_err(Error::Invalid)?;
@@ -263,6 +262,8 @@ mod tests {
                 json!({"marks": [{"response": "x", "spans": [{"start": start, "end": end, "sign": sign}]}]}),
             )
         };
+        let unknown =
+            pairwise(json!({"marks": [{"response": "q", "spans": [{"start": 0, "end": 1, "sign": 1}]}]}));
         let scores = |value: f64| json!({"said": {"pointwise": {"scores": [{"question": "quality", "value": value}]}}});
         for (reply, kind, wanted) in [
             (
@@ -274,7 +275,7 @@ mod tests {
             (marks(2, 2, 1), TaskKind::Pairwise, "from 2 to 2"),
             (marks(2, 6, 1), TaskKind::Pairwise, "from 2 to 6"),
             (marks(2, 4, 0), TaskKind::Pairwise, "`sign` is 0"),
-            (pairwise(json!({"marks": [{"response": "q", "spans": []}]})), TaskKind::Pairwise, "\"q\""),
+            (unknown, TaskKind::Pairwise, "\"q\""),
             (scores(5.5), TaskKind::Pointwise, "quality"),
             (scores(0.0), TaskKind::Pointwise, "quality"),
             (json!({"said": {"pointwise": {"scores": []}}}), TaskKind::Pointwise, "quality"),
