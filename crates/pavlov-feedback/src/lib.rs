@@ -10,6 +10,7 @@
 
 pub mod clock;
 mod error;
+pub mod io;
 pub mod queue;
 pub mod reply;
 pub mod roles;
@@ -17,6 +18,7 @@ pub mod secret;
 pub mod settings;
 pub mod stats;
 pub mod store;
+pub mod webhook;
 
 pub use clock::Clock;
 pub use error::{Error, Result};

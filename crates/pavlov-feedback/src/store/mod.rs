@@ -16,6 +16,7 @@
 //! is answered when it is on the disk; one that fails leaves nothing behind.
 
 mod accounts;
+mod answers;
 mod audit;
 mod drafts;
 mod exclusions;
@@ -44,6 +45,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use accounts::Account;
+pub use answers::{CurrentAnswer, MyAnswer, TaskAnswer};
 pub use audit::AuditEntry;
 pub use drafts::Draft;
 pub use exclusions::Exclusion;

@@ -82,6 +82,8 @@ CREATE TABLE tasks (
     leak           TEXT,                               -- the words by which an answer names its model
     policy_a       TEXT,
     policy_b       TEXT,
+    length_a       INTEGER,                            -- characters of the answers
+    length_b       INTEGER,
     selection      TEXT,                               -- how it was chosen when it was first served
     propensity     REAL,                               -- with which chance, among so many candidates
     candidates     INTEGER,
