@@ -11,6 +11,7 @@
 pub mod clock;
 mod error;
 pub mod io;
+pub mod quality;
 pub mod queue;
 pub mod reply;
 pub mod roles;

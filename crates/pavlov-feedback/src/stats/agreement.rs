@@ -33,7 +33,9 @@ pub enum Level {
 /// The values of every item that at least two people labelled, items in order.
 pub fn by_item(labels: &[Label]) -> Vec<Vec<f64>> {
     let mut items: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    labels.iter().for_each(|label| items.entry(label.item).or_default().push(label.value));
+    for label in labels {
+        items.entry(label.item).or_default().push(label.value);
+    }
     items.into_values().filter(|values| values.len() > 1).collect()
 }
 
@@ -171,7 +173,9 @@ fn bootstrap(
     let mut sample: Vec<Vec<f64>> = units.to_vec();
     let mut values: Vec<f64> = (0..resamples)
         .filter_map(|_| {
-            sample.iter_mut().for_each(|unit| unit.clone_from(&units[rng.below(units.len())]));
+            for unit in &mut sample {
+                unit.clone_from(&units[rng.below(units.len())]);
+            }
             statistic(&sample)
         })
         .collect();

@@ -1,7 +1,10 @@
 //! Small dense matrices: the dozen parameters of a board, never more than some hundreds.
 
+/// Rows of numbers.
+pub(super) type Matrix = Vec<Vec<f64>>;
+
 /// Solves `a · x = b` for every column of `b`, by elimination with row exchanges. `None`: `a` is singular.
-pub(super) fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
+pub(super) fn solve(mut a: Matrix, mut b: Matrix) -> Option<Matrix> {
     let n = a.len();
     let scale = a.iter().flatten().fold(0.0_f64, |most, x| most.max(x.abs()));
     for column in 0..n {
@@ -18,9 +21,8 @@ pub(super) fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<Vec<f64>>) -> Option<Vec<Ve
         }
     }
     for row in (0..n).rev() {
-        for other in row + 1..n {
-            let factor = a[row][other];
-            subtract(&mut b, row, other, factor);
+        for (other, factor) in a[row].iter().enumerate().skip(row + 1) {
+            subtract(&mut b, row, other, *factor);
         }
         let pivot = a[row][row];
         b[row].iter_mut().for_each(|x| *x /= pivot);
@@ -37,14 +39,14 @@ fn subtract(m: &mut [Vec<f64>], row: usize, other: usize, factor: f64) {
 }
 
 /// The inverse. `None`: singular.
-pub(super) fn inverse(a: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
+pub(super) fn inverse(a: Matrix) -> Option<Matrix> {
     let n = a.len();
     let unit = (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
     solve(a, unit)
 }
 
 /// `a · b`.
-pub(super) fn product(a: &[Vec<f64>], b: &[Vec<f64>]) -> Vec<Vec<f64>> {
+pub(super) fn product(a: &[Vec<f64>], b: &[Vec<f64>]) -> Matrix {
     let columns = b.first().map_or(0, Vec::len);
     let cell = |row: &[f64], j: usize| row.iter().zip(b).map(|(x, other)| x * other[j]).sum();
     a.iter().map(|row| (0..columns).map(|j| cell(row, j)).collect()).collect()

@@ -51,7 +51,9 @@ pub const LEAST_OVERLAP: usize = 20;
 /// The raters who share at least [`LEAST_OVERLAP`] items with others.
 pub fn overlapping(labels: &[Label], raters: usize) -> Vec<bool> {
     let mut people: BTreeMap<usize, usize> = BTreeMap::new();
-    labels.iter().for_each(|label| *people.entry(label.item).or_default() += 1);
+    for label in labels {
+        *people.entry(label.item).or_default() += 1;
+    }
     let mut shared = vec![0; raters];
     labels.iter().filter(|label| people[&label.item] > 1).for_each(|label| shared[label.rater] += 1);
     shared.into_iter().map(|n| n >= LEAST_OVERLAP).collect()
@@ -70,7 +72,9 @@ pub fn dawid_skene(
     for label in labels {
         items.entry(label.item).or_insert_with(|| vec![0.0; classes])[label.value as usize] += 1.0;
     }
-    items.values_mut().for_each(|votes| normalize(votes));
+    for votes in items.values_mut() {
+        normalize(votes);
+    }
     let mut model = maximise(labels, &items, raters, classes, smoothing);
     for _ in 0..steps {
         let mut next: BTreeMap<usize, Vec<f64>> =
@@ -83,7 +87,9 @@ pub fn dawid_skene(
         }
         for logs in next.values_mut() {
             let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            logs.iter_mut().for_each(|log| *log = (*log - most).exp());
+            for log in logs.iter_mut() {
+                *log = (*log - most).exp();
+            }
             normalize(logs);
         }
         let moved = items
@@ -127,7 +133,9 @@ fn maximise(
 fn normalize(shares: &mut [f64]) {
     let sum: f64 = shares.iter().sum();
     if sum > 0.0 {
-        shares.iter_mut().for_each(|share| *share /= sum);
+        for share in shares {
+            *share /= sum;
+        }
     }
 }
 
@@ -155,7 +163,9 @@ pub fn severity(labels: &[Label], raters: usize) -> Severity {
             let rater = labels[i].rater;
             matrix[rater][rater] += 1.0;
             right[rater][0] += labels[i].value - mean;
-            rows.iter().for_each(|&j| matrix[rater][labels[j].rater] -= 1.0 / n);
+            for &j in rows {
+                matrix[rater][labels[j].rater] -= 1.0 / n;
+            }
         }
     }
     (0..raters).for_each(|i| matrix[i][i] += 1.0);

@@ -132,7 +132,9 @@ fn volatile(fit: &Fit) -> Option<Finding> {
 
 fn concentration(votes: &[Vote]) -> Option<Finding> {
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-    votes.iter().for_each(|vote| *counts.entry(vote.rater).or_default() += 1);
+    for vote in votes {
+        *counts.entry(vote.rater).or_default() += 1;
+    }
     let (&rater, &most) = counts.iter().max_by_key(|(_, n)| **n)?;
     let share = most as f64 / votes.len() as f64;
     (counts.len() >= 4 && share > CONCENTRATED).then_some(Finding::VoterConcentration { rater, share })

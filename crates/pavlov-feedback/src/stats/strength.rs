@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
-use super::matrix::{inverse, product, solve};
+use super::matrix::{Matrix, inverse, product, solve};
 
 /// One comparison of two policies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +116,9 @@ impl Fit {
 /// tie holds from both sides).
 pub fn groups(policies: usize, votes: &[Vote]) -> Vec<Vec<usize>> {
     let mut beats = vec![vec![false; policies]; policies];
-    (0..policies).for_each(|i| beats[i][i] = true);
+    for (i, row) in beats.iter_mut().enumerate() {
+        row[i] = true;
+    }
     for vote in votes {
         beats[vote.first][vote.second] |= vote.outcome != Outcome::Second;
         beats[vote.second][vote.first] |= vote.outcome != Outcome::First;
@@ -128,8 +130,8 @@ pub fn groups(policies: usize, votes: &[Vote]) -> Vec<Vec<usize>> {
         }
     }
     let mut found: Vec<Vec<usize>> = Vec::new();
-    for i in 0..policies {
-        match found.iter_mut().find(|group| beats[i][group[0]] && beats[group[0]][i]) {
+    for (i, row) in beats.iter().enumerate() {
+        match found.iter_mut().find(|group| row[group[0]] && beats[group[0]][i]) {
             Some(group) => group.push(i),
             None => found.push(vec![i]),
         }
@@ -272,7 +274,7 @@ impl Law {
     }
 
     /// Covariances at the maximum: clustered by item and rater (Cameron, Gelbach and Miller 2011: item + rater − both), and naive.
-    fn covariances(&self, votes: &[Vote], parameters: &[f64]) -> Option<(Vec<Vec<f64>>, Vec<Vec<f64>>)> {
+    fn covariances(&self, votes: &[Vote], parameters: &[f64]) -> Option<(Matrix, Matrix)> {
         let (_, _, hessian) = self.newton(votes, parameters);
         // inv(H + 11ᵀ/n) − 11ᵀ/n: along the sum of θ, of which nothing is known, the variance is 0, not 1e12.
         let mut bread = inverse(hessian)?;

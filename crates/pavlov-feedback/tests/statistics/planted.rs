@@ -87,6 +87,8 @@ fn a_lead_within_the_error_is_volatile() {
             first: other(vote.first),
             second: other(vote.second),
             item: vote.item + votes.len(),
+            // Of the same people it would cancel within each, and the error would be none.
+            rater: vote.rater + 10,
             ..*vote
         })
         .collect();
