@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod durability;
+mod queue;
 mod rounds;
 mod setup;
