@@ -10,12 +10,14 @@
 
 pub mod clock;
 mod error;
+pub mod io;
 pub mod queue;
 pub mod reply;
 pub mod roles;
 pub mod secret;
 pub mod settings;
 pub mod store;
+pub mod webhook;
 
 pub use clock::Clock;
 pub use error::{Error, Result};

@@ -1,4 +1,6 @@
 //! The store through its public face.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod rounds;
 mod setup;

@@ -95,15 +95,10 @@ pub(crate) fn picks(pick: Pick) -> Reply {
 }
 
 pub(crate) fn pair(prompt: &str) -> NewTask {
-    let answer = |text: &str, policy: &str| NewResponse {
-        text: text.into(),
-        policy: Some(policy.into()),
-        seed: None,
-        sampling: None,
-        token_logprobs: None,
-    };
-    let text = serde_json::json!({"prompt": prompt, "responses": []});
-    let mut task: NewTask = serde_json::from_value(text).unwrap();
-    task.responses = vec![answer("the first answer", "run/1"), answer("the second answer", "run/2")];
-    task
+    let answer =
+        |text: &str, policy: &str| NewResponse { policy: Some(policy.into()), ..NewResponse::new(text) };
+    NewTask::new(
+        prompt.into(),
+        vec![answer("the first answer", "run/1"), answer("the second answer", "run/2")],
+    )
 }
