@@ -2,16 +2,18 @@
 
 use pavlov_schema::feedback::{Answer, Edited, Flag, Marks, Said, Score, Span, TaskKind};
 use pavlov_schema::judgment::{Choice, Side};
+use pavlov_schema::text::Text;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::settings::Settings;
+use crate::store::TaskResponse;
 
 /// The longest text a rater writes, in bytes.
 const LONGEST: usize = 200_000;
 
 /// A rater's answer as the screen had it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reply {
     /// The verdict.
@@ -28,7 +30,7 @@ pub struct Reply {
 }
 
 /// A verdict as the screen had it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ScreenSaid {
     /// Of two answers.
@@ -60,7 +62,7 @@ pub enum ScreenSaid {
 }
 
 /// The verdict of a comparison on the screen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pick {
     /// The left (on a phone: upper) one is better.
@@ -74,7 +76,7 @@ pub enum Pick {
 }
 
 /// A mended answer of a comparison.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScreenEdit {
     /// Id of the answer.
@@ -84,7 +86,7 @@ pub struct ScreenEdit {
 }
 
 /// A score of one question.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScreenScore {
     /// Its name.
@@ -94,7 +96,7 @@ pub struct ScreenScore {
 }
 
 /// Marked words of one answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScreenMarks {
     /// Id of the answer.
@@ -108,8 +110,8 @@ pub struct ScreenMarks {
 pub struct Asked<'a> {
     /// What the task asked for.
     pub kind: TaskKind,
-    /// Id and length in characters of each answer, in the task's order.
-    pub responses: &'a [(String, usize)],
+    /// The answers in the task's order.
+    pub responses: &'a [TaskResponse],
     /// The order on the screen of a comparison.
     pub shown: Option<[Side; 2]>,
     /// The project's.
@@ -120,22 +122,30 @@ impl Reply {
     /// The reply in the task's own order. The error names the key and the mend.
     pub fn answer(self, asked: Asked<'_>) -> Result<Answer> {
         let said = self.said.answer(asked)?;
-        let rationale = self.rationale.filter(|text| !text.trim().is_empty());
-        if let Some(text) = &rationale {
-            check_text("rationale", text)?;
+        if said.kind() != asked.kind {
+            let (found, wanted) = (said.kind().name(), asked.kind.name());
+            return Err(Error::invalid(format!("`said` is {found} and the task asks for {wanted}")));
         }
+        asked.settings.check_scores(&said)?;
+        let rationale = self.rationale.filter(|text| !text.trim().is_empty());
+        short_enough("rationale", rationale.as_deref())?;
         let mut flags = self.flags;
         flags.sort_unstable();
         flags.dedup();
-        let marks: Vec<Marks> =
-            self.marks.into_iter().map(|marks| marks.answer(asked)).collect::<Result<_>>()?;
-        Ok(Answer { said, rationale, flags, marks })
+        let marks = self.marks.into_iter().filter(|marks| !marks.spans.is_empty()).map(|mut marks| {
+            marks.spans.sort_unstable_by_key(|span| span.start);
+            Ok(Marks { response: asked.response(&marks.response)?, spans: marks.spans })
+        });
+        let answer = Answer { said, rationale, flags, marks: marks.collect::<Result<_>>()? };
+        let texts: Vec<&Text> = asked.responses.iter().map(|response| &response.response.text).collect();
+        answer.validate(&texts).map_err(Error::Invalid)?;
+        Ok(answer)
     }
 }
 
 impl Asked<'_> {
     fn response(&self, id: &str) -> Result<usize> {
-        let place = self.responses.iter().position(|(response, _)| response == id);
+        let place = self.responses.iter().position(|response| response.id == id);
         place.ok_or_else(|| {
             Error::invalid(format!("the task has no response \"{id}\"; name one that was shown"))
         })
@@ -144,20 +154,17 @@ impl Asked<'_> {
 
 impl ScreenSaid {
     fn answer(self, asked: Asked<'_>) -> Result<Said> {
-        let said = match self {
+        Ok(match self {
             Self::Pairwise { pick, strength, edit } => {
                 let choice = choice(pick, asked.shown.unwrap_or([Side::A, Side::B]));
-                let decided = matches!(choice, Choice::A | Choice::B);
-                if strength.is_some_and(|strength| !(1..=4).contains(&strength)) {
-                    return Err(Error::invalid("`strength` goes from 1 (negligibly) to 4 (significantly)"));
-                }
+                // How clearly neither is better is no question.
+                let asks = asked.settings.strength && matches!(choice, Choice::A | Choice::B);
                 let edit = edit.map(|edit| -> Result<Edited> {
-                    check_text("edit", &edit.text)?;
+                    short_enough("edit", Some(&edit.text))?;
                     let of = if asked.response(&edit.response)? == 0 { Side::A } else { Side::B };
                     Ok(Edited { of, text: edit.text })
                 });
-                let strength = strength.filter(|_| decided && asked.settings.strength);
-                Said::Pairwise { choice, strength, edit: edit.transpose()? }
+                Said::Pairwise { choice, strength: strength.filter(|_| asks), edit: edit.transpose()? }
             }
             Self::Pointwise { scores } => {
                 let scale = |name: &str| {
@@ -170,49 +177,14 @@ impl ScreenSaid {
                 Said::Pointwise { scores: scores.collect() }
             }
             Self::Demonstration { text } => {
-                check_text("text", &text)?;
+                short_enough("text", Some(&text))?;
                 Said::Demonstration { text }
             }
             Self::Edit { text } => {
-                check_text("text", &text)?;
+                short_enough("text", Some(&text))?;
                 Said::Edit { text }
             }
-        };
-        if kind(&said) != asked.kind {
-            let (found, wanted) = (kind(&said).name(), asked.kind.name());
-            return Err(Error::invalid(format!("`said` is {found} and the task asks for {wanted}")));
-        }
-        asked.settings.check_scores(&said)?;
-        Ok(said)
-    }
-}
-
-impl ScreenMarks {
-    fn answer(self, asked: Asked<'_>) -> Result<Marks> {
-        let response = asked.response(&self.response)?;
-        let mut spans = self.spans;
-        spans.sort_by_key(|span| span.start);
-        let mut free = 0;
-        for span in &spans {
-            let fits = span.start >= free && span.start < span.end && span.end <= asked.responses[response].1;
-            if !fits || ![1, -1].contains(&span.sign) {
-                let what = format!("`marks` has {}..{} with sign {}", span.start, span.end, span.sign);
-                let mend = "stretches lie within the answer, do not overlap, and have the sign 1 or -1";
-                return Err(Error::invalid(format!("{what}; {mend}")));
-            }
-            free = span.end;
-        }
-        Ok(Marks { response, spans })
-    }
-}
-
-/// The task kind that asks for such a verdict.
-pub fn kind(said: &Said) -> TaskKind {
-    match said {
-        Said::Pairwise { .. } => TaskKind::Pairwise,
-        Said::Pointwise { .. } => TaskKind::Pointwise,
-        Said::Demonstration { .. } => TaskKind::Demonstration,
-        Said::Edit { .. } => TaskKind::Edit,
+        })
     }
 }
 
@@ -229,24 +201,26 @@ fn choice(pick: Pick, shown: [Side; 2]) -> Choice {
     }
 }
 
-fn check_text(key: &str, text: &str) -> Result<()> {
-    if text.trim().is_empty() {
-        return Err(Error::invalid(format!("`{key}` is empty; write something")));
+fn short_enough(key: &str, text: Option<&str>) -> Result<()> {
+    match text.map(str::len) {
+        Some(bytes) if bytes > LONGEST => {
+            Err(Error::invalid(format!("`{key}` has {bytes} bytes; {LONGEST} is the most")))
+        }
+        _ => Ok(()),
     }
-    if text.len() > LONGEST {
-        return Err(Error::invalid(format!("`{key}` has {} bytes; {LONGEST} is the most", text.len())));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pavlov_schema::feedback::NewResponse;
     use serde_json::{Value, json};
 
     fn read(reply: Value, kind: TaskKind, shown: [Side; 2]) -> Result<Answer> {
         let settings = Settings::default();
-        let responses = [("x".to_owned(), 5), ("y".to_owned(), 5)];
+        let response = |id: &str| TaskResponse { id: id.into(), response: NewResponse::new("12345") };
+        let responses: Vec<TaskResponse> =
+            ["x", "y"][..kind.responses()].iter().map(|id| response(id)).collect();
         let reply: Reply = serde_json::from_value(reply).unwrap();
         reply.answer(Asked { kind, responses: &responses, shown: Some(shown), settings: &settings })
     }
@@ -288,6 +262,8 @@ mod tests {
                 json!({"marks": [{"response": "x", "spans": [{"start": start, "end": end, "sign": sign}]}]}),
             )
         };
+        let unknown =
+            pairwise(json!({"marks": [{"response": "q", "spans": [{"start": 0, "end": 1, "sign": 1}]}]}));
         let scores = |value: f64| json!({"said": {"pointwise": {"scores": [{"question": "quality", "value": value}]}}});
         for (reply, kind, wanted) in [
             (
@@ -296,14 +272,14 @@ mod tests {
                 "`strength`",
             ),
             (pairwise(json!({})), TaskKind::Pointwise, "asks for pointwise"),
-            (marks(2, 2, 1), TaskKind::Pairwise, "2..2"),
-            (marks(2, 6, 1), TaskKind::Pairwise, "2..6"),
-            (marks(2, 4, 0), TaskKind::Pairwise, "sign 0"),
-            (pairwise(json!({"marks": [{"response": "q", "spans": []}]})), TaskKind::Pairwise, "\"q\""),
+            (marks(2, 2, 1), TaskKind::Pairwise, "from 2 to 2"),
+            (marks(2, 6, 1), TaskKind::Pairwise, "from 2 to 6"),
+            (marks(2, 4, 0), TaskKind::Pairwise, "`sign` is 0"),
+            (unknown, TaskKind::Pairwise, "\"q\""),
             (scores(5.5), TaskKind::Pointwise, "quality"),
             (scores(0.0), TaskKind::Pointwise, "quality"),
             (json!({"said": {"pointwise": {"scores": []}}}), TaskKind::Pointwise, "quality"),
-            (json!({"said": {"demonstration": {"text": " "}}}), TaskKind::Demonstration, "`text` is empty"),
+            (json!({"said": {"demonstration": {"text": " "}}}), TaskKind::Demonstration, "empty"),
         ] {
             let what = read(reply, kind, [Side::A, Side::B]).unwrap_err().to_string();
             assert!(what.contains(wanted), "{what}");

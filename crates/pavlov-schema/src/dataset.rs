@@ -57,43 +57,53 @@ pub fn write(path: &Path, rows: &[Row]) -> Result<()> {
 }
 
 /// What is done with a row's number (from 1; of a line in JSON lines) and its columns; an error is a what and a mend.
-pub(crate) type OnRow<'a> = &'a mut dyn FnMut(usize, Map<String, Value>) -> std::result::Result<(), String>;
+pub type OnRow<'a> = &'a mut dyn FnMut(usize, Map<String, Value>) -> std::result::Result<(), String>;
 
-/// Calls `on_row` for every row.
-fn each(path: &Path, on_row: OnRow<'_>) -> Result<()> {
+/// Calls `on_row` for every row of a file.
+pub fn each(path: &Path, on_row: OnRow<'_>) -> Result<()> {
     if path.is_dir() {
         return Err(Error::file(path, "is a folder; name a .jsonl, .json or .parquet file in it"));
     }
     let file = File::open(path).map_err(Error::io(path, "open"))?;
     let mut reader = BufReader::with_capacity(1 << 20, file);
-    let start = reader.fill_buf().map_err(Error::io(path, "read"))?;
-    let mut rows = 0;
-    let mut counted = |number, object| {
-        rows += 1;
-        on_row(number, object)
-    };
+    if reader.fill_buf().map_err(Error::io(path, "read"))?.starts_with(b"PAR1") {
+        drop(reader);
+        return counted(path, on_row, |on_row| parquet_file::each(path, on_row));
+    }
+    each_in(path, reader, on_row)
+}
+
+/// Calls `on_row` for every row of JSON lines or a JSON array that came by another way than a file; `name` is for errors.
+pub fn each_in(name: &Path, mut reader: impl BufRead, on_row: OnRow<'_>) -> Result<()> {
+    let start = reader.fill_buf().map_err(Error::io(name, "read"))?;
     match start {
         [b'P', b'A', b'R', b'1', ..] => {
-            drop(reader);
-            parquet_file::each(path, &mut counted)?;
+            return Err(Error::file(name, "is Parquet, which is read from files only; import it as a file"));
         }
-        [0x1f, 0x8b, ..] => return Err(Error::file(path, "is packed with gzip; unpack it first (gunzip)")),
+        [0x1f, 0x8b, ..] => return Err(Error::file(name, "is packed with gzip; unpack it first (gunzip)")),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            return Err(Error::file(path, "is packed with zstd; unpack it first (unzstd)"));
+            return Err(Error::file(name, "is packed with zstd; unpack it first (unzstd)"));
         }
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(Error::file(path, "is UTF-16; save it as UTF-8")),
-        _ => {
-            if start.starts_with(b"\xef\xbb\xbf") {
-                reader.consume(3);
-            }
-            if first_byte(&mut reader).map_err(Error::io(path, "read"))? == Some(b'[') {
-                each_element(path, reader, &mut counted)?;
-            } else {
-                each_line(path, reader, &mut counted)?;
-            }
-        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(Error::file(name, "is UTF-16; save it as UTF-8")),
+        _ => {}
     }
-    if rows == 0 { Err(Error::file(path, "has no rows; give it at least one")) } else { Ok(()) }
+    if start.starts_with(b"\xef\xbb\xbf") {
+        reader.consume(3);
+    }
+    let array = first_byte(&mut reader).map_err(Error::io(name, "read"))? == Some(b'[');
+    counted(name, on_row, |on_row| {
+        if array { each_element(name, reader, on_row) } else { each_line(name, reader, on_row) }
+    })
+}
+
+/// A file without rows is an error.
+fn counted(name: &Path, on_row: OnRow<'_>, each: impl FnOnce(OnRow<'_>) -> Result<()>) -> Result<()> {
+    let mut rows = 0;
+    each(&mut |number, object| {
+        rows += 1;
+        on_row(number, object)
+    })?;
+    if rows == 0 { Err(Error::file(name, "has no rows; give it at least one")) } else { Ok(()) }
 }
 
 /// The first byte that is not white space, as far as the buffer shows: nothing is consumed, so that lines keep their

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::feedback::{self, Edited, Flag, Marks, Score};
 use crate::text::Text;
 
 /// One judgment of one annotator.
@@ -34,10 +35,29 @@ pub struct Judgment {
     /// Why, in the annotator's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rationale: Option<String>,
+    /// What is wrong with the question or an answer beside its quality.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
+    /// Which words of the answers earned or lost the verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Marks>,
+    /// Answers to further questions about the same answer (`helpful`, `polite`, …).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ratings: Vec<Score>,
+    /// Beside a comparison, one of its answers, mended: better than that one, and one to imitate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited: Option<Edited>,
+    /// The version of the guidelines that the annotator saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guideline_version: Option<u32>,
+    /// Milliseconds that the annotator spent on it, pauses left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_ms: Option<u64>,
 }
 
 /// An answer that was judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Response {
     /// A name of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +72,7 @@ pub struct Response {
     pub seed: Option<u64>,
 }
 
-/// The four kinds of judgment.
+/// The kinds of judgment, and the refusal to judge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Verdict {
@@ -78,10 +98,17 @@ pub enum Verdict {
     Demonstration,
     /// The second response is the first one, mended by the annotator.
     Edit,
+    /// The annotator did not judge; nothing is learned from it.
+    Skip {
+        /// Why not, in the annotator's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
 }
 
 /// The verdict of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Choice {
     /// The first answer is better.
@@ -96,6 +123,7 @@ pub enum Choice {
 
 /// One of the two answers of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// The first response.
@@ -147,18 +175,46 @@ pub struct Demonstration {
     pub response: Text,
 }
 
+impl Response {
+    /// An answer of which only the text is known.
+    pub fn new(text: impl Into<Text>) -> Self {
+        Self { id: None, text: text.into(), policy: None, seed: None }
+    }
+}
+
 impl Judgment {
+    /// A judgment of which nothing else is known.
+    pub fn new(verdict: Verdict, prompt: Text, responses: Vec<Response>) -> Self {
+        Self {
+            id: None,
+            verdict,
+            prompt,
+            responses,
+            annotator: None,
+            at: None,
+            rationale: None,
+            flags: Vec::new(),
+            marks: Vec::new(),
+            ratings: Vec::new(),
+            edited: None,
+            guideline_version: None,
+            active_ms: None,
+        }
+    }
+
     /// Checks what the types do not say: the number of responses, the scale, the strength, the date.
     /// The error says what is wrong and the mend, without naming the place.
     pub fn validate(&self) -> Result<(), String> {
+        let found = self.responses.len();
         let (name, wanted) = match self.verdict {
             Verdict::Rating { .. } => ("rating", 1),
             Verdict::Demonstration => ("demonstration", 1),
             Verdict::Comparison { .. } => ("comparison", 2),
             Verdict::Edit => ("edit", 2),
+            // Of any task.
+            Verdict::Skip { .. } => ("skip", found),
         };
-        if self.responses.len() != wanted {
-            let found = self.responses.len();
+        if found != wanted {
             return Err(format!("a {name} needs `responses` of length {wanted}, found {found}"));
         }
         if self.prompt.is_empty() {
@@ -167,6 +223,7 @@ impl Judgment {
         if let Some(at) = self.at.as_deref().filter(|at| clock::from_rfc3339(at).is_none()) {
             return Err(format!("`at` is \"{at}\"; write it as 2026-01-31T12:00:00Z (RFC 3339)"));
         }
+        self.validate_additions(name)?;
         match self.verdict {
             Verdict::Rating { rating, scale } => check_rating(rating, scale),
             Verdict::Comparison { strength: Some(strength), .. } if !(1..=4).contains(&strength) => {
@@ -179,22 +236,53 @@ impl Judgment {
         }
     }
 
+    fn validate_additions(&self, name: &str) -> Result<(), String> {
+        feedback::check_scores(&self.ratings)?;
+        let texts: Vec<&Text> = self.responses.iter().map(|response| &response.text).collect();
+        feedback::check_marks(&self.marks, &texts)?;
+        match &self.edited {
+            Some(edited) if edited.text.is_empty() => {
+                Err("`edited` is empty; leave it out, or give it text".into())
+            }
+            Some(_) if !matches!(self.verdict, Verdict::Comparison { .. }) => {
+                Err(format!("a {name} has no `edited`; only a comparison can have one beside it"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The comparison this judgment makes: its own, or of an edit that the edited answer is better.
     pub fn comparison(&self) -> Option<Comparison> {
         let (choice, strength) = match self.verdict {
             Verdict::Comparison { choice, strength, .. } => (choice, strength),
             Verdict::Edit => (Choice::B, None),
-            Verdict::Rating { .. } | Verdict::Demonstration => return None,
+            Verdict::Rating { .. } | Verdict::Demonstration | Verdict::Skip { .. } => return None,
         };
-        Some(Comparison {
-            prompt: self.prompt.clone(),
-            a: self.answer(0)?,
-            b: self.answer(1)?,
-            choice,
-            strength,
-            margin: None,
-            annotator: self.annotator.clone(),
-        })
+        Some(self.compare(self.answer(0)?, self.answer(1)?, choice, strength))
+    }
+
+    /// Every comparison this judgment makes: [`Judgment::comparison`], and what follows from an answer that was mended
+    /// beside it: edited > chosen > rejected. Mending the worse answer does not say that it became better than the other.
+    pub fn comparisons(&self) -> Vec<Comparison> {
+        let mut comparisons: Vec<Comparison> = self.comparison().into_iter().collect();
+        let (Verdict::Comparison { choice, .. }, Some(edited)) = (&self.verdict, &self.edited) else {
+            return comparisons;
+        };
+        let better = Text::Plain(edited.text.clone()).answering(&self.prompt);
+        let worse: &[usize] = match (choice, edited.of) {
+            (Choice::A, Side::B) => &[1],
+            (Choice::B, Side::A) => &[0],
+            (_, Side::A) => &[0, 1],
+            (_, Side::B) => &[1, 0],
+        };
+        let worse = worse.iter().filter_map(|&i| self.answer(i)).filter(|worse| *worse != better);
+        comparisons.extend(worse.map(|worse| self.compare(better.clone(), worse, Choice::A, None)));
+        comparisons
+    }
+
+    fn compare(&self, a: Text, b: Text, choice: Choice, strength: Option<u8>) -> Comparison {
+        let (prompt, annotator) = (self.prompt.clone(), self.annotator.clone());
+        Comparison { prompt, a, b, choice, strength, margin: None, annotator }
     }
 
     /// The rating this judgment gives.
@@ -209,14 +297,17 @@ impl Judgment {
         })
     }
 
-    /// The answer to imitate: a demonstration's, or an edit's edited one.
+    /// The answer to imitate: a demonstration's, an edit's edited one, or the one written instead.
     pub fn demonstration(&self) -> Option<Demonstration> {
-        let index = match self.verdict {
-            Verdict::Demonstration => 0,
-            Verdict::Edit => 1,
-            Verdict::Rating { .. } | Verdict::Comparison { .. } => return None,
+        let response = match self.verdict {
+            Verdict::Demonstration => self.answer(0)?,
+            Verdict::Edit => self.answer(1)?,
+            Verdict::Comparison { .. } => {
+                Text::Plain(self.edited.as_ref()?.text.clone()).answering(&self.prompt)
+            }
+            Verdict::Rating { .. } | Verdict::Skip { .. } => return None,
         };
-        Some(Demonstration { prompt: self.prompt.clone(), response: self.answer(index)? })
+        Some(Demonstration { prompt: self.prompt.clone(), response })
     }
 
     fn answer(&self, index: usize) -> Option<Text> {
@@ -256,6 +347,11 @@ mod tests {
                    "responses":[{"text":"x"},{"text":"y"}]}),
             json!({"kind":"demonstration","prompt":[{"role":"user","content":"q"}],"responses":[{"text":"t"}]}),
             json!({"kind":"edit","prompt":"p","responses":[{"text":"x"},{"text":"y"}]}),
+            json!({"kind":"skip","reason":"not my language","prompt":"p","responses":[{"text":"x"}]}),
+            json!({"kind":"comparison","choice":"a","prompt":"p","responses":[{"text":"x"},{"text":"y"}],
+                   "flags":["pii"],"marks":[{"response":1,"spans":[{"start":0,"end":1,"sign":-1}]}],
+                   "ratings":[{"question":"polite","value":2.0,"scale":[1.0,5.0]}],
+                   "edited":{"of":"a","text":"z"},"guideline_version":3,"active_ms":1200}),
         ] {
             assert_eq!(serde_json::to_value(read(&value).unwrap()).unwrap(), value);
         }
@@ -271,6 +367,23 @@ mod tests {
         let comparison = edit.comparison().unwrap();
         assert_eq!((comparison.a, comparison.b, comparison.choice), (turn("x"), turn("y"), Choice::B));
         assert_eq!(edit.rated(), None);
+        let [x, y, z] = ["x", "y", "z"].map(Text::from);
+        let cases = [
+            ("both_bad", "a", vec![(&z, &x), (&z, &y)]),
+            ("b", "b", vec![(&z, &y), (&z, &x)]),
+            // The mended worse answer may still be worse than the other.
+            ("b", "a", vec![(&z, &x)]),
+        ];
+        for (choice, of, wanted) in cases {
+            let judgment = read(&json!({"kind":"comparison","choice":choice,"prompt":"p",
+                "edited":{"of":of,"text":"z"},"responses":[{"text":"x"},{"text":"y"}]}))
+            .unwrap();
+            let [own, better @ ..] = &judgment.comparisons()[..] else { panic!("no comparison") };
+            assert_eq!(Some(own), judgment.comparison().as_ref());
+            assert_eq!(better.iter().map(|c| (&c.a, &c.b)).collect::<Vec<_>>(), wanted);
+            assert!(better.iter().all(|c| c.choice == Choice::A));
+            assert_eq!(judgment.demonstration().unwrap().response, z);
+        }
         let rating =
             json!({"kind":"rating","rating":4,"scale":[1,5],"prompt":"p","responses":[{"text":"t"}]});
         let rated = read(&rating).unwrap().rated().unwrap();
@@ -291,6 +404,10 @@ mod tests {
             ("responses", json!([{"text": "x"}]), "length 2, found 1"),
             ("prompt", json!(""), "empty"),
             ("at", json!("today"), "RFC 3339"),
+            ("flags", json!(["rude"]), "unknown variant `rude`"),
+            ("edited", json!({"of":"a","text":""}), "`edited` is empty"),
+            ("ratings", json!([{"question":"q","value":2,"scale":[0,1]}]), "score `q`: `rating` is 2"),
+            ("marks", json!([{"response":0,"spans":[{"start":0,"end":2,"sign":1}]}]), "`marks` 1"),
         ] {
             let mut wrong = base.clone();
             wrong[key] = value;

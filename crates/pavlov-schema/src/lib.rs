@@ -2,7 +2,7 @@
 //!
 //! - [`text`], [`row`], [`dataset`]: what training reads, with TRL's column names;
 //! - [`judgment`]: what people (or simulated raters) say about answers;
-//! - [`feedback`]: tasks for people and what comes back from them;
+//! - [`feedback`]: what trainers and the feedback application say to each other;
 //! - [`rollout`]: what a policy wrote, what it earned, and which token is credited;
 //! - [`run`], [`tensorboard`]: the run directory;
 //! - [`rng`]: random numbers named by a key.

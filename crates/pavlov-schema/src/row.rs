@@ -74,7 +74,7 @@ pub enum Row {
         input_ids: Vec<u32>,
     },
     /// `kind` and `responses`: a judgment.
-    Judgment(Judgment),
+    Judgment(Box<Judgment>),
 }
 
 const KNOWN: &str = "text | messages | prompt+completion | prompt+chosen+rejected | prompt+completion+label | \
@@ -88,7 +88,7 @@ impl Row {
         if has(&["kind", "responses"]) {
             let judgment =
                 Judgment::deserialize(Value::Object(object)).map_err(|e| format!("judgment: {e}"))?;
-            return judgment.validate().map(|()| Self::Judgment(judgment));
+            return judgment.validate().map(|()| Self::Judgment(Box::new(judgment)));
         }
         if has(&["chosen", "rejected"]) {
             return preference(object);

@@ -1,5 +1,6 @@
 //! Tasks that are not worth a rater's time, or would tell which policy wrote an answer.
 
+use pavlov_schema::feedback::marked_text;
 use pavlov_schema::text::Text;
 
 /// Names by which answers of well-known models give themselves away, in lower case.
@@ -46,23 +47,15 @@ const SELF: [&str; 12] = [
     "this is ",
 ];
 
-/// The text of a response, its turns joined.
-pub fn plain(text: &Text) -> String {
-    match text {
-        Text::Plain(text) => text.clone(),
-        Text::Chat(turns) => turns.iter().map(|turn| turn.content.as_str()).collect::<Vec<_>>().join("\n"),
-    }
-}
-
 /// Whether two answers are the same to a reader: equal but for case and white space.
 pub fn same(a: &Text, b: &Text) -> bool {
-    let (a, b) = (plain(a), plain(b));
+    let (a, b) = (marked_text(a), marked_text(b));
     a.split_whitespace().map(str::to_lowercase).eq(b.split_whitespace().map(str::to_lowercase))
 }
 
 /// The sentence in which an answer says which model wrote it.
 pub fn leak(text: &Text) -> Option<String> {
-    let text = plain(text);
+    let text = marked_text(text);
     let sentences = text.split_inclusive(['.', '!', '?', '\n']);
     let names_itself = |sentence: &&str| {
         let lower = sentence.to_lowercase();

@@ -6,7 +6,6 @@
 
 use pavlov_schema::feedback::Answer;
 use pavlov_schema::judgment::Side;
-use pavlov_schema::text::Text;
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +15,6 @@ use super::tasks::{Task, TaskRole, TaskState, word};
 use super::{AccountId, Lease, Project, ProjectId, Read, TaskId, Write};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::queue::screen;
 use crate::queue::settle::{self, Settled};
 use crate::reply::{Asked, Reply};
 use crate::secret;
@@ -29,7 +27,7 @@ const LONGEST_REASON: usize = 2_000;
 const LONGEST_ACTIVE_MS: u64 = 86_400_000;
 
 /// Why a record was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogKind {
     /// A rater answered.
@@ -47,7 +45,7 @@ pub enum LogKind {
 }
 
 /// Where a rater stands with a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// It is answered.
@@ -476,10 +474,12 @@ impl Write<'_> {
         reply: Reply,
     ) -> Result<Answer> {
         let words = self.words(task.id)?;
-        let length = |text: &Text| screen::plain(text).chars().count();
-        let responses: Vec<(String, usize)> =
-            words.responses.into_iter().map(|r| (r.id, length(&r.response.text))).collect();
-        reply.answer(Asked { kind: task.kind, responses: &responses, shown, settings: &project.settings })
+        reply.answer(Asked {
+            kind: task.kind,
+            responses: &words.responses,
+            shown,
+            settings: &project.settings,
+        })
     }
 
     /// Adds a record to the log.

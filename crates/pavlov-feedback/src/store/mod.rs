@@ -16,6 +16,7 @@
 //! is answered when it is on the disk; one that fails leaves nothing behind.
 
 mod accounts;
+mod answers;
 mod audit;
 mod drafts;
 mod exclusions;
@@ -44,6 +45,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use accounts::Account;
+pub use answers::{CurrentAnswer, MyAnswer, TaskAnswer};
 pub use audit::AuditEntry;
 pub use drafts::Draft;
 pub use exclusions::Exclusion;
@@ -57,7 +59,7 @@ pub use projects::{NewProject, Project};
 pub use sealed::Sealed;
 pub use sessions::Session;
 pub use tasks::{Added, MOST_TASKS, Task, TaskResponse, TaskRole, TaskState, Words};
-pub use tokens::Token;
+pub use tokens::{NewToken, Token};
 pub use webhooks::{Delivery, Webhook};
 
 use crate::clock::{Clock, Millis};

@@ -1,6 +1,6 @@
 //! Tasks: what people are asked.
 
-use pavlov_schema::feedback::{Answer, NewResponse, NewTask, TaskKind};
+use pavlov_schema::feedback::{Answer, NewResponse, NewTask, TaskKind, marked_text};
 use pavlov_schema::text::Text;
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
@@ -11,15 +11,15 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::queue::chance::{Decision, bits};
 use crate::queue::{plan, screen, settle};
-use crate::{reply, secret};
+use crate::secret;
 
-/// The longest prompt or response, in bytes of JSON.
+/// The longest prompt or response, in bytes.
 const LONGEST: usize = 1_000_000;
 /// Tasks in one call at most.
 pub const MOST_TASKS: usize = 10_000;
 
 /// Where a task stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
     /// Waits for answers.
@@ -37,7 +37,7 @@ pub enum TaskState {
 }
 
 /// What a task is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskRole {
     /// To learn from.
@@ -109,7 +109,7 @@ pub struct TaskResponse {
 }
 
 /// What became of a task that was sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Added {
     /// Names the task.
     pub task: String,
@@ -276,14 +276,28 @@ impl Write<'_> {
         let (state, leak) = first_state(new, kind, project.settings.hold_leaks);
         let author = new.author.as_deref().map(|name| self.author(project.id, name)).transpose()?.flatten();
         let policy = |i: usize| new.responses.get(i).and_then(|response| response.policy.clone());
+        let length = |i: usize| new.responses.get(i).map(|r| marked_text(&r.text).chars().count() as i64);
         let id = TaskId(self.insert(
             "INSERT INTO tasks (code, project, key, kind, role, policy_version, predicted, gold, author, leak, policy_a, policy_b,
-                                overlap, state, shuffle, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, 0, ?14)",
+                                length_a, length_b, overlap, state, shuffle, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1, ?15, 0, ?16)",
             params![
-                code, project.id, new.key, kind.name(), role.name(), new.policy_version as i64, new.predicted,
-                new.gold.as_ref().map(|gold| settle::short(&gold.said)), author, leak, policy(0), policy(1),
-                state.name(), self.now,
+                code,
+                project.id,
+                new.key,
+                kind.name(),
+                role.name(),
+                new.policy_version as i64,
+                new.predicted,
+                new.gold.as_ref().map(|gold| settle::short(&gold.said)),
+                author,
+                leak,
+                policy(0),
+                policy(1),
+                length(0),
+                length(1),
+                state.name(),
+                self.now,
             ],
         )?);
         let overlap =
@@ -337,18 +351,13 @@ impl Write<'_> {
     pub fn promote_to_gold(&mut self, project: ProjectId, code: &str, answer: &Answer) -> Result<Added> {
         let task = self.task(project, code)?;
         let words = self.words(task.id)?;
+        let responses = words.responses.into_iter().map(|response| response.response).collect();
         let new = NewTask {
             key: Some(format!("gold/{code}")),
             kind: Some(task.kind),
-            prompt: words.prompt,
-            responses: words.responses.into_iter().map(|response| response.response).collect(),
             policy_version: task.policy_version,
-            predicted: None,
             gold: Some(answer.clone()),
-            calibration: false,
-            explanation: None,
-            author: None,
-            overlap: None,
+            ..NewTask::new(words.prompt, responses)
         };
         let project = self.project(project)?;
         self.add_task(&project, &new)
@@ -377,22 +386,10 @@ fn first_state(new: &NewTask, kind: TaskKind, hold_leaks: bool) -> (TaskState, O
     (state, leak)
 }
 
-/// Checks what the types do not say; the error names the key and the mend.
+/// Checks the task and what only the store limits; the error names the key and the mend.
 fn check(new: &NewTask, kind: TaskKind) -> Result<()> {
-    let wanted = kind.responses();
-    if new.responses.len() != wanted {
-        let (kind, found) = (kind.name(), new.responses.len());
-        return Err(Error::invalid(format!(
-            "a {kind} task needs `responses` of length {wanted}, found {found}"
-        )));
-    }
-    if new.prompt.is_empty() {
-        return Err(Error::invalid("`prompt` is empty; give it text"));
-    }
-    if new.predicted.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
-        return Err(Error::invalid("`predicted` is a chance; give a number from 0 to 1"));
-    }
-    if new.overlap.is_some_and(|overlap| !(1..=100).contains(&overlap)) {
+    new.validate(kind).map_err(Error::Invalid)?;
+    if new.overlap.is_some_and(|overlap| overlap > 100) {
         return Err(Error::invalid("`overlap` goes from 1 to 100"));
     }
     if new.policy_version > i64::MAX as u64 {
@@ -401,15 +398,8 @@ fn check(new: &NewTask, kind: TaskKind) -> Result<()> {
     if new.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > 200) {
         return Err(Error::invalid("`key` needs 1 to 200 bytes"));
     }
-    if new.gold.as_ref().is_some_and(|gold| reply::kind(&gold.said) != kind) {
-        return Err(Error::invalid(format!("`gold` must be a {} answer as the task asks for", kind.name())));
-    }
-    if new.calibration && new.gold.is_none() {
-        return Err(Error::invalid("a task of the calibration round needs `gold`, its right answer"));
-    }
-    let texts = new.responses.iter().map(|response| &response.text).chain([&new.prompt]);
-    for text in texts {
-        let bytes = screen::plain(text).len();
+    for text in new.responses.iter().map(|response| &response.text).chain([&new.prompt]) {
+        let bytes = marked_text(text).len();
         if bytes > LONGEST {
             return Err(Error::invalid(format!("a text has {bytes} bytes; {LONGEST} is the most")));
         }

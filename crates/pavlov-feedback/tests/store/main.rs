@@ -1,4 +1,8 @@
 //! The store through its public face.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod durability;
+mod queue;
 mod rounds;
 mod setup;

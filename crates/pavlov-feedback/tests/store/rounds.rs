@@ -15,7 +15,7 @@ fn an_answer_goes_from_the_rater_to_training() {
     place.tasks(1);
     let lease = place.task(ana);
     assert_eq!(place.task(ana).code, lease.code, "coming again gives another task");
-    let left_is_first = pavlov_feedback::queue::screen::plain(&lease.responses[0].text) == "the first answer";
+    let left_is_first = lease.responses[0].text == "the first answer".into();
     let submitted = place.submit(ana, &lease, "k1", Pick::Left).unwrap();
     assert!(!submitted.logged.repeated);
     let again = place.submit(ana, &lease, "k1", Pick::Left).unwrap();
@@ -31,6 +31,6 @@ fn an_answer_goes_from_the_rater_to_training() {
     let Said::Pairwise { choice, .. } = record.answer.as_ref().unwrap().said else { panic!() };
     assert_eq!(choice, if left_is_first { Choice::A } else { Choice::B });
     assert_eq!(record.responses[0].policy.as_deref(), Some("run/1"));
-    record.judgments()[0].validate().unwrap();
+    record.judgment().unwrap().validate().unwrap();
     assert_eq!(place.store.sealed_now(place.project, sealed.cursor, 10).unwrap().records, []);
 }

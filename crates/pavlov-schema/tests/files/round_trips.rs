@@ -1,3 +1,4 @@
+use pavlov_schema::feedback::{Edited, Flag, Score};
 use pavlov_schema::judgment::{Choice, Judgment, Response, Side, Verdict};
 use pavlov_schema::rollout::{self, Credited, Finish, Rollout, Scored};
 use pavlov_schema::row::Row;
@@ -70,17 +71,34 @@ fn judgment() -> impl Strategy<Value = Judgment> {
             .prop_map(|(choice, strength, shown)| Verdict::Comparison { choice, strength, shown }),
         Just(Verdict::Demonstration),
         Just(Verdict::Edit),
+        option::of(any::<String>()).prop_map(|reason| Verdict::Skip { reason }),
     ];
     let name = || option::of(any::<String>());
     let response = (name(), text(), name(), option::of(any::<u64>()))
         .prop_map(|(id, text, policy, seed)| Response { id, text, policy, seed });
-    (name(), verdict, text(), vec(response, 2), name(), name()).prop_map(
-        |(id, verdict, prompt, mut responses, annotator, rationale)| {
+    let about = (option::of(".+"), option::of(any::<u32>()), option::of(rating()), any::<bool>());
+    (name(), verdict, text(), vec(response, 2), name(), name(), about).prop_map(
+        |(id, verdict, prompt, mut responses, annotator, rationale, (edited, version, rating, flag))| {
             if matches!(verdict, Verdict::Rating { .. } | Verdict::Demonstration) {
                 responses.pop();
             }
             let at = Some("2026-01-31T12:00:00Z".to_owned());
-            Judgment { id, verdict, prompt, responses, annotator, at, rationale }
+            let edited = edited
+                .filter(|_| matches!(verdict, Verdict::Comparison { .. }))
+                .map(|text| Edited { of: Side::B, text });
+            let named = |(value, scale)| Score { question: "q".into(), value, scale };
+            Judgment {
+                id,
+                annotator,
+                at,
+                rationale,
+                edited,
+                guideline_version: version,
+                active_ms: version.map(u64::from),
+                ratings: rating.map(named).into_iter().collect(),
+                flags: if flag { vec![Flag::Spam] } else { Vec::new() },
+                ..Judgment::new(verdict, prompt, responses)
+            }
         },
     )
 }
@@ -120,7 +138,7 @@ fn row() -> impl Strategy<Value = Row> {
         (text(), vec(("x_[a-z]{1,4}", json()), 0..3))
             .prop_map(|(prompt, columns)| Row::PromptOnly { prompt, columns: columns.into_iter().collect() }),
         vec(any::<u32>(), 1..9).prop_map(|input_ids| Row::InputIds { input_ids }),
-        judgment().prop_map(Row::Judgment),
+        judgment().prop_map(|judgment| Row::Judgment(Box::new(judgment))),
     ]
 }
 

@@ -35,6 +35,7 @@ use serde_json::json;
 use crate::loops::sft::at_step;
 use crate::loss::KlEstimator;
 use crate::preflight;
+use crate::reward::FeedbackSettings;
 use crate::run::{
     Ending, Event, Host, Metrics, Session, TrainerState, TrainingConfig, given, load_model, update,
 };
@@ -49,6 +50,7 @@ use gradient::{Lesson, Workspace, counts};
 use objective::Sums;
 use plan::{Place, Plan};
 use reference::Reference;
+use sources::Asking;
 
 /// Prompts and the files they are from.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +82,8 @@ impl Prompts {
 pub fn run_grpo(config: &GrpoConfig, host: &mut Host) -> Result<Ending> {
     let mut model = load_model(&config.training, &config.peft)?;
     let prompts = Prompts::read(&config.training)?;
-    let rewards = sources::open_rewards(&config.policy.rewards, &model)?;
+    let people = asked(&config.training, &config.policy, &config.feedback);
+    let rewards = sources::open_rewards(&config.policy.rewards, &model, &people)?;
     grpo(&mut model, &prompts, rewards, config, host)
 }
 
@@ -88,11 +91,22 @@ pub fn run_grpo(config: &GrpoConfig, host: &mut Host) -> Result<Ending> {
 pub fn run_pairwise(config: &PairwiseConfig, host: &mut Host) -> Result<Ending> {
     let mut model = load_model(&config.training, &config.peft)?;
     let prompts = Prompts::read(&config.training)?;
+    let people = asked(&config.training, &config.policy, &config.feedback);
     let judge = match &config.judge {
-        Some(entry) => sources::open_judge(entry, &model)?,
-        None => Judge::Rewards(sources::open_rewards(&config.policy.rewards, &model)?),
+        Some(entry) => sources::open_judge(entry, &model, &people)?,
+        None => Judge::Rewards(sources::open_rewards(&config.policy.rewards, &model, &people)?),
     };
     pairwise(&mut model, &prompts, judge, config, host)
+}
+
+/// Who the people asked are told is asking.
+fn asked<'a>(
+    training: &TrainingConfig,
+    policy: &PolicySettings,
+    feedback: &'a FeedbackSettings,
+) -> Asking<'a> {
+    let run = training.output_dir.file_name().map(|name| name.to_string_lossy().into_owned());
+    Asking { feedback, run: run.unwrap_or_else(|| "run".into()), temperature: policy.temperature }
 }
 
 /// Teaches a model in memory from points.
@@ -236,7 +250,7 @@ impl<'a> Learner<'a> {
             }
             let answers = match generation.take().filter(|answers| answers.number == place.generation) {
                 Some(answers) => answers,
-                None => match self.generation(model, &session, place)? {
+                None => match self.generation(model, &mut session, place)? {
                     Some(answers) => answers,
                     None => return session.stopped(model, &optimizer, &state, &nothing_more),
                 },
@@ -308,7 +322,7 @@ impl<'a> Learner<'a> {
     fn generation(
         &mut self,
         model: &LanguageModel,
-        session: &Session,
+        session: &mut Session,
         place: Place,
     ) -> Result<Option<Generation>> {
         let path = session.rollouts_path(place.first_step);
@@ -343,14 +357,26 @@ impl<'a> Learner<'a> {
             &|| session.stop_requested(),
         )?;
         let Some(rollouts) = drawn else { return Ok(None) };
-        // 2. Score and credit.
+        // 2. Ask people, where they are the reward; they may take their time, so a wish to stop is granted here too.
+        let (step, mut shown) = (place.first_step, None);
+        let mut waiting = |awaited: usize, of: usize| {
+            if awaited > 0 && shown != Some(awaited) {
+                shown = Some(awaited);
+                session.tell(Event::Waiting { step, awaited, of });
+            }
+            !session.stop_requested()
+        };
+        if !self.feedback.ask(self.prompts, &rollouts, &mut waiting)? {
+            return Ok(None);
+        }
+        // 3. Score and credit.
         let group = self.batches.group;
         let profile = decoder.backend().profile();
         let timer = profile.time(Operation::Reward, Work::default);
         let mut credited = self.feedback.credit(self.prompts, rollouts, group, place.first_step)?;
         drop(timer);
         let ref_logps = self.ref_logps(model, &credited)?;
-        // 3. Check.
+        // 4. Check.
         preflight::trained_tokens(&credited, &self.drawing.stop_tokens)?;
         if place.first_step == 1 {
             preflight::stable_template(&model.encoder(), self.prompts, &self.encoded)?;
@@ -361,11 +387,11 @@ impl<'a> Learner<'a> {
                 preflight::at_reference(&credited, &logps, &ref_logps)?;
             }
         }
-        // 4. The KL in the reward, once the rewards are centred.
+        // 5. The KL in the reward, once the rewards are centred.
         if self.policy.kl_estimator == KlEstimator::K1InReward && !ref_logps.is_empty() {
             shape_with_kl(&mut credited, &ref_logps, self.policy.beta);
         }
-        // 5. Save.
+        // 6. Save.
         let _timer = profile.time(Operation::Files, Work::default);
         rollout::write(&path, place.first_step, &credited)?;
         Ok(Some(Generation { number: place.generation, credited, ref_logps }))

@@ -18,7 +18,9 @@ use crate::settings::{Settings, read_toml};
 use crate::{Error, Result};
 
 /// Keys that may change between a run and its resumption without a word.
-const FREE_KEYS: [&str; 9] = [
+const FREE_KEYS: [&str; 11] = [
+    "feedback_url",
+    "feedback_token_file",
     "resume_from_checkpoint",
     "overwrite_output_dir",
     "output_dir",

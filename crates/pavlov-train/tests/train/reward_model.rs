@@ -27,16 +27,9 @@ fn answer(rank: usize) -> Text {
 }
 
 fn comparison(i: usize, a: usize, b: usize, choice: Choice) -> Row {
-    let response = |rank| Response { id: None, text: answer(rank), policy: None, seed: None };
-    Row::Judgment(Judgment {
-        id: None,
-        verdict: Verdict::Comparison { choice, strength: None, shown: None },
-        prompt: prompt(i),
-        responses: vec![response(a), response(b)],
-        annotator: None,
-        at: None,
-        rationale: None,
-    })
+    let verdict = Verdict::Comparison { choice, strength: None, shown: None };
+    let responses = [a, b].map(|rank| Response::new(answer(rank)));
+    Row::Judgment(Box::new(Judgment::new(verdict, prompt(i), responses.into())))
 }
 
 /// All ordered pairs in turn; equal answers tie.

@@ -162,7 +162,7 @@ impl Demo {
                 worlds::Choice::Tie => Choice::Tie,
             };
             let texts = [&pair[0].text, &pair[1].text];
-            rows.push(Row::Judgment(judgment(number, world, texts, choice, rater)));
+            rows.push(Row::Judgment(Box::new(judgment(number, world, texts, choice, rater))));
         }
         Ok(rows)
     }
@@ -228,21 +228,13 @@ impl Demo {
 }
 
 fn judgment(number: usize, world: &World, texts: [&String; 2], choice: Choice, rater: usize) -> Judgment {
-    let response = |text: &String| Response {
-        id: None,
-        text: Text::Plain(text.clone()),
-        policy: Some("sft".into()),
-        seed: None,
-    };
+    let response = |text: &String| Response { policy: Some("sft".into()), ..Response::new(text.as_str()) };
+    let verdict = Verdict::Comparison { choice, strength: None, shown: None };
+    // Simulated people judge at no time.
     Judgment {
         id: Some(format!("comparison-{number}")),
-        verdict: Verdict::Comparison { choice, strength: None, shown: None },
-        prompt: Text::Plain(world.prompt()),
-        responses: texts.map(response).into(),
         annotator: Some(format!("simulated-{rater}")),
-        // Simulated people judge at no time.
-        at: None,
-        rationale: None,
+        ..Judgment::new(verdict, Text::Plain(world.prompt()), texts.map(response).into())
     }
 }
 

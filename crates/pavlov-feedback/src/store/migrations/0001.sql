@@ -82,6 +82,8 @@ CREATE TABLE tasks (
     leak           TEXT,                               -- the words by which an answer names its model
     policy_a       TEXT,
     policy_b       TEXT,
+    length_a       INTEGER,                            -- characters of the answers
+    length_b       INTEGER,
     selection      TEXT,                               -- how it was chosen when it was first served
     propensity     REAL,                               -- with which chance, among so many candidates
     candidates     INTEGER,
@@ -242,6 +244,7 @@ CREATE TABLE tokens (
     name       TEXT    NOT NULL,
     account    INTEGER REFERENCES accounts(id),        -- whom it acts for; none: a service
     project    INTEGER REFERENCES projects(id),        -- none: every project of the account, or all
+    scopes     TEXT,                                   -- JSON; none: all that its holder may
     created_by INTEGER REFERENCES accounts(id),        -- none: by the command line
     created_at INTEGER NOT NULL,
     expires_at INTEGER,

@@ -7,6 +7,7 @@ use super::objective::Objective;
 use super::sources::{JudgeEntry, RewardEntry};
 use crate::estimator::ScaleRewards;
 use crate::loss::{Clip, KlEstimator, Normalization};
+use crate::reward::FeedbackSettings;
 use crate::run::{PeftSettings, TrainingConfig};
 use crate::settings::{require, settings};
 use crate::{Error, Result};
@@ -50,8 +51,8 @@ settings! {
         loss_type: Normalization = Normalization::Dapo,
         /// Reward points a nat of entropy, added to the objective.
         entropy_coef: f64 = 0.0,
-        /// Rewards, a list of { rule = …, column = … }, { program = […], timeout = 60 } or { model = DIR }, each with
-        /// weight = 1 and name = …; their weighted sum is learned from.
+        /// Rewards, a list of { rule = …, column = … }, { program = […], timeout = 60 } or { model = DIR } or
+        /// { people = PROJECT, timeout = 86400, overlap = 1 } (ratings), each with weight = 1 and name = …; their weighted sum is learned from.
         rewards: Vec<RewardEntry> = Vec::new(),
         /// Updates between shown answers; 0: none are shown.
         log_completions_steps: usize = 10,
@@ -127,7 +128,7 @@ impl PolicySettings {
 settings! {
     /// What `pavlov grpo` reads.
     pub struct GrpoConfig {
-        [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}]
+        [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}, feedback: FeedbackSettings {}]
         /// Answers to each prompt, which are compared with each other; at least 2.
         num_generations: usize = 8,
         /// From rewards to advantages: group_mean (GRPO) or leave_one_out (RLOO).
@@ -153,9 +154,9 @@ impl GrpoConfig {
 settings! {
     /// What `pavlov pairwise` reads.
     pub struct PairwiseConfig {
-        [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}]
-        /// Who says which of two answers is better: { model = DIR } or { program = […], timeout = 60 }; without it the points
-        /// of rewards are compared.
+        [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}, feedback: FeedbackSettings {}]
+        /// Who says which of two answers is better: { model = DIR }, { program = […], timeout = 60 } or
+        /// { people = PROJECT, timeout = 86400, overlap = 1 }; without it the points of rewards are compared.
         judge: Option<JudgeEntry> = None,
     }
 }

@@ -1,0 +1,236 @@
+//! What holds now: the answers that were not taken back, as pages and statistics read them.
+
+use pavlov_schema::feedback::{Answer, TaskKind};
+use pavlov_schema::judgment::Side;
+use rusqlite::types::ValueRef;
+use rusqlite::{Row, params};
+
+use super::judgments::Standing;
+use super::leases::shown;
+use super::projects::json;
+use super::tasks::{TaskRole, word};
+use super::{AccountId, ProjectId, Read, TaskId};
+use crate::clock::Millis;
+use crate::error::{Error, Result};
+
+/// An answer of the rater who looks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MyAnswer {
+    /// The record that holds.
+    pub seq: u64,
+    /// Names the task.
+    pub task: String,
+    /// What was asked.
+    pub kind: TaskKind,
+    /// Whether it holds, was passed on, or taken back.
+    pub standing: Standing,
+    /// What was said; none of what was passed on or taken back.
+    pub answer: Option<Answer>,
+    /// The order on the screen.
+    pub shown: Option<[Side; 2]>,
+    /// When.
+    pub at_ms: Millis,
+    /// When it can no longer be undone, or is past that.
+    pub seals_at: Millis,
+}
+
+/// An answer to a task, for those who may see who said what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskAnswer {
+    /// The record that holds.
+    pub seq: u64,
+    /// Who.
+    pub rater: AccountId,
+    /// Its name in the project.
+    pub pseudonym: String,
+    /// 0: the first look, 1: the swapped repeat, 2: a reviewer's decision.
+    pub pass: u8,
+    /// Whether it holds, was passed on, or taken back.
+    pub standing: Standing,
+    /// What was said.
+    pub answer: Option<Answer>,
+    /// The order on the screen.
+    pub shown: Option<[Side; 2]>,
+    /// When.
+    pub at_ms: Millis,
+    /// Milliseconds the rater looked at the task.
+    pub active_ms: u64,
+    /// The guidelines it was made under.
+    pub guideline_version: u32,
+}
+
+/// An answer that holds, as statistics read it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CurrentAnswer {
+    /// The record.
+    pub seq: u64,
+    /// The task.
+    pub task: TaskId,
+    /// Its name.
+    pub task_code: String,
+    /// What was asked.
+    pub kind: TaskKind,
+    /// What the task is for.
+    pub role: TaskRole,
+    /// Who.
+    pub rater: AccountId,
+    /// 0: the first look, 1: the swapped repeat, 2: a reviewer's decision.
+    pub pass: u8,
+    /// What was said.
+    pub answer: Answer,
+    /// It in short: see [`crate::queue::settle::short`].
+    pub said: String,
+    /// Of a task with a known answer: the right one in short.
+    pub gold: Option<String>,
+    /// The order on the screen.
+    pub shown: Option<[Side; 2]>,
+    /// How the task was chosen: `in_order`, `uniform`, `information`, `gold`, `calibration`, `repeat`.
+    pub selection: Option<String>,
+    /// With which chance among its candidates.
+    pub propensity: Option<f64>,
+    /// The policies of the two answers, where known.
+    pub policies: [Option<String>; 2],
+    /// Characters of the two answers.
+    pub lengths: [Option<u32>; 2],
+    /// Updates of the newest policy.
+    pub policy_version: u64,
+    /// When.
+    pub at_ms: Millis,
+    /// Milliseconds the rater looked at the task.
+    pub active_ms: u64,
+    /// It is excluded from statistics and training.
+    pub excluded: bool,
+}
+
+/// The answer that a row's payload holds, if the standing is that of an answer.
+fn answer(row: &Row<'_>, standing: Standing, column: usize) -> rusqlite::Result<Option<Answer>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        _ if standing != Standing::Answered => Ok(None),
+        _ => json(row, column).map(Some),
+    }
+}
+
+fn mine(row: &Row<'_>) -> rusqlite::Result<MyAnswer> {
+    let standing = word(row, 3)?;
+    Ok(MyAnswer {
+        seq: row.get::<_, i64>(0)? as u64,
+        task: row.get(1)?,
+        kind: word(row, 2)?,
+        standing,
+        answer: answer(row, standing, 4)?,
+        shown: shown(row, 5)?,
+        at_ms: row.get(6)?,
+        seals_at: row.get(7)?,
+    })
+}
+
+fn of_task(row: &Row<'_>) -> rusqlite::Result<TaskAnswer> {
+    let standing = word(row, 4)?;
+    Ok(TaskAnswer {
+        seq: row.get::<_, i64>(0)? as u64,
+        rater: row.get(1)?,
+        pseudonym: row.get(2)?,
+        pass: row.get(3)?,
+        standing,
+        answer: answer(row, standing, 5)?,
+        shown: shown(row, 6)?,
+        at_ms: row.get(7)?,
+        active_ms: row.get::<_, i64>(8)? as u64,
+        guideline_version: row.get(9)?,
+    })
+}
+
+fn current(row: &Row<'_>) -> rusqlite::Result<CurrentAnswer> {
+    Ok(CurrentAnswer {
+        seq: row.get::<_, i64>(0)? as u64,
+        task: row.get(1)?,
+        task_code: row.get(2)?,
+        kind: word(row, 3)?,
+        role: word(row, 4)?,
+        rater: row.get(5)?,
+        pass: row.get(6)?,
+        answer: json(row, 7)?,
+        said: row.get(8)?,
+        gold: row.get(9)?,
+        shown: shown(row, 10)?,
+        selection: row.get(11)?,
+        propensity: row.get(12)?,
+        policies: [row.get(13)?, row.get(14)?],
+        lengths: [row.get(15)?, row.get(16)?],
+        policy_version: row.get::<_, i64>(17)? as u64,
+        at_ms: row.get(18)?,
+        active_ms: row.get::<_, i64>(19)? as u64,
+        excluded: row.get(20)?,
+    })
+}
+
+impl Read<'_> {
+    /// A rater's own answers in a project, the newest before record `before` (all: none) first. Repeats and gold look like any
+    /// other.
+    pub fn my_answers(
+        &self,
+        project: ProjectId,
+        rater: AccountId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<MyAnswer>> {
+        let sql = "SELECT answers.seq, tasks.code, tasks.kind, standing, payload, shown, at_ms, seals_at_ms
+                   FROM answers JOIN judgments ON judgments.seq = answers.seq JOIN tasks ON tasks.id = answers.task
+                   WHERE answers.project = ?1 AND answers.rater = ?2 AND answers.seq < ?3 AND answers.pass < 2
+                   ORDER BY answers.seq DESC LIMIT ?4";
+        let before = before.and_then(|seq| i64::try_from(seq).ok()).unwrap_or(i64::MAX);
+        self.list(sql, params![project, rater, before, limit], mine)
+    }
+
+    /// Everything that was said about a task and not undone, in the order it was said.
+    pub fn answers_of(&self, task: TaskId) -> Result<Vec<TaskAnswer>> {
+        let sql = "SELECT answers.seq, answers.rater, pseudonym, answers.pass, standing, payload, shown, at_ms, active_ms,
+                          guideline_version
+                   FROM answers JOIN judgments ON judgments.seq = answers.seq
+                   JOIN members ON members.project = answers.project AND members.account = answers.rater
+                   WHERE answers.task = ?1 ORDER BY answers.first";
+        self.list(sql, [task], of_task)
+    }
+
+    /// What colleagues said about a task that the viewer has answered, where the project does not blind raters to each other.
+    /// Without names, and never of a task with a known answer.
+    pub fn colleagues(&self, project: ProjectId, viewer: AccountId, task: &str) -> Result<Vec<Answer>> {
+        let task = self.task(project, task)?;
+        let answered = self.standing(task.id, viewer, 0)? == Some(Standing::Answered);
+        if self.project(project)?.settings.blind_colleagues || !answered || task.role != TaskRole::Live {
+            return Err(Error::Forbidden("colleagues' answers are hidden here".into()));
+        }
+        let others = self.answers_of(task.id)?.into_iter().filter(|one| one.rater != viewer && one.pass == 0);
+        Ok(others.filter_map(|one| one.answer).collect())
+    }
+
+    /// Every answer of a project that holds and was said after record `after`, handed to `each` in the order of the tasks.
+    pub fn current_answers(
+        &self,
+        project: ProjectId,
+        after: u64,
+        mut each: impl FnMut(CurrentAnswer),
+    ) -> Result<()> {
+        let sql = "SELECT answers.seq, answers.task, code, kind, answers.role, answers.rater, answers.pass, payload, said, gold,
+                          shown, judgments.selection, judgments.propensity, policy_a, policy_b, length_a, length_b, policy_version,
+                          at_ms, active_ms, EXISTS (SELECT 1 FROM exclusions WHERE exclusions.project = ?1
+                          AND exclusions.rater = answers.rater AND lifted_at IS NULL
+                          AND (exclusions.seq IS NULL OR exclusions.seq IN (answers.seq, answers.first)))
+                   FROM tasks JOIN answers ON answers.task = tasks.id JOIN judgments ON judgments.seq = answers.seq
+                   WHERE tasks.project = ?1 AND standing = 'answered' AND answers.seq > ?2 ORDER BY tasks.id";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        for row in statement.query_map(params![project, after], current)? {
+            each(row?);
+        }
+        Ok(())
+    }
+
+    /// The last record of a project, sealed or not: figures that were computed at it are still true at it.
+    pub fn last_seq(&self, project: ProjectId) -> Result<u64> {
+        let sql =
+            "SELECT coalesce((SELECT seq FROM judgments WHERE project = ?1 ORDER BY seq DESC LIMIT 1), 0)";
+        self.count(sql, [project])
+    }
+}
