@@ -7,6 +7,8 @@
 mod error;
 pub mod estimate;
 pub mod kept;
+pub mod layers;
+pub mod taught;
 
 pub use error::{Error, Result};
 pub use estimate::{Estimate, Unit};

@@ -47,6 +47,8 @@ pub(crate) enum Verb {
     Merge(MergeArgs),
     /// Write data sets of small worlds with known answers, or a random model for them
     Worlds(WorldsArgs),
+    /// Ask where in the network a gain lies: in few blocks, in one shift of the representation, or everywhere
+    Layers(crate::commands::layers::LayersArgs),
     /// Measure the speed of training and sampling on this machine
     Bench(BenchArgs),
 }

@@ -51,6 +51,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Logprobs(args) => logprobs::run(args),
         Verb::Merge(args) => merge::run(args),
         Verb::Worlds(args) => worlds::run(args),
+        Verb::Layers(args) => commands::layers::run(args),
         Verb::Bench(args) => bench::run(args),
     }
 }
