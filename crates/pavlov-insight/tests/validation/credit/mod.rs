@@ -1,0 +1,4 @@
+//! Credit: which part of an answer earned its reward.
+
+mod planted;
+mod verdicts;
