@@ -104,9 +104,7 @@ pub fn forwards(
             .collect();
         let prefixes = model.prefixes(&asked)?;
         for ((view, prefixes), answer) in views.iter_mut().zip(&prefixes).zip(answers) {
-            let onto = pieces(&policy.files.tokenizer, &answer.tokens)?;
-            let same = prefixes.tokens == answer.tokens;
-            (view.prefix, view.attention) = laid(prefixes, model, &onto, same)?;
+            (view.prefix, view.attention) = laid(prefixes, model, policy, answer)?;
         }
     }
     Ok((views, own))
@@ -116,18 +114,19 @@ pub fn forwards(
 fn laid(
     prefixes: &Prefixes,
     model: &RewardModel,
-    onto: &[String],
-    same: bool,
+    policy: &LanguageModel,
+    answer: &Rollout,
 ) -> Result<(Vec<f64>, Vec<f64>)> {
     let differences: Vec<f64> = prefixes.scores.windows(2).map(|pair| pair[1] - pair[0]).collect();
     let attention: Vec<f64> = prefixes.attention.iter().map(|&w| f64::from(w)).collect();
-    if same {
+    if prefixes.tokens == answer.tokens {
         return Ok((differences, attention));
     }
     let texts = pieces(model.tokenizer(), &prefixes.tokens)?;
+    let onto = pieces(&policy.files.tokenizer, &answer.tokens)?;
     let lay = |numbers: Vec<f64>| {
         let from: Vec<(String, f64)> = texts.iter().cloned().zip(numbers).collect();
-        lay_over(&from, onto)
+        lay_over(&from, &onto)
     };
     Ok((lay(differences), lay(attention)))
 }

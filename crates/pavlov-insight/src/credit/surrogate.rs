@@ -131,9 +131,12 @@ fn synergy(credits: &[Estimate], pairs: &[Pair], total: f64) -> f64 {
     let square = |estimate: &Estimate| estimate.value * estimate.value;
     let main: f64 = credits.iter().map(square).sum::<f64>() / 4.0;
     let all: f64 = pairs.iter().map(|pair| square(&pair.effect)).sum::<f64>() / 16.0;
-    let helping = pairs.iter().filter(|pair| pair.effect.value * total > 0.0 && pair.effect.stands_out());
+    // Above what the best of all pairs reaches by chance, and of a certain sign.
+    let clear =
+        |e: &Estimate| e.value.abs() > e.noise_floor.unwrap_or(0.0) && e.low.signum() * e.high.signum() > 0.0;
+    let helping = pairs.iter().filter(|pair| pair.effect.value * total > 0.0 && clear(&pair.effect));
     let helping: f64 = helping.map(|pair| square(&pair.effect)).sum::<f64>() / 16.0;
-    if main + all > 0.0 { helping / (main + all) } else { 0.0 }
+    if helping > 0.0 { helping / (main + all) } else { 0.0 }
 }
 
 /// √reliability of the measured rewards, from their two halves (Spearman and Brown).
@@ -339,7 +342,7 @@ mod tests {
         assert!((credits[2] - 0.25).abs() < 0.08 && (credits[5] - 0.25).abs() < 0.08, "{credits:?}");
         let strongest = fit.pairs.iter().max_by(|a, b| a.effect.value.total_cmp(&b.effect.value)).unwrap();
         assert_eq!(strongest.segments, [2, 5]);
-        assert!(strongest.effect.stands_out() && (strongest.effect.value - 0.5).abs() < 0.2);
+        assert!(strongest.effect.low > 0.0 && (strongest.effect.value - 0.5).abs() < 0.2);
         assert!((fit.synergy - 1.0 / 3.0).abs() < 0.15, "{}", fit.synergy);
     }
 

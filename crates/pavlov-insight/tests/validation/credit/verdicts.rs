@@ -130,11 +130,24 @@ fn shown(numbers: &[f64]) -> String {
     format!("{:.2} ({:.2} to {:.2})", e.value, e.low, e.high)
 }
 
+/// The share of the tokens that hold the exact credit (above a tenth of the largest) which the measured credit has on top.
+fn found(own: &[f64], exact: &[f64]) -> f64 {
+    let order = |x: &[f64]| {
+        let mut order: Vec<usize> = (0..x.len()).collect();
+        order.sort_by(|&a, &b| x[b].abs().total_cmp(&x[a].abs()));
+        order
+    };
+    let most = exact.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+    let k = exact.iter().filter(|x| x.abs() > most / 10.0).count();
+    let (own, exact) = (order(own), order(exact));
+    own[..k].iter().filter(|token| exact[..k].contains(token)).count() as f64 / k as f64
+}
+
 /// Runs the cases, prints a line a kind, and returns them.
 fn run(seeds: u64) -> Vec<Case> {
     let mut all = Vec::new();
     println!(
-        "kind        verdict right   Spearman with exact: B–Shapley, C–Shapley, C–ΔV   LDS (ceiling)   drop B, C, random"
+        "kind        verdict right   Spearman with exact: B–Shapley, C–Shapley, C–ΔV   found by B, C   LDS (ceiling)   drop B, C, random"
     );
     for (kind, (name, expected)) in KINDS.into_iter().enumerate() {
         let cases: Vec<Case> = (0..seeds).map(|seed| case(kind, seed)).collect();
@@ -155,6 +168,11 @@ fn run(seeds: u64) -> Vec<Case> {
         let b = correlations(&|case| (case.credit.ablated_tokens().unwrap(), case.shapley.clone()));
         let c = correlations(&|case| (case.credit.value_tokens().unwrap(), case.shapley.clone()));
         let v = correlations(&|case| (case.credit.value_tokens().unwrap(), deltas(case)));
+        let informed = || cases.iter().filter(|case| varies(&case.values));
+        let by_b: Vec<f64> =
+            informed().map(|case| found(&case.credit.ablated_tokens().unwrap(), &case.shapley)).collect();
+        let by_c: Vec<f64> =
+            informed().map(|case| found(&case.credit.value_tokens().unwrap(), &deltas(case))).collect();
         let lds: Vec<f64> = cases
             .iter()
             .filter_map(|case| Some(case.credit.ablated.as_ref()?.surrogate.lds?.value))
@@ -163,10 +181,12 @@ fn run(seeds: u64) -> Vec<Case> {
             cases.iter().filter_map(|case| case.credit.ablated.as_ref()?.surrogate.lds_ceiling).collect();
         let drops = [0, 1, 2].map(|i| shown(&cases.iter().map(|case| case.drops[i]).collect::<Vec<_>>()));
         println!(
-            "{name:<11} {right}/{seeds}   {}, {}, {}   {} ({})   {}",
+            "{name:<11} {right}/{seeds}   {}, {}, {}   {}, {}   {} ({})   {}",
             shown(&b),
             shown(&c),
             shown(&v),
+            shown(&by_b),
+            shown(&by_c),
             shown(&lds),
             shown(&ceiling),
             drops.join(", ")
