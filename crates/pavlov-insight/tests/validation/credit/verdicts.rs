@@ -144,13 +144,13 @@ fn found(own: &[f64], exact: &[f64]) -> f64 {
 }
 
 /// Runs the cases, prints a line a kind, and returns them.
-fn run(seeds: u64) -> Vec<Case> {
+fn run(seeds: std::ops::Range<u64>) -> Vec<Case> {
     let mut all = Vec::new();
     println!(
         "kind        verdict right   Spearman with exact: B–Shapley, C–Shapley, C–ΔV   found by B, C   LDS (ceiling)   drop B, C, random"
     );
     for (kind, (name, expected)) in KINDS.into_iter().enumerate() {
-        let cases: Vec<Case> = (0..seeds).map(|seed| case(kind, seed)).collect();
+        let cases: Vec<Case> = seeds.clone().map(|seed| case(kind, seed)).collect();
         let right = cases.iter().filter(|case| case.credit.verdict == Some(expected)).count();
         let deltas = |case: &Case| -> Vec<f64> { case.values.windows(2).map(|w| w[1] - w[0]).collect() };
         // Where every exact value is the same, there is no order.
@@ -181,7 +181,8 @@ fn run(seeds: u64) -> Vec<Case> {
             cases.iter().filter_map(|case| case.credit.ablated.as_ref()?.surrogate.lds_ceiling).collect();
         let drops = [0, 1, 2].map(|i| shown(&cases.iter().map(|case| case.drops[i]).collect::<Vec<_>>()));
         println!(
-            "{name:<11} {right}/{seeds}   {}, {}, {}   {}, {}   {} ({})   {}",
+            "{name:<11} {right}/{}   {}, {}, {}   {}, {}   {} ({})   {}",
+            cases.len(),
             shown(&b),
             shown(&c),
             shown(&v),
@@ -225,7 +226,7 @@ fn coverage(cases: &[Case]) -> (usize, usize) {
 
 #[test]
 fn planted_rewards_in_short() {
-    let cases = run(1);
+    let cases = run(0..1);
     let right = cases.iter().filter(|case| case.credit.verdict == Some(case.expected)).count();
     assert!(right >= 6, "{right} of 7");
     for case in &cases {
@@ -237,7 +238,8 @@ fn planted_rewards_in_short() {
 #[test]
 #[ignore = "minutes; figures in docs/validation.md"]
 fn credit_verdicts() {
-    let cases = run(20);
+    // The rule was settled on seeds 0 to 19.
+    let cases = run(100..120);
     let right = cases.iter().filter(|case| case.credit.verdict == Some(case.expected)).count();
     let (held, all) = coverage(&cases);
     println!("verdicts right: {right} of {}; Σ c_t within its interval: {held} of {all}", cases.len());
