@@ -21,6 +21,7 @@ mod linear;
 mod lora;
 mod observe;
 mod optim;
+mod overlay;
 mod parameters;
 mod per_example;
 pub mod plan;

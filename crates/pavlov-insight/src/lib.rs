@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests of exact values compare exactly"))]
 
+pub mod credit;
 mod error;
 pub mod estimate;
 pub mod kept;

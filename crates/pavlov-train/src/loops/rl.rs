@@ -13,6 +13,7 @@
 pub mod config;
 pub mod credit;
 mod evaluation;
+mod given;
 pub mod gradient;
 mod metrics;
 pub mod objective;
@@ -46,6 +47,7 @@ use crate::{Error, Result};
 use config::{Batches, GrpoConfig, PairwiseConfig, PolicySettings, batches};
 use credit::{Feedback, shape_with_kl};
 use evaluation::HeldOut;
+use given::Given;
 use gradient::{Lesson, Workspace, counts};
 use objective::Sums;
 use plan::{Place, Plan};
@@ -121,6 +123,10 @@ pub fn grpo(
     let batches = batches(&config.training, &config.policy, config.num_generations)?;
     let feedback = Feedback::Points { rewards, estimator: config.estimator, scale: config.scale_rewards };
     let mut learner = Learner::new(model, prompts, feedback, &config.training, &config.policy, batches)?;
+    if let Some(path) = &config.credit {
+        let known = (prompts.prompts.len(), model.decoder.config().vocab_size);
+        learner.given = Some(Given::read(path, config.token_credit, known, config.training.seed)?);
+    }
     learner.learn(model, config, prompts, host)
 }
 
@@ -156,6 +162,8 @@ struct Learner<'a> {
     encoded: Vec<EncodedPrompt>,
     drawing: Drawing,
     feedback: Feedback,
+    /// Answers with measured credit, in place of new ones.
+    given: Option<Given>,
     held_out: Option<HeldOut<'a>>,
     reference: Option<Reference>,
     sampler: Sampler,
@@ -211,6 +219,7 @@ impl<'a> Learner<'a> {
             )?,
             drawing,
             feedback,
+            given: None,
             reference,
             sampler: Sampler::new(policy.max_num_seqs),
             workspace: Workspace::new(training.gradient_checkpointing),
@@ -261,7 +270,7 @@ impl<'a> Learner<'a> {
             let rows: Vec<usize> =
                 part.iter().map(|lesson| lesson.credited.scored.rollout.prompt_index).collect();
             let sums = self.gradient(model, part).map_err(|e| at_step(e, step, &rows, model))?;
-            if step == 1 {
+            if step == 1 && self.given.is_none() {
                 preflight::ratio_one(&sums, model.params.dtype())?;
             }
 
@@ -340,6 +349,13 @@ impl<'a> Learner<'a> {
                 return Err(Error::Checkpoint { file: path, problem });
             }
             let ref_logps = self.ref_logps(model, &credited)?;
+            return Ok(Some(Generation { number: place.generation, credited, ref_logps }));
+        }
+        if let Some(given) = &self.given {
+            let credited = given.batch(place.generation, &self.batches);
+            preflight::trained_tokens(&credited, &self.drawing.stop_tokens)?;
+            let ref_logps = self.ref_logps(model, &credited)?;
+            rollout::write(&path, place.first_step, &credited)?;
             return Ok(Some(Generation { number: place.generation, credited, ref_logps }));
         }
         // 1. Draw.

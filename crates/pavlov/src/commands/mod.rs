@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod layers;
+pub(crate) mod credit;
 pub(crate) mod logprobs;
 pub(crate) mod merge;
 pub(crate) mod sample;

@@ -5,6 +5,7 @@
 mod adapters;
 mod bad_input;
 mod bench;
+mod credit;
 mod documents;
 mod golden;
 #[cfg(unix)]

@@ -10,6 +10,7 @@ mod head;
 mod lessons;
 mod measure;
 mod model;
+mod prefixes;
 
 use std::path::Path;
 use std::time::Instant;
@@ -25,6 +26,7 @@ pub use config::{Kind, RatingLoss, RewardConfig, Ties};
 pub use head::{Head, HeadLoss, ScalarAdam};
 pub use lessons::{Lesson, Verdict, check_held_out, new_head, read_lessons};
 pub use model::{REWARD_FILE, RewardFile, RewardModel};
+pub use prefixes::Prefixes;
 
 use self::measure::measure;
 use self::model::Scorer;

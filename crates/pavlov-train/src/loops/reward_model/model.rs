@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// The file beside the weights that says what a score means.
 pub const REWARD_FILE: &str = "reward_config.json";
 /// Tokens in a forward pass of scoring, unless one group of answers has more.
-const TOKENS: usize = 4096;
+pub(super) const TOKENS: usize = 4096;
 
 /// `reward_config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,9 +73,9 @@ impl RewardFile {
 
 /// A reward model, ready to score.
 pub struct RewardModel {
-    model: LanguageModel,
-    file: RewardFile,
-    work: Scorer,
+    pub(super) model: LanguageModel,
+    pub(super) file: RewardFile,
+    pub(super) work: Scorer,
 }
 
 impl RewardModel {
@@ -104,6 +104,11 @@ impl RewardModel {
     /// Sets the moment whose date the chat template writes, in seconds since 1970.
     pub fn set_now(&mut self, unix_seconds: i64) {
         self.model.files.set_now(unix_seconds);
+    }
+
+    /// The reward model's tokenizer: what its tokens say.
+    pub fn tokenizer(&self) -> &pavlov_lm::Tokenizer {
+        &self.model.files.tokenizer
     }
 
     /// What a score means.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::credit::Estimator;
 use super::objective::Objective;
 use super::sources::{JudgeEntry, RewardEntry};
-use crate::estimator::ScaleRewards;
+use crate::estimator::{ScaleRewards, TokenCredit};
 use crate::loss::{Clip, KlEstimator, Normalization};
 use crate::reward::FeedbackSettings;
 use crate::run::{PeftSettings, TrainingConfig};
@@ -136,6 +136,13 @@ settings! {
         /// What group_mean divides by: the standard deviation of the rewards of the group (GRPO) or of the batch, or none
         /// (Dr. GRPO).
         scale_rewards: ScaleRewards = ScaleRewards::Group,
+        /// A rollout file with measured credit, as `pavlov credit` writes it: its answers are learned from in place of answers
+        /// drawn now, each token by its own credit. They are another policy's, so that the importance ratio does not begin
+        /// at 1; rewards then only evaluate.
+        credit: Option<PathBuf> = None,
+        /// What of the measured credit is learned from: insight, or a control: sparse (the answer's advantage on every
+        /// token), uniform (its T-th part on each) or shuffled.
+        token_credit: TokenCredit = TokenCredit::Insight,
     }
 }
 
@@ -147,6 +154,12 @@ impl GrpoConfig {
             self.num_generations,
             "at least 2: an answer needs another to be compared with",
         )?;
+        if self.credit.is_none() && self.token_credit != TokenCredit::Insight {
+            return Err(Error::setting(
+                "token_credit",
+                "is given without credit, whose answers it is about; set credit",
+            ));
+        }
         batches(&self.training, &self.policy, self.num_generations).map(|_| ())
     }
 }
