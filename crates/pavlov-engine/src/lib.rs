@@ -15,6 +15,7 @@ mod decoder;
 mod error;
 mod forest;
 mod linear;
+mod logits;
 mod lora;
 mod optim;
 mod parameters;

@@ -7,6 +7,7 @@
 mod error;
 pub mod estimate;
 pub mod kept;
+pub mod scan;
 
 pub use error::{Error, Result};
 pub use estimate::{Estimate, Unit};
