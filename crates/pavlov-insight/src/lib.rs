@@ -8,6 +8,7 @@ mod error;
 pub mod estimate;
 pub mod kept;
 pub mod scan;
+pub mod taught;
 
 pub use error::{Error, Result};
 pub use estimate::{Estimate, Unit};

@@ -36,7 +36,7 @@ pub struct Drawing {
 pub struct Answers<'a> {
     models: Models<'a>,
     drawing: Drawing,
-    on_answers: &'a mut dyn FnMut(usize) -> bool,
+    drawn: &'a mut dyn FnMut(usize) -> bool,
     sampler: Sampler,
     /// Sets of prompts answered so far: each has random numbers of its own.
     sets: u64,
@@ -49,7 +49,7 @@ impl<'a> Answers<'a> {
         on_answers: &'a mut dyn FnMut(usize) -> bool,
     ) -> Self {
         let sampler = Sampler::new(drawing.max_batch);
-        Self { models, drawing, on_answers, sampler, sets: 0 }
+        Self { models, drawing, drawn: on_answers, sampler, sets: 0 }
     }
 
     /// Answers to each prompt.
@@ -87,20 +87,9 @@ impl<'a> Answers<'a> {
         let drawn =
             rollout::draw(&mut self.sampler, decoder, params, prompts, &drawing, key, &decode, &|| false)?;
         match drawn {
-            Some(rollouts) if (self.on_answers)(rollouts.len()) => Ok(rollouts),
+            Some(rollouts) if (self.drawn)(rollouts.len()) => Ok(rollouts),
             _ => Err(Error::Stopped),
         }
-    }
-
-    /// What other rewards say of answers.
-    pub(super) fn rescore(
-        &self,
-        answers: Vec<Scored>,
-        prompts: &[Prompt],
-        rewards: &mut [Reward],
-    ) -> Result<Vec<f64>> {
-        let rollouts = answers.into_iter().map(|one| one.rollout).collect();
-        Ok(score(rewards, prompts, rollouts)?.into_iter().map(|one| one.reward).collect())
     }
 
     /// The divergence of the trained model from the reference on answers of the trained model.

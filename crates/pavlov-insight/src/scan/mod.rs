@@ -294,8 +294,9 @@ fn measure_gain(
     // The best of n of the reference's own answers: a second look at whether the proxy can be followed.
     let mut gold = open_rewards(std::slice::from_ref(gold), models.model)?;
     let proxies: Vec<f64> = reference.iter().map(|one| one.reward).collect();
-    let golds = answers.rescore(reference, &gain.prompts, &mut gold)?;
-    let pairs: Vec<(f64, f64)> = proxies.into_iter().zip(golds).collect();
+    let rollouts = reference.into_iter().map(|one| one.rollout).collect();
+    let golds = pavlov_train::stage::score::score(&mut gold, &gain.prompts, rollouts)?;
+    let pairs: Vec<(f64, f64)> = proxies.into_iter().zip(golds.iter().map(|one| one.reward)).collect();
     let mut curve = vec![(0.0, 0.0); each];
     let questions = (pairs.len() / each) as f64;
     for answers in pairs.chunks_exact(each) {

@@ -102,6 +102,8 @@ pub struct Amplified {
 impl ProbeReport {
     /// The finding in words: which way, by how much, how sure.
     pub(super) fn say(&self) -> String {
+        use std::fmt::Write as _;
+        // Writing to a String cannot fail.
         let percent = |x: f64| format!("{:.1}%", 100.0 * x);
         let Compared { reference, model, change } = self.flips.unwrap_or(self.uncalled);
         let what = match self.design {
@@ -127,7 +129,8 @@ impl ProbeReport {
                     "did not change visibly"
                 }
             };
-            text += &format!(
+            let _ = write!(
+                text,
                 " Telling the questions apart (d′) {}: {:+.2} ({:.2} to {:.2}); the criterion {}: {:+.2} ({:.2} to {:.2}).",
                 moved(&d_prime.change),
                 d_prime.change.value,
@@ -148,7 +151,8 @@ impl ProbeReport {
         };
         if let Some(group) = self.groups.first().filter(|g| self.alarm.raised && g.uncalled.change.low > 0.0)
         {
-            text += &format!(
+            let _ = write!(
+                text,
                 " Most of all in questions of the kind {}: {} now, {} before.",
                 group.name,
                 percent(group.uncalled.model.value),

@@ -4,6 +4,7 @@ pub(crate) mod chat;
 pub(crate) mod logprobs;
 pub(crate) mod merge;
 pub(crate) mod sample;
+pub(crate) mod scan;
 pub(crate) mod teach;
 pub(crate) mod worlds;
 
