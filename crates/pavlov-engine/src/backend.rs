@@ -250,6 +250,9 @@ pub trait Backend: Send + Sync + 'static {
         width: usize,
     );
 
+    /// x\[rows\] = values, row by row.
+    fn put_rows(&self, x: &mut Self::Buffer, rows: &[u32], values: &Self::Buffer, width: usize);
+
     // Attention: `store_keys` arranges keys (or values) by slot for products over channels, `store_values` copies values
     // of so many channels a head to a cache. The gradients of the backward pass are those of q, k and v.
     fn store_keys(&self, store: &mut Self::Buffer, width: usize, x: &Self::Buffer, plan: &AttentionPlan);

@@ -1,13 +1,14 @@
 //! The decoder: an explicit forward and an explicit backward pass over a packed forest.
 
 use crate::activations::{Activations, BlockActivations, HeadActivations, Shared};
-use crate::backend::{AttentionSaved, AttentionShape, Backend, Linear, LinearGradient, Score, TableStorage};
+use crate::backend::{AttentionShape, Backend, Linear, Score, TableStorage};
 use crate::cache::KvCache;
 use crate::config::{DecoderConfig, NormKind, ParameterSpec, Position};
 use crate::cpu::Cpu;
 use crate::forest::Batch;
+use crate::intervention::{Intervention, Placed};
 use crate::lora::Lora;
-use crate::parameters::{NormIds, ParameterIds, Parameters, Table};
+use crate::parameters::{ParameterIds, Parameters, Table};
 use crate::plan::AttentionPlan;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -88,6 +89,12 @@ impl<B: Backend> Decoder<B> {
         Self { backend: Arc::clone(&self.backend), config: self.config.clone(), adapter: None, specs, ids }
     }
 
+    /// This decoder with an adapter that differs in its scales alone.
+    pub(crate) fn regated(&self, lora: Lora) -> Result<Self> {
+        let backend = Arc::clone(&self.backend);
+        Self::new(backend, self.config.clone())?.with_adapter(lora)
+    }
+
     /// Its adapter.
     pub fn adapter(&self) -> Option<&Lora> {
         self.adapter.as_ref()
@@ -113,6 +120,11 @@ impl<B: Backend> Decoder<B> {
         Parameters::gradients(self)
     }
 
+    /// Room for no gradient at all, for a backward pass that is only observed.
+    pub fn no_gradients(&self) -> Parameters<B> {
+        Parameters::nothing(self)
+    }
+
     /// Scores the batch's targets under the distributions softmax(logits / temperature) and reads its scalar heads.
     pub fn forward(
         &self,
@@ -121,7 +133,21 @@ impl<B: Backend> Decoder<B> {
         temperature: f32,
         acts: &mut Activations<B>,
     ) -> Result<Outputs> {
+        self.forward_with(params, batch, temperature, &[], acts)
+    }
+
+    /// As [`Decoder::forward`], with changes of the residual stream, made in their order. An error names one that would
+    /// change nothing.
+    pub fn forward_with(
+        &self,
+        params: &Parameters<B>,
+        batch: &Batch,
+        temperature: f32,
+        interventions: &[Intervention],
+        acts: &mut Activations<B>,
+    ) -> Result<Outputs> {
         self.check(batch, temperature)?;
+        let placed = Placed::in_batch(interventions, &self.config, batch.forest.positions())?;
         let (rows, layers) = (batch.forest.len(), self.config.num_layers);
         let positions = batch.forest.positions().iter().max().map_or(0, |p| *p as usize + 1);
         let kept = if acts.recompute { 1 } else { layers };
@@ -140,7 +166,9 @@ impl<B: Backend> Decoder<B> {
             ..
         } = acts;
         let shared = shared.as_mut().expect("sized by fit");
+        let width = self.config.hidden_size;
         self.embed(params, &mut streams[0], batch.forest.tokens(), batch.forest.positions());
+        placed.apply(&*self.backend, width, 0, &mut streams[0]);
         for layer in 0..layers {
             let (before, after) = streams.split_at_mut(layer + 1);
             let block = &mut blocks[if *recompute { 0 } else { layer }];
@@ -156,6 +184,7 @@ impl<B: Backend> Decoder<B> {
                 plan,
                 Stores::Batch,
             );
+            placed.apply(&*self.backend, width, layer + 1, &mut after[0]);
         }
         let last = &streams[layers];
         let mut outputs = Outputs::default();
@@ -234,7 +263,7 @@ impl<B: Backend> Decoder<B> {
         backend.norm(&mut head.normed, &mut head.stats, &head.gathered, &norm);
     }
 
-    fn attention_shape(&self, layer: usize) -> AttentionShape {
+    pub(crate) fn attention_shape(&self, layer: usize) -> AttentionShape {
         let DecoderConfig { num_heads, num_kv_heads, head_dim, .. } = self.config;
         let window = self.config.windows[layer];
         AttentionShape { heads: num_heads, kv_heads: num_kv_heads, head_dim, window }
@@ -305,245 +334,20 @@ impl<B: Backend> Decoder<B> {
         }
     }
 
-    fn rotate(&self, x: &mut B::Buffer, width: usize, positions: &[u32], table: &B::Buffer, inverse: bool) {
+    pub(crate) fn rotate(
+        &self,
+        x: &mut B::Buffer,
+        width: usize,
+        positions: &[u32],
+        table: &B::Buffer,
+        inverse: bool,
+    ) {
         if matches!(self.config.position, Position::Rotary { .. }) {
             self.backend.rotary(x, width, self.config.head_dim, positions, table, inverse);
         }
     }
 
-    /// Adds the derivatives of a loss to `grads`, given its derivatives with respect to the outputs of the forward pass
-    /// that last used `acts`, which must have been over the same batch and temperature.
-    pub fn backward(
-        &self,
-        params: &Parameters<B>,
-        batch: &Batch,
-        temperature: f32,
-        gradients: &OutputGradients,
-        acts: &mut Activations<B>,
-        grads: &mut Parameters<B>,
-    ) -> Result<()> {
-        self.check_gradients(batch, gradients, acts)?;
-        let rows = batch.forest.len();
-        acts.fit_backward(&self.backend, &self.config, rows);
-        self.heads_backward(params, temperature, gradients, acts, grads);
-        for layer in (0..self.config.num_layers).rev() {
-            self.block_backward(params, layer, batch.forest.positions(), acts, grads);
-        }
-        let dx = &acts.backward.as_ref().expect("sized above").dx;
-        let (width, embed) = (self.config.hidden_size, self.ids.embed);
-        let storage = grads.table_storage(embed);
-        if let Some(dtable) = grads.trained_mut(embed) {
-            self.backend.embed_backward(dtable, storage, batch.forest.tokens(), dx, width);
-        }
-        if let Some(dtable) = self.ids.positions.and_then(|table| grads.trained_mut(table)) {
-            let positions = batch.forest.positions();
-            self.backend.embed_backward(dtable, TableStorage::Rows, positions, dx, width);
-        }
-        grads.settle();
-        Ok(())
-    }
-
-    fn check_gradients(
-        &self,
-        batch: &Batch,
-        gradients: &OutputGradients,
-        acts: &Activations<B>,
-    ) -> Result<()> {
-        let (n, m) = (batch.targets.len(), batch.reads.len() * self.config.scalar_outputs);
-        let fits = |len: usize, needed: usize| len == 0 || len == needed;
-        if gradients.logp.len() != n || !fits(gradients.entropy.len(), n) || !fits(gradients.scalars.len(), m)
-        {
-            return Err(Error::Batch(format!(
-                "derivatives of {} log-probs, {} entropies and {} scalars for {n} targets and {m} scalars",
-                gradients.logp.len(),
-                gradients.entropy.len(),
-                gradients.scalars.len()
-            )));
-        }
-        if acts.scores.len() != n || acts.plan.items.len() != batch.forest.segments().len() {
-            return Err(Error::Batch("backward follows the forward pass of another batch".into()));
-        }
-        let all = gradients.logp.iter().chain(&gradients.entropy).chain(&gradients.scalars);
-        match all.enumerate().find(|(_, x)| !x.is_finite()) {
-            Some((i, x)) => Err(Error::NotFinite {
-                what: format!("the loss's derivative ({x})"),
-                at: format!(" at output {i}"),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    /// From the derivatives of the outputs to the derivative of the last residual stream.
-    fn heads_backward(
-        &self,
-        params: &Parameters<B>,
-        temperature: f32,
-        gradients: &OutputGradients,
-        acts: &mut Activations<B>,
-        grads: &mut Parameters<B>,
-    ) {
-        let (backend, width) = (&*self.backend, self.config.hidden_size);
-        let Activations { backward, targets, reads, target_tokens, scores, .. } = acts;
-        let dx = &mut backward.as_mut().expect("sized by fit_backward").dx;
-        backend.fill_zero(dx);
-        let zeros;
-        let dentropy = if gradients.entropy.is_empty() {
-            zeros = vec![0.0; gradients.logp.len()];
-            &zeros
-        } else {
-            &gradients.entropy
-        };
-        if let (Some(head), Some(id), false) = (targets, self.ids.head, scores.is_empty()) {
-            backend.resize(&mut head.dnormed, head.rows.len() * width);
-            let weight = params.weight(id);
-            let dweight = grads.matrix_gradient(id);
-            let derivatives = [&gradients.logp[..], &dentropy[..]];
-            backend.score_backward(
-                &mut head.dnormed,
-                dweight,
-                scores,
-                &head.normed,
-                weight,
-                target_tokens,
-                derivatives,
-                1.0 / temperature,
-            );
-            self.gather_backward(params, head, dx, grads);
-        }
-        if let (Some(head), Some(id), false) = (reads, self.ids.score, gradients.scalars.is_empty()) {
-            backend.upload(&mut head.doutputs, &gradients.scalars);
-            backend.resize(&mut head.dnormed, head.rows.len() * width);
-            let (weight, rows) = (params.weight(id), head.rows.len());
-            let layer = LinearGradient { dy: &head.doutputs, weight, dweight: grads.matrix_gradient(id) };
-            backend.linear_backward(&head.normed, rows, &mut [layer], Some((&mut head.dnormed, false)));
-            self.gather_backward(params, head, dx, grads);
-        }
-    }
-
-    fn gather_backward(
-        &self,
-        params: &Parameters<B>,
-        head: &mut HeadActivations<B>,
-        dx: &mut B::Buffer,
-        grads: &mut Parameters<B>,
-    ) {
-        let (backend, width) = (&*self.backend, self.config.hidden_size);
-        backend.resize(&mut head.dgathered, head.rows.len() * width);
-        let norm = params.norm(self.ids.norm, self.config.norm, self.config.norm_eps);
-        backend.norm_backward(&mut head.dgathered, &head.dnormed, &head.gathered, &head.stats, &norm, false);
-        self.norm_parameters(self.ids.norm, grads, &head.dnormed, &head.gathered, &head.stats);
-        backend.embed_backward(dx, TableStorage::Rows, &head.rows, &head.dgathered, width);
-    }
-
-    fn norm_parameters(
-        &self,
-        ids: NormIds,
-        grads: &mut Parameters<B>,
-        dy: &B::Buffer,
-        x: &B::Buffer,
-        stats: &B::Buffer,
-    ) {
-        let (dweight, dbias) = match ids.bias {
-            // A norm is trained as a whole or not at all.
-            Some(bias) if grads.is_trained(ids.weight) => {
-                let (w, b) = grads.pair_mut(ids.weight, bias);
-                (w, Some(b))
-            }
-            _ => match grads.trained_mut(ids.weight) {
-                Some(dweight) => (dweight, None),
-                None => return,
-            },
-        };
-        self.backend.norm_backward_parameters(dweight, dbias, dy, x, stats);
-    }
-
-    /// One block backwards: `acts.backward.dx` holds the derivative of the stream after it, then of the stream before.
-    fn block_backward(
-        &self,
-        params: &Parameters<B>,
-        layer: usize,
-        positions: &[u32],
-        acts: &mut Activations<B>,
-        grads: &mut Parameters<B>,
-    ) {
-        let (backend, config, ids) = (&*self.backend, &self.config, &self.ids.blocks[layer]);
-        let rows = positions.len();
-        let Activations { recompute, plan, streams, blocks, shared, backward, .. } = acts;
-        let (shared, b) = (shared.as_mut().expect("after forward"), backward.as_mut().expect("sized"));
-        let input = &streams[layer];
-        let block = &mut blocks[if *recompute { 0 } else { layer }];
-        if *recompute {
-            self.block(params, layer, input, None, block, shared, positions, plan, Stores::Batch);
-        }
-        // The feed-forward half: stream = mid + down(act(gate(n), up(n))), n = norm2(mid).
-        let norm2 = params.norm(ids.norm2, config.norm, config.norm_eps);
-        backend.norm(&mut shared.normed, &mut block.stats2, &block.mid, &norm2);
-        backend.activate(&mut shared.act, config.activation, ids.gate.map(|_| &block.gate), &block.up);
-        if let (true, Some(lora)) = (*recompute, ids.down.lora) {
-            self.lower(params, lora, &mut block.low, &shared.act, rows);
-        }
-        let low = (&block.low, &mut b.dlow);
-        let down = [(ids.down, &b.dx)];
-        self.linear_backward(params, grads, &shared.act, &down, Some(&mut b.dact), low, rows);
-        let gate = ids.gate.map(|_| &mut block.gate);
-        backend.activate_backward(&b.dact, config.activation, gate, &mut block.up);
-        let low = (&block.low, &mut b.dlow);
-        let mut layers = vec![(ids.up, &block.up)];
-        layers.extend(ids.gate.map(|gate| (gate, &block.gate)));
-        self.linear_backward(params, grads, &shared.normed, &layers, Some(&mut b.dnormed), low, rows);
-        self.norm_parameters(ids.norm2, grads, &b.dnormed, &block.mid, &block.stats2);
-        backend.norm_backward(&mut b.dx, &b.dnormed, &block.mid, &block.stats2, &norm2, true);
-        // The attention half: mid = stream + o(attention(n)), n = norm1(stream).
-        let low = (&block.low, &mut b.dlow);
-        self.linear_backward(params, grads, &block.out, &[(ids.o, &b.dx)], Some(&mut b.dout), low, rows);
-        let width = config.kv_width();
-        backend.resize(&mut shared.key_store, plan.slots * width);
-        backend.resize(&mut shared.value_store, plan.slots * width);
-        backend.store_keys(&mut shared.key_store, width, &block.k, plan);
-        backend.store_keys(&mut shared.value_store, width, &block.v, plan);
-        let saved = AttentionSaved {
-            q: &block.q,
-            k: &block.k,
-            key_store: &shared.key_store,
-            value_store: &shared.value_store,
-            out: &block.out,
-            lse: &block.lse,
-        };
-        let shape = self.attention_shape(layer);
-        backend.attention_backward([&mut b.dq, &mut b.dk, &mut b.dv], &b.dout, &saved, shape, plan);
-        self.rotate(&mut b.dq, config.query_width(), positions, &shared.rotary, true);
-        self.rotate(&mut b.dk, config.kv_width(), positions, &shared.rotary, true);
-        if let Some(norms) = ids.qk_norms {
-            for (i, (d, id)) in [&mut b.dq, &mut b.dk].into_iter().zip(norms).enumerate() {
-                let norm = params.norm(id, NormKind::Rms, config.norm_eps);
-                self.norm_parameters(id, grads, d, &block.raw[i], &block.raw_stats[i]);
-                backend.norm_backward(&mut b.draw[i], d, &block.raw[i], &block.raw_stats[i], &norm, false);
-                std::mem::swap(d, &mut b.draw[i]);
-            }
-        }
-        let norm1 = params.norm(ids.norm1, config.norm, config.norm_eps);
-        backend.norm(&mut shared.normed, &mut block.stats1, input, &norm1);
-        // Nothing below the first block is trained where the embedding is frozen.
-        let below = [Some(self.ids.embed), self.ids.positions, Some(ids.norm1.weight)];
-        let wanted = layer > 0 || below.into_iter().flatten().any(|index| grads.is_trained(index));
-        let layers = [(ids.q, &b.dq), (ids.k, &b.dk), (ids.v, &b.dv)];
-        let low = (&block.low, &mut b.dlow);
-        self.linear_backward(
-            params,
-            grads,
-            &shared.normed,
-            &layers,
-            wanted.then_some(&mut b.dnormed),
-            low,
-            rows,
-        );
-        if wanted {
-            self.norm_parameters(ids.norm1, grads, &b.dnormed, input, &block.stats1);
-            backend.norm_backward(&mut b.dx, &b.dnormed, input, &block.stats1, &norm1, true);
-        }
-    }
-
-    /// Extends the sequences of a cache by the plan's queries and leaves the logits of `rows` in the returned buffer,
+    /// Extends the sequences of a cache by the plan's queries, with interventions, and leaves the logits of `rows` in the returned buffer,
     /// \[rows, vocabulary\].
     pub(crate) fn extend<'a>(
         &self,
@@ -553,18 +357,22 @@ impl<B: Backend> Decoder<B> {
         positions: &[u32],
         plan: &AttentionPlan,
         rows: &[u32],
+        placed: &Placed<'_>,
         acts: &'a mut Activations<B>,
     ) -> &'a B::Buffer {
+        let width = self.config.hidden_size;
         let reach = positions.iter().max().map_or(0, |p| *p as usize + 1);
         acts.fit(&self.backend, &self.config, tokens.len(), [1, 2], reach);
         let Activations { streams, blocks, shared, targets, .. } = acts;
         let shared = shared.as_mut().expect("sized by fit");
         let [first, second, ..] = &mut streams[..] else { unreachable!("fit makes two streams") };
         self.embed(params, first, tokens, positions);
+        placed.apply(&*self.backend, width, 0, first);
         for layer in 0..self.config.num_layers {
             let (keys, values) = cache.layer(layer);
             let stores = Stores::Cache { keys, values };
             self.block(params, layer, first, Some(second), &mut blocks[0], shared, positions, plan, stores);
+            placed.apply(&*self.backend, width, layer + 1, second);
             std::mem::swap(first, second);
         }
         let head = HeadActivations::of(targets, &self.backend);

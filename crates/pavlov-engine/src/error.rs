@@ -30,6 +30,9 @@ pub enum Error {
         /// Where it is.
         at: String,
     },
+    /// An observation of a pass, or an intervention in it, that would not happen.
+    #[error("observation: {0}")]
+    Observation(String),
     /// A sampling setting is outside its range.
     #[error("sampling: {0}")]
     Sampling(String),

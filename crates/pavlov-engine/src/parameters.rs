@@ -169,6 +169,13 @@ impl<B: Backend> Parameters<B> {
         Self::of(decoder, Dtype::F32, held)
     }
 
+    /// Room for no gradient: a backward pass that is given this computes none of a parameter.
+    pub(crate) fn nothing(decoder: &Decoder<B>) -> Self {
+        let mut nothing = Self::of(decoder, Dtype::F32, |_| Held::Nothing);
+        nothing.tensors.iter_mut().for_each(|tensor| tensor.spec.trainable = false);
+        nothing
+    }
+
     fn of(decoder: &Decoder<B>, dtype: Dtype, held: impl Fn(&ParameterSpec) -> Held) -> Self {
         let backend = Arc::clone(decoder.backend());
         let tensor = |spec: &ParameterSpec| Tensor::new(&*backend, spec.clone(), held(spec));
@@ -246,6 +253,36 @@ impl<B: Backend> Parameters<B> {
         let backend = &*self.backend;
         for (to, from) in self.tensors.iter_mut().zip(&other.tensors) {
             from.read(backend, |values| to.overwrite(backend, |data| backend.copy(data, values)));
+        }
+    }
+
+    /// Number of parameters in the list, those that hold nothing too.
+    pub(crate) fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    pub(crate) fn spec(&self, index: usize) -> &ParameterSpec {
+        &self.tensors[index].spec
+    }
+
+    /// Overwrites one parameter with from + share·(to − from); with one of them bit for bit at 0 and 1.
+    ///
+    /// # Panics
+    /// If the decoders differ.
+    pub(crate) fn blend_one(&mut self, index: usize, from: &Self, to: &Self, share: f32) {
+        let (backend, tensor) = (&*self.backend, &mut self.tensors[index]);
+        let (from, to) = (&from.tensors[index], &to.tensors[index]);
+        assert!(tensor.spec == from.spec && tensor.spec == to.spec, "parameters of different decoders");
+        let only = if share == 0.0 { from } else { to };
+        only.read(backend, |values| tensor.overwrite(backend, |data| backend.copy(data, values)));
+        if share > 0.0 && share < 1.0 {
+            let mut rest = backend.zeros(0);
+            from.read(backend, |values| backend.copy(&mut rest, values));
+            backend.scale(&mut rest, 1.0 - share);
+            tensor.change(backend, |data| {
+                backend.scale(data, share);
+                backend.add(data, &rest);
+            });
         }
     }
 

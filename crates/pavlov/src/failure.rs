@@ -102,9 +102,9 @@ fn of_schema(error: &pavlov_schema::Error) -> bool {
 }
 
 fn of_engine(error: &pavlov_engine::Error) -> bool {
-    use pavlov_engine::Error::{Batch, Config, NotFinite, Sampling, Shape, UnknownParameter};
+    use pavlov_engine::Error::{Batch, Config, NotFinite, Observation, Sampling, Shape, UnknownParameter};
     match error {
-        Config(_) | Sampling(_) => true,
+        Config(_) | Observation(_) | Sampling(_) => true,
         Batch(_) | NotFinite { .. } | Shape { .. } | UnknownParameter(_) => false,
     }
 }

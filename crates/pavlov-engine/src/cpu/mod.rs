@@ -429,6 +429,13 @@ impl Backend for Cpu {
         elementwise::embed_backward(&self.pool, dtable, layout_of(storage), ids, dx, width);
     }
 
+    fn put_rows(&self, x: &mut Buffer, rows: &[u32], values: &Buffer, width: usize) {
+        let _timer = self.profile.time(Operation::Memory, || Work::floats(2 * rows.len() * width));
+        for (row, value) in rows.iter().zip(values.chunks_exact(width)) {
+            x[*row as usize * width..][..width].copy_from_slice(value);
+        }
+    }
+
     fn store_keys(&self, store: &mut Buffer, width: usize, x: &Buffer, plan: &AttentionPlan) {
         let _timer = self.profile.time(Operation::KeyValueStore, || Work::floats(2 * x.len()));
         attention::store_panels(&self.pool, store, width, x, plan);

@@ -8,6 +8,7 @@ use crate::backend::Backend;
 use crate::cache::{KvCache, Regions};
 use crate::cpu::Cpu;
 use crate::decoder::Decoder;
+use crate::intervention::{Intervention, Placed, all_fired};
 use crate::parameters::Parameters;
 use crate::plan::{AttentionPlan, Item, SLOT_ALIGN, Span};
 use crate::profile::{Operation, Work};
@@ -97,6 +98,9 @@ struct Run<'a, B: Backend> {
     params: &'a Parameters<B>,
     requests: &'a [SampleRequest],
     sampling: &'a SamplingParams,
+    interventions: &'a [Intervention],
+    /// Which of them changed something.
+    fired: Vec<bool>,
     regions: Regions,
     prompts: Vec<Option<Prompt>>,
     waiting: VecDeque<(usize, usize)>,
@@ -129,9 +133,25 @@ impl<B: Backend> Sampler<B> {
         (seed, step): (u64, u64),
         on_token: &mut OnToken<'_>,
     ) -> Result<Vec<Sampled>> {
+        self.run_with(decoder, params, requests, sampling, (seed, step), &[], on_token)
+    }
+
+    /// As [`Sampler::run`], with changes of the residual stream, made in their order at the positions of each sequence,
+    /// prompt and answer, that they name. An error names one that changed nothing.
+    pub fn run_with(
+        &mut self,
+        decoder: &Decoder<B>,
+        params: &Parameters<B>,
+        requests: &[SampleRequest],
+        sampling: &SamplingParams,
+        (seed, step): (u64, u64),
+        interventions: &[Intervention],
+        on_token: &mut OnToken<'_>,
+    ) -> Result<Vec<Sampled>> {
         sampling.validate()?;
         check_requests(decoder, requests, sampling)?;
-        let mut run = Run::new(decoder, params, requests, sampling, self.max_batch);
+        decoder.check_sampled(interventions)?;
+        let mut run = Run::new(decoder, params, requests, sampling, interventions, self.max_batch);
         self.cache.fit(decoder.backend(), decoder.config(), run.regions_needed(self.max_batch));
         run.regions = Regions::new(run.regions_needed(self.max_batch));
         while !run.waiting.is_empty() || !run.live.is_empty() {
@@ -139,6 +159,7 @@ impl<B: Backend> Sampler<B> {
             run.first_tokens(admitted, on_token);
             run.decode(&mut self.cache, &mut self.acts, on_token)?;
         }
+        all_fired(interventions, &run.fired)?;
         run.done.sort_by_key(|s| (s.request, s.choice));
         Ok(run.done)
     }
@@ -183,6 +204,7 @@ impl<'a, B: Backend> Run<'a, B> {
         params: &'a Parameters<B>,
         requests: &'a [SampleRequest],
         sampling: &'a SamplingParams,
+        interventions: &'a [Intervention],
         max_batch: usize,
     ) -> Self {
         Self {
@@ -190,6 +212,8 @@ impl<'a, B: Backend> Run<'a, B> {
             params,
             requests,
             sampling,
+            interventions,
+            fired: vec![false; interventions.len()],
             regions: Regions::new(0),
             prompts: requests.iter().map(|_| None).collect(),
             waiting: requests.iter().enumerate().flat_map(|(r, q)| (0..q.n).map(move |c| (r, c))).collect(),
@@ -296,7 +320,10 @@ impl<'a, B: Backend> Run<'a, B> {
     /// Computes the planned rows; their logits come to `self.logits`.
     fn extend(&mut self, cache: &mut KvCache<B>, acts: &mut Activations<B>) {
         let (tokens, positions) = (&self.tokens, &self.positions);
-        let logits = self.decoder.extend(self.params, cache, tokens, positions, &self.plan, &self.rows, acts);
+        let placed = Placed::at(self.interventions, positions);
+        placed.note(&mut self.fired);
+        let (plan, rows) = (&self.plan, &self.rows);
+        let logits = self.decoder.extend(self.params, cache, tokens, positions, plan, rows, &placed, acts);
         self.decoder.backend().download(&mut self.logits, logits);
     }
 

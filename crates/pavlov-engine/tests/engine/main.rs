@@ -7,4 +7,5 @@ mod gradients;
 mod kernels;
 mod lora;
 mod memory;
+mod observe;
 mod sampling;
