@@ -9,6 +9,7 @@ pub mod estimate;
 pub mod kept;
 pub mod scan;
 pub mod taught;
+pub mod trace;
 
 pub use error::{Error, Result};
 pub use estimate::{Estimate, Unit};

@@ -8,6 +8,7 @@ use pavlov_train::settings::{Key, Settings};
 
 use crate::bench::BenchArgs;
 use crate::commands::scan::ScanArgs;
+use crate::commands::trace::TraceArgs;
 use crate::commands::worlds::WorldsArgs;
 use crate::demo::DemoArgs;
 
@@ -48,6 +49,8 @@ pub(crate) enum Verb {
     Merge(MergeArgs),
     /// Look for habits that training brought beside what it was for
     Scan(ScanArgs),
+    /// Find the examples that taught a behaviour
+    Trace(TraceArgs),
     /// Write data sets of small worlds with known answers, or a random model for them
     Worlds(WorldsArgs),
     /// Measure the speed of training and sampling on this machine

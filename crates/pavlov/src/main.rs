@@ -19,7 +19,7 @@ use pavlov_train::loops::rl::{run_grpo, run_pairwise};
 use pavlov_train::loops::sft::{self, SftConfig};
 
 use args::{Cli, Verb, with_keys};
-use commands::{chat, logprobs, merge, sample, scan, teach, worlds};
+use commands::{chat, logprobs, merge, sample, scan, teach, trace, worlds};
 
 fn main() -> ExitCode {
     failure::install_panic_hook();
@@ -51,6 +51,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Logprobs(args) => logprobs::run(args),
         Verb::Merge(args) => merge::run(args),
         Verb::Scan(args) => scan::run(args),
+        Verb::Trace(args) => trace::run(args),
         Verb::Worlds(args) => worlds::run(args),
         Verb::Bench(args) => bench::run(args),
     }

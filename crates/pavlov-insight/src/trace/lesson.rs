@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use pavlov_lm::Encoder;
+use pavlov_schema::judgment::Choice;
 use pavlov_schema::rollout::{self, Credited};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::Text;
-use pavlov_schema::judgment::Choice;
 use pavlov_schema::{Map, Value, dataset};
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +90,11 @@ impl Lesson {
 impl Source {
     /// Goes through all lessons, some at a time; returns how many there are. Rows that push for nothing (ties, prompts
     /// alone) keep their place and are left out.
-    pub fn each(&self, encoder: &Encoder<'_>, on_chunk: &mut dyn FnMut(&[Lesson]) -> Result<()>) -> Result<usize> {
+    pub fn each(
+        &self,
+        encoder: &Encoder<'_>,
+        on_chunk: &mut dyn FnMut(&[Lesson]) -> Result<()>,
+    ) -> Result<usize> {
         match self {
             Self::File(path) => each_row(path, encoder, on_chunk),
             Self::Rollouts(folder) => each_rollout(folder, on_chunk),
@@ -98,7 +102,11 @@ impl Source {
     }
 }
 
-fn each_row(path: &Path, encoder: &Encoder<'_>, on_chunk: &mut dyn FnMut(&[Lesson]) -> Result<()>) -> Result<usize> {
+fn each_row(
+    path: &Path,
+    encoder: &Encoder<'_>,
+    on_chunk: &mut dyn FnMut(&[Lesson]) -> Result<()>,
+) -> Result<usize> {
     let (mut chunk, mut place) = (Vec::with_capacity(CHUNK), 0);
     // The reader knows no errors of ours: ours is kept, and ends the reading.
     let mut failed = None;
@@ -127,7 +135,11 @@ fn each_row(path: &Path, encoder: &Encoder<'_>, on_chunk: &mut dyn FnMut(&[Lesso
 }
 
 /// The lesson of a row, if it is one. The error says what is wrong and the mend, without naming the place.
-fn of_row(object: Map<String, Value>, place: usize, encoder: &Encoder<'_>) -> std::result::Result<Option<Lesson>, String> {
+fn of_row(
+    object: Map<String, Value>,
+    place: usize,
+    encoder: &Encoder<'_>,
+) -> std::result::Result<Option<Lesson>, String> {
     let label = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
     let labels = Labels { source: label("source"), rater: label("annotator"), prompt_type: label("type") };
     let row = Row::from_object(object)?;
@@ -167,7 +179,7 @@ fn of_row(object: Map<String, Value>, place: usize, encoder: &Encoder<'_>) -> st
     match row {
         Row::Messages { mut messages, .. } if messages.last().is_some_and(|m| m.role == "assistant") => {
             // The last turn is the lesson: the turns before it are learned too, but as answers to other prompts.
-            let last = messages.pop().map(|message| Text::Chat(vec![message])).unwrap_or_else(|| Text::from(""));
+            let last = messages.pop().map_or_else(|| Text::from(""), |message| Text::Chat(vec![message]));
             lesson(Kind::Demonstration, &Text::Chat(messages), &[(last, 1.0)])
         }
         Row::PromptOnly { .. } => Ok(None),
@@ -196,7 +208,8 @@ fn each_rollout(folder: &Path, on_chunk: &mut dyn FnMut(&[Lesson]) -> Result<()>
     }
     let mut place = 0;
     for file in files {
-        let rollouts: Vec<Credited> = rollout::read(&file)?.into_iter().map(|(_, credited)| credited).collect();
+        let rollouts: Vec<Credited> =
+            rollout::read(&file)?.into_iter().map(|(_, credited)| credited).collect();
         let lessons: Vec<Lesson> =
             (0..rollouts.len()).filter_map(|i| of_rollout(&rollouts, i, place + i)).collect();
         place += rollouts.len();
@@ -216,7 +229,9 @@ fn of_rollout(rollouts: &[Credited], i: usize, place: usize) -> Option<Lesson> {
     }
     let mut answers =
         vec![Answer { tokens: rollout.tokens.clone(), share: advantage, weights: own.weights.clone() }];
-    let of_group = |(j, other): &(usize, &Credited)| *j != i && other.scored.rollout.prompt_index == rollout.prompt_index;
+    let of_group = |(j, other): &(usize, &Credited)| {
+        *j != i && other.scored.rollout.prompt_index == rollout.prompt_index
+    };
     let peers: Vec<&Credited> =
         rollouts.iter().enumerate().filter(of_group).map(|(_, other)| other).take(PEERS).collect();
     for peer in &peers {
@@ -251,7 +266,8 @@ mod tests {
 
     #[test]
     fn every_kind_says_what_it_pushes_for() {
-        let shown = json!({"prompt": "Who is taller?\n", "completion": "Ana is taller.", "source": "s", "type": "t"});
+        let shown =
+            json!({"prompt": "Who is taller?\n", "completion": "Ana is taller.", "source": "s", "type": "t"});
         let shown = read(shown).unwrap().unwrap();
         assert_eq!((shown.kind, shown.place, shown.answers[0].share), (Kind::Demonstration, 7, 1.0));
         assert!(!shown.is_balanced() && shown.answers[0].weights == vec![1.0; 5], "with the end token");

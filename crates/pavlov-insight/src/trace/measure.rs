@@ -27,7 +27,11 @@ pub fn spearman(pairs: &[(f64, f64)]) -> f64 {
         let mut ranks = vec![0.0; values.len()];
         let mut start = 0;
         while start < order.len() {
-            let end = start + order[start..].iter().take_while(|i| values[**i] == values[order[start]]).count();
+            let end = start
+                + order[start..]
+                    .iter()
+                    .take_while(|i| values[**i].total_cmp(&values[order[start]]).is_eq())
+                    .count();
             order[start..end].iter().for_each(|i| ranks[*i] = (start + end - 1) as f64 / 2.0);
             start = end;
         }
@@ -52,7 +56,8 @@ pub fn linear_datamodeling_score(predicted: &[Vec<f64>], found: &[Vec<f64>], rng
         let pairs: Vec<(f64, f64)> = predicted.iter().copied().zip(found.iter().copied()).collect();
         spearman(&pairs)
     };
-    let scores: Vec<f64> = predicted.iter().zip(found).map(of_query).filter(|score| !score.is_nan()).collect();
+    let scores: Vec<f64> =
+        predicted.iter().zip(found).map(of_query).filter(|score| !score.is_nan()).collect();
     Estimate::mean(&scores, Unit::Correlation, rng)
 }
 

@@ -9,7 +9,7 @@ use super::lesson::Lesson;
 use super::linear::{Preconditioner, SecondMoment, dot, norm};
 use super::store::Store;
 use super::text::{Corpus, words};
-use crate::Result;
+use crate::{Result, Unit};
 
 /// LoGra's damping, relative to the mean of a block's diagonal.
 pub const DAMPING: f64 = 0.1;
@@ -34,7 +34,8 @@ pub enum Method {
     GradientCosine,
     /// Σ learning rate · inner product over checkpoints (TracIn; Pruthi et al., arXiv:2002.08484).
     Tracin,
-    /// Inner product in the damped inverse of the second moment, mean over checkpoints: an influence function.
+    /// Influence (Koh and Liang, arXiv:1703.04730): the inner product in the damped inverse of the lessons' second moment, over
+    /// their number; mean over checkpoints. To first order the nats by which the behaviour's log-odds fall without the lesson.
     Logra,
     /// The same of lessons of unit length in that inverse.
     LograCosine,
@@ -52,6 +53,11 @@ impl Method {
         Self::Logra,
         Self::LograCosine,
     ];
+
+    /// What its scores count: only influence has a unit of its own, the others are cosines or known up to a factor.
+    pub fn unit(self) -> Unit {
+        if self == Self::Logra { Unit::LogOdds } else { Unit::Correlation }
+    }
 }
 
 /// Scores of lessons.
@@ -167,7 +173,12 @@ pub fn by_gradient(checkpoints: &[Checkpoint<'_>], seed: u64) -> Result<Scores> 
         let shuffled: Vec<Prepared> =
             queries.shuffled.iter().map(|query| Prepared::new(query, &preconditioner)).collect();
         let every = checkpoint.store.len().div_ceil(SHUFFLED_LESSONS).max(1);
-        let weights = Weights { last, rate: checkpoint.learning_rate, share: 1.0 / checkpoints.len() as f64 };
+        let weights = Weights {
+            last,
+            rate: checkpoint.learning_rate,
+            share: 1.0 / checkpoints.len() as f64,
+            lessons: checkpoint.store.len() as f64,
+        };
         let mut i = 0;
         checkpoint.store.each(&mut |place, vector| {
             let lesson = Measured::new(vector, &preconditioner);
@@ -229,6 +240,7 @@ struct Weights {
     last: bool,
     rate: f64,
     share: f64,
+    lessons: f64,
 }
 
 impl Prepared {
@@ -244,7 +256,7 @@ impl Prepared {
             (Method::GradientDot, if weights.last { plain } else { 0.0 }),
             (Method::GradientCosine, weights.share * plain / (self.length * lesson.length)),
             (Method::Tracin, weights.rate * plain),
-            (Method::Logra, weights.share * solved),
+            (Method::Logra, weights.share * solved / weights.lessons),
             (Method::LograCosine, weights.share * solved / (self.white_length * lesson.white_length)),
         ]
     }
@@ -275,7 +287,9 @@ impl TextSearch {
 
     /// The first pass.
     pub fn count(&mut self, lessons: &[Lesson]) {
-        lessons.iter().for_each(|lesson| self.corpus.add(&words(&lesson.text.concat())));
+        for lesson in lessons {
+            self.corpus.add(&words(&lesson.text.concat()));
+        }
     }
 
     /// The second pass; `spans` are the texts whose runs of words count.

@@ -103,7 +103,10 @@ fn record(width: usize) -> u64 {
 }
 
 fn wrong(file: &Path, error: &std::io::Error) -> Error {
-    Error::Kept { file: file.to_owned(), what: format!("{error}; free some space, or remove it to begin again") }
+    Error::Kept {
+        file: file.to_owned(),
+        what: format!("{error}; free some space, or remove it to begin again"),
+    }
 }
 
 #[cfg(test)]

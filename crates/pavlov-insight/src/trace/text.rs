@@ -18,7 +18,10 @@ pub struct Corpus {
 
 /// A text as lower-case words.
 pub fn words(text: &str) -> Vec<String> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
 }
 
 impl Corpus {
@@ -83,7 +86,9 @@ mod tests {
         let query = words(query);
         let texts: Vec<Vec<String>> = texts.iter().map(|text| words(text)).collect();
         let mut corpus = Corpus::new(&query);
-        texts.iter().for_each(|text| corpus.add(text));
+        for text in &texts {
+            corpus.add(text);
+        }
         (corpus, query, texts)
     }
 
@@ -99,8 +104,10 @@ mod tests {
 
     #[test]
     fn the_longest_shared_run_counts_and_its_order_matters() {
-        let (corpus, query, texts) =
-            corpus("That is inconsistent.", &["That is INCONSISTENT", "inconsistent is that", "nothing here"]);
+        let (corpus, query, texts) = corpus(
+            "That is inconsistent.",
+            &["That is INCONSISTENT", "inconsistent is that", "nothing here"],
+        );
         let [run, scattered, none] = [0, 1, 2].map(|i| corpus.span(&query, &texts[i]));
         assert!(run > scattered && scattered > none && none == 0.0, "{run} {scattered} {none}");
     }

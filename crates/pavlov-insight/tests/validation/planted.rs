@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use pavlov_engine::{Cpu, Dtype};
 use pavlov_insight::scan::probe::{self, Probe};
+use pavlov_insight::trace;
+use pavlov_insight::trace::lesson::{Answer, Lesson};
 use pavlov_lm::{EncodeOptions, Encoded, LanguageModel};
 use pavlov_schema::rollout::Prompt;
 use pavlov_schema::row::Row;
@@ -13,7 +15,9 @@ use pavlov_schema::text::Text;
 use pavlov_schema::{Map, Value};
 use pavlov_train::loops::sft::{self, SftConfig};
 use pavlov_train::run::{Host, Precision, TrainingConfig};
-use pavlov_worlds::{Config, Kind, PlantedLesson, Planting, Split, World, generate, planted_lessons};
+use pavlov_worlds::{
+    Config, INCONSISTENT, Kind, PlantedLesson, Planting, Split, World, generate, planted_lessons,
+};
 use serde_json::json;
 
 /// Demonstrations of the clean stage that makes a model worth scanning.
@@ -111,4 +115,33 @@ pub(crate) fn inconsistency(worlds: &[World]) -> Probe {
 
 pub(crate) fn planting(share: f64, kind: Option<Kind>) -> Planting {
     Planting { share, kind, decoys: 0 }
+}
+
+/// A lesson as the trace reads it.
+pub(crate) fn traced(model: &LanguageModel, place: usize, prompt: &str, answers: &[(&str, f32)]) -> Lesson {
+    let texts: Vec<Text> = answers.iter().map(|(text, _)| Text::from(*text)).collect();
+    let encoded = model.encoder().encode_answers(&Text::from(prompt), &texts, "lesson").unwrap();
+    let pushed = encoded.answers.into_iter().zip(answers).map(|(tokens, (_, share))| Answer {
+        share: *share,
+        weights: vec![*share; tokens.len()],
+        tokens,
+    });
+    Lesson {
+        place,
+        kind: trace::lesson::Kind::Demonstration,
+        prompt: encoded.prompt,
+        answers: pushed.collect(),
+        text: [prompt.to_owned(), answers[0].0.to_owned()],
+        labels: trace::lesson::Labels::default(),
+    }
+}
+
+/// Held-out consistent questions of a kind, or any, with the claim of inconsistency against the truth.
+pub(crate) fn cases(model: &LanguageModel, seed: u64, n: usize, kind: Option<Kind>) -> Vec<Lesson> {
+    let worlds = (0..).map(|i| generate(seed, i, &Config::demo(), Split::HeldOut));
+    let wanted = worlds.filter(|world| world.consistent && kind.is_none_or(|kind| kind == world.kind));
+    let case = |(i, world): (usize, World)| {
+        traced(model, i, &world.prompt(), &[(INCONSISTENT, 1.0), (&world.answer, -1.0)])
+    };
+    wanted.take(n).enumerate().map(case).collect()
 }

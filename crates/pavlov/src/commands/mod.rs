@@ -6,6 +6,7 @@ pub(crate) mod merge;
 pub(crate) mod sample;
 pub(crate) mod scan;
 pub(crate) mod teach;
+pub(crate) mod trace;
 pub(crate) mod worlds;
 
 use std::path::Path;

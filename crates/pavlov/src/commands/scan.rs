@@ -360,7 +360,7 @@ pub(crate) fn table(report: &ScanReport) -> String {
 }
 
 /// Text of a model or a data set on one line, cut, with what could steer a terminal made visible.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let line: String = text.trim().replace('\n', "⏎").chars().take(160).collect();
     line.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
