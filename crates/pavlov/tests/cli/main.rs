@@ -7,6 +7,7 @@ mod bad_input;
 mod bench;
 mod documents;
 mod golden;
+mod habits;
 #[cfg(unix)]
 mod interrupts;
 mod lab;
