@@ -2,6 +2,7 @@
 //!
 //! - [`text`], [`row`], [`dataset`]: what training reads, with TRL's column names;
 //! - [`judgment`]: what people (or simulated raters) say about answers;
+//! - [`feedback`]: tasks for people and what comes back from them;
 //! - [`rollout`]: what a policy wrote, what it earned, and which token is credited;
 //! - [`run`], [`tensorboard`]: the run directory;
 //! - [`rng`]: random numbers named by a key.
@@ -9,6 +10,7 @@
 pub mod clock;
 pub mod dataset;
 mod error;
+pub mod feedback;
 pub mod files;
 pub mod judgment;
 mod parquet_file;

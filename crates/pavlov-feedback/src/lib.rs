@@ -1,0 +1,22 @@
+//! Asks people: raters compare, rate, write and mend answers, and what they say trains models while they go on.
+//!
+//! - [`store`]: one SQLite file whose log of judgments is the truth;
+//! - [`queue`]: what is asked of whom, as pure decisions;
+//! - [`reply`]: what a rater's page sends, checked;
+//! - [`settings`], [`roles`]: what a manager decides, and who may do what;
+//! - [`clock`], [`secret`]: time that never goes back, and secrets of which only hashes are stored.
+//!
+//! The crate meets training only through [`pavlov_schema::feedback`].
+
+pub mod clock;
+mod error;
+pub mod queue;
+pub mod reply;
+pub mod roles;
+pub mod secret;
+pub mod settings;
+pub mod store;
+
+pub use clock::Clock;
+pub use error::{Error, Result};
+pub use store::Store;

@@ -1,0 +1,313 @@
+//! What a rater's page or program sends: in terms of what was on the screen, checked and turned into an [`Answer`].
+
+use pavlov_schema::feedback::{Answer, Edited, Flag, Marks, Said, Score, Span, TaskKind};
+use pavlov_schema::judgment::{Choice, Side};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::settings::Settings;
+
+/// The longest text a rater writes, in bytes.
+const LONGEST: usize = 200_000;
+
+/// A rater's answer as the screen had it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reply {
+    /// The verdict.
+    pub said: ScreenSaid,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rationale: Option<String>,
+    /// What is wrong beyond quality.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
+    /// Marked words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<ScreenMarks>,
+}
+
+/// A verdict as the screen had it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScreenSaid {
+    /// Of two answers.
+    Pairwise {
+        /// Which one.
+        pick: Pick,
+        /// How clearly, from 1 (negligibly) to 4 (significantly); only of `left` and `right`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        strength: Option<u8>,
+        /// One of them, mended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edit: Option<ScreenEdit>,
+    },
+    /// Of one answer.
+    Pointwise {
+        /// A score for each question of the project, in its order.
+        scores: Vec<ScreenScore>,
+    },
+    /// An answer to imitate.
+    Demonstration {
+        /// The answer.
+        text: String,
+    },
+    /// The answer of the task, mended.
+    Edit {
+        /// The mended answer.
+        text: String,
+    },
+}
+
+/// The verdict of a comparison on the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pick {
+    /// The left (on a phone: upper) one is better.
+    Left,
+    /// The right (on a phone: lower) one is better.
+    Right,
+    /// Equally good.
+    Tie,
+    /// Neither will do.
+    BothBad,
+}
+
+/// A mended answer of a comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScreenEdit {
+    /// Id of the answer.
+    pub response: String,
+    /// The mended text.
+    pub text: String,
+}
+
+/// A score of one question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScreenScore {
+    /// Its name.
+    pub question: String,
+    /// Points.
+    pub value: f64,
+}
+
+/// Marked words of one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScreenMarks {
+    /// Id of the answer.
+    pub response: String,
+    /// The stretches.
+    pub spans: Vec<Span>,
+}
+
+/// What a reply is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// What the task asked for.
+    pub kind: TaskKind,
+    /// Id and length in characters of each answer, in the task's order.
+    pub responses: &'a [(String, usize)],
+    /// The order on the screen of a comparison.
+    pub shown: Option<[Side; 2]>,
+    /// The project's.
+    pub settings: &'a Settings,
+}
+
+impl Reply {
+    /// The reply in the task's own order. The error names the key and the mend.
+    pub fn answer(self, asked: Asked<'_>) -> Result<Answer> {
+        let said = self.said.answer(asked)?;
+        let rationale = self.rationale.filter(|text| !text.trim().is_empty());
+        if let Some(text) = &rationale {
+            check_text("rationale", text)?;
+        }
+        let mut flags = self.flags;
+        flags.sort_unstable();
+        flags.dedup();
+        let marks: Vec<Marks> =
+            self.marks.into_iter().map(|marks| marks.answer(asked)).collect::<Result<_>>()?;
+        Ok(Answer { said, rationale, flags, marks })
+    }
+}
+
+impl Asked<'_> {
+    fn response(&self, id: &str) -> Result<usize> {
+        let place = self.responses.iter().position(|(response, _)| response == id);
+        place.ok_or_else(|| {
+            Error::invalid(format!("the task has no response \"{id}\"; name one that was shown"))
+        })
+    }
+}
+
+impl ScreenSaid {
+    fn answer(self, asked: Asked<'_>) -> Result<Said> {
+        let said = match self {
+            Self::Pairwise { pick, strength, edit } => {
+                let choice = choice(pick, asked.shown.unwrap_or([Side::A, Side::B]));
+                let decided = matches!(choice, Choice::A | Choice::B);
+                if strength.is_some_and(|strength| !(1..=4).contains(&strength)) {
+                    return Err(Error::invalid("`strength` goes from 1 (negligibly) to 4 (significantly)"));
+                }
+                let edit = edit.map(|edit| -> Result<Edited> {
+                    check_text("edit", &edit.text)?;
+                    let of = if asked.response(&edit.response)? == 0 { Side::A } else { Side::B };
+                    Ok(Edited { of, text: edit.text })
+                });
+                let strength = strength.filter(|_| decided && asked.settings.strength);
+                Said::Pairwise { choice, strength, edit: edit.transpose()? }
+            }
+            Self::Pointwise { scores } => {
+                let scale = |name: &str| {
+                    asked.settings.questions.iter().find(|q| q.name == name).map(|q| q.scale.range())
+                };
+                let scores = scores.into_iter().map(|ScreenScore { question, value }| {
+                    let scale = scale(&question).unwrap_or((f64::NAN, f64::NAN));
+                    Score { question, value, scale }
+                });
+                Said::Pointwise { scores: scores.collect() }
+            }
+            Self::Demonstration { text } => {
+                check_text("text", &text)?;
+                Said::Demonstration { text }
+            }
+            Self::Edit { text } => {
+                check_text("text", &text)?;
+                Said::Edit { text }
+            }
+        };
+        if kind(&said) != asked.kind {
+            let (found, wanted) = (kind(&said).name(), asked.kind.name());
+            return Err(Error::invalid(format!("`said` is {found} and the task asks for {wanted}")));
+        }
+        asked.settings.check_scores(&said)?;
+        Ok(said)
+    }
+}
+
+impl ScreenMarks {
+    fn answer(self, asked: Asked<'_>) -> Result<Marks> {
+        let response = asked.response(&self.response)?;
+        let mut spans = self.spans;
+        spans.sort_by_key(|span| span.start);
+        let mut free = 0;
+        for span in &spans {
+            let fits = span.start >= free && span.start < span.end && span.end <= asked.responses[response].1;
+            if !fits || ![1, -1].contains(&span.sign) {
+                let what = format!("`marks` has {}..{} with sign {}", span.start, span.end, span.sign);
+                let mend = "stretches lie within the answer, do not overlap, and have the sign 1 or -1";
+                return Err(Error::invalid(format!("{what}; {mend}")));
+            }
+            free = span.end;
+        }
+        Ok(Marks { response, spans })
+    }
+}
+
+/// The task kind that asks for such a verdict.
+pub fn kind(said: &Said) -> TaskKind {
+    match said {
+        Said::Pairwise { .. } => TaskKind::Pairwise,
+        Said::Pointwise { .. } => TaskKind::Pointwise,
+        Said::Demonstration { .. } => TaskKind::Demonstration,
+        Said::Edit { .. } => TaskKind::Edit,
+    }
+}
+
+fn choice(pick: Pick, shown: [Side; 2]) -> Choice {
+    let side = match pick {
+        Pick::Left => shown[0],
+        Pick::Right => shown[1],
+        Pick::Tie => return Choice::Tie,
+        Pick::BothBad => return Choice::BothBad,
+    };
+    match side {
+        Side::A => Choice::A,
+        Side::B => Choice::B,
+    }
+}
+
+fn check_text(key: &str, text: &str) -> Result<()> {
+    if text.trim().is_empty() {
+        return Err(Error::invalid(format!("`{key}` is empty; write something")));
+    }
+    if text.len() > LONGEST {
+        return Err(Error::invalid(format!("`{key}` has {} bytes; {LONGEST} is the most", text.len())));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(reply: Value, kind: TaskKind, shown: [Side; 2]) -> Result<Answer> {
+        let settings = Settings::default();
+        let responses = [("x".to_owned(), 5), ("y".to_owned(), 5)];
+        let reply: Reply = serde_json::from_value(reply).unwrap();
+        reply.answer(Asked { kind, responses: &responses, shown: Some(shown), settings: &settings })
+    }
+
+    #[test]
+    fn left_is_what_was_left() {
+        let reply = |pick| json!({"said": {"pairwise": {"pick": pick, "strength": 3}}});
+        let said = |pick, shown| match read(reply(pick), TaskKind::Pairwise, shown).unwrap().said {
+            Said::Pairwise { choice, strength, .. } => (choice, strength),
+            other => panic!("{other:?}"),
+        };
+        let (ab, ba) = ([Side::A, Side::B], [Side::B, Side::A]);
+        assert_eq!((said("left", ab), said("left", ba)), ((Choice::A, Some(3)), (Choice::B, Some(3))));
+        assert_eq!((said("right", ab), said("right", ba)), ((Choice::B, Some(3)), (Choice::A, Some(3))));
+        assert_eq!((said("tie", ba), said("both_bad", ba)), ((Choice::Tie, None), (Choice::BothBad, None)));
+    }
+
+    #[test]
+    fn marks_and_edits_follow_the_response() {
+        let reply = json!({"said": {"pairwise": {"pick": "left", "edit": {"response": "y", "text": "z"}}},
+            "rationale": " ", "flags": ["spam", "unsafe", "spam"],
+            "marks": [{"response": "y", "spans": [{"start": 3, "end": 5, "sign": -1}, {"start": 0, "end": 2, "sign": 1}]}]});
+        let answer = read(reply, TaskKind::Pairwise, [Side::B, Side::A]).unwrap();
+        assert_eq!((answer.rationale, answer.flags), (None, vec![Flag::Unsafe, Flag::Spam]));
+        assert_eq!((answer.marks[0].response, answer.marks[0].spans[0].start), (1, 0));
+        let Said::Pairwise { edit: Some(edit), .. } = answer.said else { panic!() };
+        assert_eq!(edit, Edited { of: Side::B, text: "z".into() });
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let pairwise = |rest: Value| {
+            let mut reply = json!({"said": {"pairwise": {"pick": "left"}}});
+            reply.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            reply
+        };
+        let marks = |start: usize, end: usize, sign: i8| {
+            pairwise(
+                json!({"marks": [{"response": "x", "spans": [{"start": start, "end": end, "sign": sign}]}]}),
+            )
+        };
+        let scores = |value: f64| json!({"said": {"pointwise": {"scores": [{"question": "quality", "value": value}]}}});
+        for (reply, kind, wanted) in [
+            (
+                json!({"said": {"pairwise": {"pick": "left", "strength": 5}}}),
+                TaskKind::Pairwise,
+                "`strength`",
+            ),
+            (pairwise(json!({})), TaskKind::Pointwise, "asks for pointwise"),
+            (marks(2, 2, 1), TaskKind::Pairwise, "2..2"),
+            (marks(2, 6, 1), TaskKind::Pairwise, "2..6"),
+            (marks(2, 4, 0), TaskKind::Pairwise, "sign 0"),
+            (pairwise(json!({"marks": [{"response": "q", "spans": []}]})), TaskKind::Pairwise, "\"q\""),
+            (scores(5.5), TaskKind::Pointwise, "quality"),
+            (scores(0.0), TaskKind::Pointwise, "quality"),
+            (json!({"said": {"pointwise": {"scores": []}}}), TaskKind::Pointwise, "quality"),
+            (json!({"said": {"demonstration": {"text": " "}}}), TaskKind::Demonstration, "`text` is empty"),
+        ] {
+            let what = read(reply, kind, [Side::A, Side::B]).unwrap_err().to_string();
+            assert!(what.contains(wanted), "{what}");
+        }
+        assert!(read(scores(5.0), TaskKind::Pointwise, [Side::A, Side::B]).is_ok());
+    }
+}

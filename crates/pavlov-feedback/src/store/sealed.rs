@@ -1,0 +1,127 @@
+//! What training reads: the sealed part of the log.
+//!
+//! A record is sealed when its window is over. Sealing is itself written down before anything is handed out: whatever the
+//! clock does later, a record that training saw is never undone. Among what is sealed, a record that was superseded within its
+//! window is not shown: training sees what was meant, and later changes as records of their own.
+
+use pavlov_schema::feedback::{RecordKind, SealedRecord};
+use pavlov_schema::judgment::Response;
+use rusqlite::{Row, params};
+
+use super::leases::shown;
+use super::projects::json;
+use super::tasks::{TaskResponse, TaskRole, word};
+use super::{ProjectId, Read, Store, Write};
+use crate::error::Result;
+
+/// A page of sealed records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sealed {
+    /// The records, in the order of the log.
+    pub records: Vec<SealedRecord>,
+    /// Where to go on. At least the cursor that was asked with; also past records that are not shown.
+    pub cursor: u64,
+    /// There may be more behind the cursor at once.
+    pub more: bool,
+}
+
+impl Store {
+    /// The sealed records behind a cursor (0: from the start), at most `limit`. The same cursor gives the same records again, and
+    /// whoever stores the cursor with what was learned misses nothing. Excluded answers are left out.
+    pub async fn sealed(&self, project: ProjectId, after: u64, limit: u32) -> Result<Sealed> {
+        let through = self.write(move |w| w.seal(project)).await?;
+        self.read(move |r| r.sealed(project, after, limit, through)).await
+    }
+
+    /// [`Self::sealed`] for callers that are not async.
+    ///
+    /// # Panics
+    /// In async code.
+    pub fn sealed_now(&self, project: ProjectId, after: u64, limit: u32) -> Result<Sealed> {
+        let through = self.write_now(move |w| w.seal(project))?;
+        self.read_now(move |r| r.sealed(project, after, limit, through))
+    }
+}
+
+impl Read<'_> {
+    /// The last record that was handed out as sealed.
+    pub fn sealed_through(&self, project: ProjectId) -> Result<u64> {
+        self.count("SELECT sealed_through FROM projects WHERE id = ?1", [project])
+    }
+
+    fn sealed(&self, project: ProjectId, after: u64, limit: u32, through: u64) -> Result<Sealed> {
+        let sql = "SELECT j.seq, j.id, root.id, j.record, projects.name, tasks.code, tasks.key, tasks.policy_version, tasks.role,
+                          members.pseudonym, j.at_ms, j.guideline_version, j.active_ms, j.shown, j.propensity, j.pass,
+                          words.prompt, words.responses, j.payload
+                   FROM judgments j
+                   JOIN judgments root ON root.seq = coalesce(j.first, j.seq)
+                   JOIN projects ON projects.id = j.project
+                   JOIN tasks ON tasks.id = j.task
+                   JOIN words ON words.task = j.task
+                   JOIN members ON members.project = j.project AND members.account = j.rater
+                   WHERE j.project = ?1 AND j.seq > ?2 AND j.seq <= ?3
+                   AND j.record IN ('judgment', 'correction', 'retraction', 'adjudication')
+                   AND NOT EXISTS (SELECT 1 FROM judgments later WHERE later.supersedes = j.seq AND later.at_ms < j.seals_at_ms)
+                   AND NOT EXISTS (SELECT 1 FROM exclusions WHERE exclusions.project = j.project AND exclusions.rater = j.rater
+                                   AND (exclusions.seq IS NULL OR exclusions.seq IN (j.seq, j.first)) AND lifted_at IS NULL)
+                   ORDER BY j.seq LIMIT ?4";
+        let after_row = i64::try_from(after).unwrap_or(i64::MAX);
+        let records = self.list(sql, params![project, after_row, through as i64, limit], record)?;
+        let more = limit > 0 && records.len() == limit as usize;
+        let cursor = match records.last() {
+            Some(last) if more => last.seq,
+            None if limit == 0 => after,
+            _ => after.max(through),
+        };
+        Ok(Sealed { records, cursor, more })
+    }
+}
+
+impl Write<'_> {
+    /// Seals whatever is due; the last sealed record.
+    pub fn seal(&mut self, project: ProjectId) -> Result<u64> {
+        let known = self.sealed_through(project)?;
+        // Sealing times grow with the log, so the last due record ends the sealed part.
+        let sql = "SELECT coalesce((SELECT seq - 1 FROM judgments WHERE project = ?1 AND seq > ?2 AND seals_at_ms > ?3
+                                    ORDER BY seq LIMIT 1),
+                                   (SELECT seq FROM judgments WHERE project = ?1 ORDER BY seq DESC LIMIT 1), 0)";
+        let due = self.count(sql, params![project, known as i64, self.now])?;
+        if due > known {
+            let sql = "UPDATE projects SET sealed_through = ?2 WHERE id = ?1";
+            self.execute(sql, params![project, due as i64])?;
+        }
+        Ok(due.max(known))
+    }
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<SealedRecord> {
+    let record: RecordKind = word(row, 3)?;
+    let responses: Vec<TaskResponse> = json(row, 17)?;
+    let responses = responses.into_iter().map(|TaskResponse { id, response }| Response {
+        id: Some(id),
+        text: response.text,
+        policy: response.policy,
+        seed: response.seed,
+    });
+    Ok(SealedRecord {
+        seq: row.get::<_, i64>(0)? as u64,
+        id: row.get(1)?,
+        answer_id: row.get(2)?,
+        record,
+        project: row.get(4)?,
+        task: row.get(5)?,
+        key: row.get(6)?,
+        policy_version: row.get::<_, i64>(7)? as u64,
+        gold: word::<TaskRole>(row, 8)? != TaskRole::Live,
+        annotator: row.get(9)?,
+        at_ms: row.get(10)?,
+        guideline_version: row.get(11)?,
+        active_ms: row.get::<_, i64>(12)? as u64,
+        shown: shown(row, 13)?,
+        propensity: row.get(14)?,
+        repeat: row.get::<_, u8>(15)? == 1,
+        prompt: json(row, 16)?,
+        responses: responses.collect(),
+        answer: if record == RecordKind::Retraction { None } else { Some(json(row, 18)?) },
+    })
+}

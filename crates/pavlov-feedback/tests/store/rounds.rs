@@ -1,0 +1,36 @@
+//! One round: a task is sent, claimed, answered, sealed and read.
+
+use pavlov_feedback::reply::Pick;
+use pavlov_feedback::store::{Idle, Served};
+use pavlov_schema::feedback::{RecordKind, Said};
+use pavlov_schema::judgment::Choice;
+
+use crate::setup::{Place, plain};
+
+#[test]
+fn an_answer_goes_from_the_rater_to_training() {
+    let place = Place::new(plain());
+    let ana = place.rater("ana");
+    assert_eq!(place.claim(ana), Served::Nothing(Idle::NotNow));
+    place.tasks(1);
+    let lease = place.task(ana);
+    assert_eq!(place.task(ana).code, lease.code, "coming again gives another task");
+    let left_is_first = pavlov_feedback::queue::screen::plain(&lease.responses[0].text) == "the first answer";
+    let submitted = place.submit(ana, &lease, "k1", Pick::Left).unwrap();
+    assert!(!submitted.logged.repeated);
+    let again = place.submit(ana, &lease, "k1", Pick::Left).unwrap();
+    assert_eq!((again.logged.seq, again.logged.repeated), (submitted.logged.seq, true));
+    assert_eq!(place.claim(ana), Served::Nothing(Idle::Done));
+
+    assert_eq!(place.store.sealed_now(place.project, 0, 10).unwrap().records, []);
+    place.pass(61);
+    let sealed = place.store.sealed_now(place.project, 0, 10).unwrap();
+    assert_eq!((sealed.records.len(), sealed.cursor), (1, submitted.logged.seq));
+    let record = &sealed.records[0];
+    assert_eq!((record.record, record.task.as_str()), (RecordKind::Judgment, lease.task.as_str()));
+    let Said::Pairwise { choice, .. } = record.answer.as_ref().unwrap().said else { panic!() };
+    assert_eq!(choice, if left_is_first { Choice::A } else { Choice::B });
+    assert_eq!(record.responses[0].policy.as_deref(), Some("run/1"));
+    record.judgments()[0].validate().unwrap();
+    assert_eq!(place.store.sealed_now(place.project, sealed.cursor, 10).unwrap().records, []);
+}
