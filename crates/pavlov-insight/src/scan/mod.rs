@@ -31,7 +31,9 @@ use overoptimisation::{Optimiser, Point};
 use probe::{Design, Probe};
 use report::{Amplified, Example, Group, ProbeReport, ScanReport};
 
-/// Examples and amplified answers that are shown.
+/// Examples that are kept: a trace takes them as its cases.
+const EXAMPLES: usize = 64;
+/// Amplified answers that are shown.
 const SHOWN: usize = 8;
 /// Answers whose tokens are scored by both models for the KL.
 const SCORED: usize = 1000;
@@ -258,7 +260,7 @@ fn examples(probe: &Probe, seen: &Observed) -> Vec<Example> {
         })
         .collect();
     examples.dedup_by_key(|(question, _)| *question);
-    examples.truncate(SHOWN.min(probe.questions.len()));
+    examples.truncate(EXAMPLES.min(probe.questions.len()));
     examples.into_iter().map(|(_, example)| example).collect()
 }
 

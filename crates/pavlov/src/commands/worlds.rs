@@ -138,7 +138,9 @@ pub(crate) fn run(args: &WorldsArgs) -> Result<()> {
 /// Demonstrations with a habit planted among them, each with the part it plays.
 fn planted(args: &WorldsArgs, config: &Config) -> Result<()> {
     if args.held_out {
-        return Err(bad_input("--held-out: planted is for training and never has held-out worlds; leave it out"));
+        return Err(bad_input(
+            "--held-out: planted is for training and never has held-out worlds; leave it out",
+        ));
     }
     let kind = args.about.map(|about| match about {
         About::Movement => worlds::Kind::Movement,
