@@ -18,6 +18,7 @@ mod forest;
 mod gates;
 mod intervention;
 mod linear;
+mod logits;
 mod lora;
 mod observe;
 mod optim;

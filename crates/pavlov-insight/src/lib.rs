@@ -9,7 +9,9 @@ mod error;
 pub mod estimate;
 pub mod kept;
 pub mod layers;
+pub mod scan;
 pub mod taught;
+pub mod trace;
 
 pub use error::{Error, Result};
 pub use estimate::{Estimate, Unit};

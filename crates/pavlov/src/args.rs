@@ -8,6 +8,8 @@ use pavlov_train::settings::{Key, Settings};
 
 use crate::bench::BenchArgs;
 use crate::commands::credit::CreditArgs;
+use crate::commands::scan::ScanArgs;
+use crate::commands::trace::TraceArgs;
 use crate::commands::worlds::WorldsArgs;
 use crate::demo::DemoArgs;
 
@@ -48,6 +50,10 @@ pub(crate) enum Verb {
     Credit(CreditArgs),
     /// Add an adapter to its base: a model for programs that know of no adapters
     Merge(MergeArgs),
+    /// Look for habits that training brought beside what it was for
+    Scan(ScanArgs),
+    /// Find the examples that taught a behaviour
+    Trace(TraceArgs),
     /// Write data sets of small worlds with known answers, or a random model for them
     Worlds(WorldsArgs),
     /// Ask where in the network a gain lies: in few blocks, in one shift of the representation, or everywhere

@@ -19,7 +19,7 @@ use pavlov_train::loops::rl::{run_grpo, run_pairwise};
 use pavlov_train::loops::sft::{self, SftConfig};
 
 use args::{Cli, Verb, with_keys};
-use commands::{chat, credit, logprobs, merge, sample, teach, worlds};
+use commands::{chat, credit, layers, logprobs, merge, sample, scan, teach, trace, worlds};
 
 fn main() -> ExitCode {
     failure::install_panic_hook();
@@ -51,8 +51,10 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Logprobs(args) => logprobs::run(args),
         Verb::Credit(args) => credit::run(args),
         Verb::Merge(args) => merge::run(args),
+        Verb::Scan(args) => scan::run(args),
+        Verb::Trace(args) => trace::run(args),
         Verb::Worlds(args) => worlds::run(args),
-        Verb::Layers(args) => commands::layers::run(args),
+        Verb::Layers(args) => layers::run(args),
         Verb::Bench(args) => bench::run(args),
     }
 }

@@ -6,3 +6,6 @@
 
 mod credit;
 mod layers;
+mod planted;
+mod scan;
+mod trace;

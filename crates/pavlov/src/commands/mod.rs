@@ -6,7 +6,9 @@ pub(crate) mod credit;
 pub(crate) mod logprobs;
 pub(crate) mod merge;
 pub(crate) mod sample;
+pub(crate) mod scan;
 pub(crate) mod teach;
+pub(crate) mod trace;
 pub(crate) mod worlds;
 
 use std::path::Path;

@@ -8,6 +8,7 @@ mod bench;
 mod credit;
 mod documents;
 mod golden;
+mod habits;
 #[cfg(unix)]
 mod interrupts;
 mod lab;
