@@ -7,6 +7,8 @@
 mod error;
 pub mod estimate;
 pub mod kept;
+pub mod ledger;
+pub mod metrics;
 
 pub use error::{Error, Result};
 pub use estimate::{Estimate, Unit};
