@@ -7,6 +7,7 @@ use pavlov_engine::Dtype;
 use pavlov_train::settings::{Key, Settings};
 
 use crate::bench::BenchArgs;
+use crate::commands::ledger::LedgerArgs;
 use crate::commands::worlds::WorldsArgs;
 use crate::demo::DemoArgs;
 
@@ -43,6 +44,8 @@ pub(crate) enum Verb {
     Chat(ChatArgs),
     /// Measure how likely a model finds texts: log-probabilities in nats, token by token
     Logprobs(LogprobsArgs),
+    /// Count how much each lesson of runs taught, in bits: offered, usable, absorbed
+    Ledger(LedgerArgs),
     /// Add an adapter to its base: a model for programs that know of no adapters
     Merge(MergeArgs),
     /// Write data sets of small worlds with known answers, or a random model for them

@@ -89,7 +89,14 @@ fn is_bad_input(error: &Error) -> bool {
             || cause.downcast_ref::<pavlov_schema::Error>().is_some_and(of_schema)
             || cause.downcast_ref::<pavlov_lm::Error>().is_some_and(of_lm)
             || cause.downcast_ref::<pavlov_train::Error>().is_some_and(of_train)
+            || cause.downcast_ref::<pavlov_insight::Error>().is_some_and(of_insight)
     })
+}
+
+fn of_insight(error: &pavlov_insight::Error) -> bool {
+    use pavlov_insight::Error::{Kept, Question};
+    // The others hold errors that are looked at themselves.
+    matches!(error, Question(_) | Kept { .. })
 }
 
 fn of_schema(error: &pavlov_schema::Error) -> bool {

@@ -270,7 +270,7 @@ fn record_absorbed(ledger: &mut Ledger, estimate: Option<Estimate>, data: &str) 
             });
         }
         None => {
-            ledger.missing.push(format!("absorbed bits: teach with {data}, held-out rows of the same kind"))
+            ledger.missing.push(format!("absorbed bits: teach with {data}, held-out rows of the same kind"));
         }
     }
 }

@@ -10,6 +10,7 @@ mod golden;
 #[cfg(unix)]
 mod interrupts;
 mod lab;
+mod ledger;
 mod rewards;
 mod speak;
 mod teach;
