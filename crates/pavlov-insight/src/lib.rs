@@ -9,6 +9,8 @@ pub mod estimate;
 pub mod kept;
 pub mod ledger;
 pub mod metrics;
+pub mod report;
+pub mod watch;
 
 pub use error::{Error, Result};
 pub use estimate::{Estimate, Unit};

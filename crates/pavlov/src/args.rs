@@ -8,6 +8,8 @@ use pavlov_train::settings::{Key, Settings};
 
 use crate::bench::BenchArgs;
 use crate::commands::ledger::LedgerArgs;
+use crate::commands::report::ReportArgs;
+use crate::commands::watch::WatchArgs;
 use crate::commands::worlds::WorldsArgs;
 use crate::demo::DemoArgs;
 
@@ -46,6 +48,10 @@ pub(crate) enum Verb {
     Logprobs(LogprobsArgs),
     /// Count how much each lesson of runs taught, in bits: offered, usable, absorbed
     Ledger(LedgerArgs),
+    /// Write everything that was measured of a run as one page, to send, read and print
+    Report(ReportArgs),
+    /// Show the pages of runs while they go, on 127.0.0.1
+    Watch(WatchArgs),
     /// Add an adapter to its base: a model for programs that know of no adapters
     Merge(MergeArgs),
     /// Write data sets of small worlds with known answers, or a random model for them

@@ -19,7 +19,7 @@ use pavlov_train::loops::rl::{run_grpo, run_pairwise};
 use pavlov_train::loops::sft::{self, SftConfig};
 
 use args::{Cli, Verb, with_keys};
-use commands::{chat, ledger, logprobs, merge, sample, teach, worlds};
+use commands::{chat, ledger, logprobs, merge, report, sample, teach, watch, worlds};
 
 fn main() -> ExitCode {
     failure::install_panic_hook();
@@ -50,6 +50,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Chat(args) => chat::run(args),
         Verb::Logprobs(args) => logprobs::run(args),
         Verb::Ledger(args) => ledger::run(args),
+        Verb::Report(args) => report::run(args),
+        Verb::Watch(args) => watch::run(args),
         Verb::Merge(args) => merge::run(args),
         Verb::Worlds(args) => worlds::run(args),
         Verb::Bench(args) => bench::run(args),

@@ -7,44 +7,43 @@ use pavlov_schema::rng::{Rng, Stream};
 use crate::secrets::{Keeper, Teaching, Told};
 
 const TEACHINGS: [Teaching; 3] = [Teaching::Shown, Teaching::Compared, Teaching::Rewarded];
-const RATE: f64 = 1e-2;
+const RATE: f64 = 3e-3;
 
 /// Keys an update.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
+/// Labels a key.
+const LABELS: usize = 16;
 
-/// Teaches until a quarter of all bits is stored, and checks after every update that no more is stored than was offered.
-/// Returns labels, and bits stored and offered.
-fn teach(teaching: Teaching, keys: usize, symbols: usize, seed: u64) -> (f64, f64, f64) {
+/// Teaches so many labels, and checks after every update that no more is stored than was offered. Returns bits stored and
+/// offered a label.
+fn teach(teaching: Teaching, keys: usize, symbols: usize, seed: u64) -> (f64, f64) {
     let mut keeper = Keeper::new(keys, symbols, seed, RATE);
     // What the random weights happen to know is no lesson's.
-    let before = keeper.stored();
-    let (mut all, quarter) = (Told::default(), keeper.all_bits() / 4.0);
+    let before = keeper.stored_of(teaching);
+    let mut all = Told::default();
     loop {
         let told = keeper.teach(teaching, AT_ONCE);
         all.labels += told.labels;
         all.bits += told.bits;
-        let stored = keeper.stored() - before;
+        let stored = keeper.stored_of(teaching) - before;
         assert!(
             stored <= all.bits,
             "{teaching:?}, seed {seed}: {stored} bits stored of {} offered",
             all.bits
         );
-        if stored >= quarter {
-            return (all.labels as f64, stored, all.bits);
+        if all.labels >= LABELS * keys {
+            return (stored / all.labels as f64, all.bits / all.labels as f64);
         }
-        assert!(all.labels < 4_000_000, "{teaching:?} does not teach");
     }
 }
 
-/// Bits stored a label of each teaching, until a quarter of all is stored; p of the first guess is 1/`symbols`.
+/// Bits stored a label of each teaching; p of the first guess is 1/`symbols`.
 fn bits_a_label(keys: usize, symbols: usize, seeds: u64) -> [f64; 3] {
     TEACHINGS.map(|teaching| {
-        let runs: Vec<(f64, f64, f64)> =
-            (0..seeds).map(|seed| teach(teaching, keys, symbols, seed)).collect();
-        let each: Vec<f64> = runs.iter().map(|run| run.1 / run.0).collect();
-        let offered = runs.iter().map(|run| run.2 / run.0).sum::<f64>() / seeds as f64;
-        let mean = each.iter().sum::<f64>() / seeds as f64;
-        let (low, high) = each.iter().fold((f64::MAX, f64::MIN), |(l, h), x| (l.min(*x), h.max(*x)));
+        let runs: Vec<(f64, f64)> = (0..seeds).map(|seed| teach(teaching, keys, symbols, seed)).collect();
+        let offered = runs.iter().map(|run| run.1).sum::<f64>() / seeds as f64;
+        let mean = runs.iter().map(|run| run.0).sum::<f64>() / seeds as f64;
+        let (low, high) = runs.iter().fold((f64::MAX, f64::MIN), |(l, h), x| (l.min(x.0), h.max(x.0)));
         println!(
             "{keys} keys, {symbols} symbols, {seeds} seeds, {teaching:?}: {mean:.4} bits a label stored ({low:.4} to {high:.4}) \
              of {offered:.3} offered"

@@ -4,8 +4,10 @@ pub(crate) mod chat;
 pub(crate) mod ledger;
 pub(crate) mod logprobs;
 pub(crate) mod merge;
+pub(crate) mod report;
 pub(crate) mod sample;
 pub(crate) mod teach;
+pub(crate) mod watch;
 pub(crate) mod worlds;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ mod golden;
 mod interrupts;
 mod lab;
 mod ledger;
+mod pages;
 mod rewards;
 mod speak;
 mod teach;
