@@ -42,7 +42,7 @@ pub struct Answer {
 }
 
 /// Shades tokens by their values, the largest in size being darkest.
-pub fn heat(texts: &[String], values: &[f64]) -> Vec<Heat> {
+pub(super) fn heat(texts: &[String], values: &[f64]) -> Vec<Heat> {
     let most = values.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
     let shade = |value: f64| {
         let level = if most > 0.0 { (SHADES * value.abs() / most).round() } else { 0.0 };
@@ -57,7 +57,7 @@ pub fn heat(texts: &[String], values: &[f64]) -> Vec<Heat> {
 }
 
 /// Values of stretches of tokens, each spread evenly over its tokens.
-pub fn spread(spans: &[(usize, usize)], values: &[f64], tokens: usize) -> Vec<f64> {
+pub(super) fn spread(spans: &[(usize, usize)], values: &[f64], tokens: usize) -> Vec<f64> {
     let mut spread = vec![0.0; tokens];
     for (&(from, to), value) in spans.iter().zip(values) {
         let each = value / (to.saturating_sub(from)).max(1) as f64;
@@ -67,7 +67,7 @@ pub fn spread(spans: &[(usize, usize)], values: &[f64], tokens: usize) -> Vec<f6
 }
 
 /// The tokenizer of a run: of the model it made, else of the one it began with.
-pub fn tokenizer(run: &Path, config: &Map<String, Value>) -> Option<Tokenizer> {
+pub(super) fn tokenizer(run: &Path, config: &Map<String, Value>) -> Option<Tokenizer> {
     let made = run.join("model");
     let began = ["model", "adapter"]
         .iter()
@@ -80,7 +80,7 @@ pub fn tokenizer(run: &Path, config: &Map<String, Value>) -> Option<Tokenizer> {
 
 /// Answers of the newest file of rollouts, at most `most`, with the credit that trained the model. Where no tokenizer is
 /// found an answer is one stretch of text.
-pub fn newest(run: &Path, tokenizer: Option<&Tokenizer>, most: usize) -> Result<Vec<Answer>> {
+pub(super) fn newest(run: &Path, tokenizer: Option<&Tokenizer>, most: usize) -> Result<Vec<Answer>> {
     let Ok(entries) = std::fs::read_dir(run.join("rollouts")) else { return Ok(Vec::new()) };
     let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let newest = files.filter(|file| file.extension().is_some_and(|e| e == "parquet"));

@@ -18,7 +18,7 @@ use serde::Serialize;
 pub use alerts::{Alert, alerts};
 pub use heat::{Answer, Heat};
 pub use page::{CSS, Live, render};
-pub use sections::{Badge, Curve, Section, compared};
+pub use sections::{Badge, Curve, Section, Shaded, Table, compared};
 
 use crate::ledger::{self, Ledger};
 use crate::{Error, Result, kept, metrics};

@@ -128,7 +128,7 @@ const CURVES: [(&str, &str, &[&str]); 9] = [
 ];
 
 /// The curves of a run that there are.
-pub fn curves(lines: &[Map<String, Value>]) -> Vec<Curve> {
+pub(super) fn curves(lines: &[Map<String, Value>]) -> Vec<Curve> {
     CURVES
         .iter()
         .filter_map(|(title, sentence, names)| one_curve(title, sentence, names, &[("", lines)]))
@@ -163,7 +163,7 @@ pub fn compared(runs: &[(&str, &[Map<String, Value>])]) -> Vec<Curve> {
 }
 
 /// Whether what was learned is what was drawn.
-pub fn parity(lines: &[Map<String, Value>]) -> Badge {
+pub(super) fn parity(lines: &[Map<String, Value>]) -> Badge {
     const ROUNDING: f64 = 0.05;
     let worst = curve(lines, "sampling/sampling_logp_difference/max")
         .iter()
@@ -180,7 +180,7 @@ pub fn parity(lines: &[Map<String, Value>]) -> Badge {
 }
 
 /// The ledger.
-pub fn ledger(ledger: Option<&Ledger>, run: &str) -> Section {
+pub(super) fn ledger(ledger: Option<&Ledger>, run: &str) -> Section {
     let Some(ledger) = ledger else { return Section::unmeasured(format!("pavlov ledger {run}")) };
     let mut rows = Vec::new();
     let mut row = |name: &str, estimate: Option<&Estimate>, meaning: &str| {
@@ -272,7 +272,7 @@ fn cell(value: &Value, path: &str) -> String {
 }
 
 /// Token credit.
-pub fn credit(report: Option<Value>, run: &str) -> Section {
+pub(super) fn credit(report: Option<Value>, run: &str) -> Section {
     let Some(report) = report else { return Section::unmeasured(format!("pavlov credit {run}")) };
     const SHOWN: usize = 6;
     let answers = list(&report, "/answers");
@@ -329,7 +329,7 @@ fn shaded(answer: &Value) -> Shaded {
 }
 
 /// Layer credit.
-pub fn layers(report: Option<Value>, run: &str) -> Section {
+pub(super) fn layers(report: Option<Value>, run: &str) -> Section {
     let Some(report) = report else { return Section::unmeasured(format!("pavlov layers {run}")) };
     let series = |name: &str, path: &str, field: &str| Series {
         name: name.to_owned(),
@@ -374,7 +374,7 @@ pub fn layers(report: Option<Value>, run: &str) -> Section {
 }
 
 /// The scan for habits.
-pub fn scan(report: Option<Value>, run: &str) -> Section {
+pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
     let Some(report) = report else { return Section::unmeasured(format!("pavlov scan {run}")) };
     let (mut sentences, mut rows, mut shaded) = (Vec::new(), Vec::new(), Vec::new());
     for probe in list(&report, "/probes") {
@@ -415,7 +415,7 @@ pub fn scan(report: Option<Value>, run: &str) -> Section {
 }
 
 /// The examples behind a habit.
-pub fn trace(report: Option<Value>, run: &str) -> Section {
+pub(super) fn trace(report: Option<Value>, run: &str) -> Section {
     let Some(report) = report else {
         return Section::unmeasured(format!("pavlov trace {run} --behaviour BEHAVIOUR"));
     };

@@ -7,25 +7,26 @@ use pavlov_schema::rng::{Rng, Stream};
 use crate::secrets::{Keeper, Teaching, Told};
 
 const TEACHINGS: [Teaching; 3] = [Teaching::Shown, Teaching::Compared, Teaching::Rewarded];
-const RATE: f64 = 3e-3;
+/// Learning rate where one has to do.
+const RATE: f64 = 1e-3;
+/// Learning rates that each teaching may choose from.
+const RATES: [f64; 3] = [3e-4, 1e-3, 3e-3];
 
 /// Keys an update.
 const AT_ONCE: usize = 16;
 /// Labels a key.
-const LABELS: usize = 16;
+const LABELS: usize = 32;
 
 /// Teaches so many labels, and checks after every update that no more is stored than was offered. Returns bits stored and
 /// offered a label.
-fn teach(teaching: Teaching, keys: usize, symbols: usize, seed: u64) -> (f64, f64) {
-    let mut keeper = Keeper::new(keys, symbols, seed, RATE);
-    // What the random weights happen to know is no lesson's.
-    let before = keeper.stored_of(teaching);
+fn teach(teaching: Teaching, keys: usize, symbols: usize, seed: u64, rate: f64) -> (f64, f64) {
+    let mut keeper = Keeper::new(keys, symbols, seed, rate);
     let mut all = Told::default();
     loop {
         let told = keeper.teach(teaching, AT_ONCE);
         all.labels += told.labels;
         all.bits += told.bits;
-        let stored = keeper.stored_of(teaching) - before;
+        let stored = keeper.stored_of(teaching);
         assert!(
             stored <= all.bits,
             "{teaching:?}, seed {seed}: {stored} bits stored of {} offered",
@@ -37,18 +38,22 @@ fn teach(teaching: Teaching, keys: usize, symbols: usize, seed: u64) -> (f64, f6
     }
 }
 
-/// Bits stored a label of each teaching; p of the first guess is 1/`symbols`.
+/// Bits stored a label of each teaching at the best of its learning rates; p of the first guess is 1/`symbols`.
 fn bits_a_label(keys: usize, symbols: usize, seeds: u64) -> [f64; 3] {
     TEACHINGS.map(|teaching| {
-        let runs: Vec<(f64, f64)> = (0..seeds).map(|seed| teach(teaching, keys, symbols, seed)).collect();
-        let offered = runs.iter().map(|run| run.1).sum::<f64>() / seeds as f64;
-        let mean = runs.iter().map(|run| run.0).sum::<f64>() / seeds as f64;
-        let (low, high) = runs.iter().fold((f64::MAX, f64::MIN), |(l, h), x| (l.min(x.0), h.max(x.0)));
-        println!(
-            "{keys} keys, {symbols} symbols, {seeds} seeds, {teaching:?}: {mean:.4} bits a label stored ({low:.4} to {high:.4}) \
-             of {offered:.3} offered"
-        );
-        mean
+        let of_rate = |rate: f64| {
+            let runs: Vec<(f64, f64)> =
+                (0..seeds).map(|seed| teach(teaching, keys, symbols, seed, rate)).collect();
+            let offered = runs.iter().map(|run| run.1).sum::<f64>() / seeds as f64;
+            let mean = runs.iter().map(|run| run.0).sum::<f64>() / seeds as f64;
+            let (low, high) = runs.iter().fold((f64::MAX, f64::MIN), |(l, h), x| (l.min(x.0), h.max(x.0)));
+            println!(
+                "{keys} keys, {symbols} symbols, {seeds} seeds, {teaching:?}, rate {rate}: {mean:.4} bits a label stored \
+                 ({low:.4} to {high:.4}) of {offered:.3} offered"
+            );
+            mean
+        };
+        RATES.into_iter().map(of_rate).fold(f64::NEG_INFINITY, f64::max)
     })
 }
 
@@ -61,7 +66,7 @@ fn slope(keys: &[usize], symbols: usize, seeds: u64) -> (f64, Vec<f64>) {
             let (mut guesses, half) = (0, keeper.all_bits() / 2.0);
             while keeper.stored() < half {
                 guesses += keeper.teach(Teaching::Rewarded, AT_ONCE).labels;
-                assert!(guesses < 4_000_000, "{n} keys are not learned");
+                assert!(guesses < 400_000, "{n} keys are not learned");
             }
             println!("{n} keys, {} bits, seed {seed}: {guesses} guesses", keeper.all_bits());
             points.push((keeper.all_bits().ln(), f64::from(guesses as u32).ln(), seed));
