@@ -211,6 +211,30 @@ impl<B: Backend> BlockActivations<B> {
         std::mem::swap(&mut self.wide, &mut shared.wide);
     }
 
+    /// Its queries and keys of so many rows after a forward pass; `halved` says that it kept them as bf16.
+    pub(crate) fn queries_and_keys(
+        &self,
+        backend: &B,
+        config: &DecoderConfig,
+        rows: usize,
+        halved: bool,
+    ) -> [Vec<f32>; 2] {
+        let [mut q, mut k] = [Vec::new(), Vec::new()];
+        if halved {
+            let mut array = backend.zeros(0);
+            let widths = [(&mut q, config.query_width()), (&mut k, config.kv_width())];
+            for ((to, width), half) in widths.into_iter().zip(&self.halves) {
+                backend.resize(&mut array, rows * width);
+                backend.unpack(&mut array, half.as_ref().expect("kept by the forward pass"));
+                backend.download(to, &array);
+            }
+        } else {
+            backend.download(&mut q, &self.wide.q);
+            backend.download(&mut k, &self.wide.k);
+        }
+        [q, k]
+    }
+
     /// Gives the shared arrays back; after the forward pass it keeps what they hold.
     pub(crate) fn give_back(&mut self, shared: &mut Shared<B>, backend: &B, keep: bool) {
         std::mem::swap(&mut self.wide, &mut shared.wide);

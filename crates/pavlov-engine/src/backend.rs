@@ -313,6 +313,8 @@ pub trait Backend: Send + Sync + 'static {
 
     // Optimizer.
     fn square_sum(&self, x: &Self::Buffer) -> f64;
+    /// Σ g²/(√v/`root_correction` + eps): the square in the metric that Adam steps in.
+    fn adam_square_sum(&self, g: &Self::Buffer, v: &Self::Buffer, root_correction: f32, eps: f32) -> f64;
     fn adamw(
         &self,
         step: AdamWStep,

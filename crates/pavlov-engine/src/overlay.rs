@@ -26,11 +26,10 @@ impl<B: Backend> Decoder<B> {
         let not_seen =
             || Error::Batch("attention was asked for of a pass that these activations did not see".into());
         let block = block.ok_or_else(not_seen)?;
-        let (mut q, mut k, mut lse) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lse = Vec::new();
         let backend = self.backend();
-        backend.download(&mut q, &block.q);
-        backend.download(&mut k, &block.k);
         backend.download(&mut lse, &block.lse);
+        let [q, k] = block.queries_and_keys(backend, config, lse.len() / config.num_heads, acts.halved);
         let (heads, d) = (config.num_heads, config.head_dim);
         let (query_width, kv_width) = (config.query_width(), config.kv_width());
         let total = batch.forest.len();

@@ -8,9 +8,6 @@ pub enum Error {
     /// A question that this run or model cannot answer, and what would make it one that can.
     #[error("{0}")]
     Question(String),
-    /// Whoever asked wished to stop.
-    #[error("was stopped before it was answered")]
-    Stopped,
     /// A file of measurements that is not one.
     #[error("{}: {what}", file.display())]
     Kept {

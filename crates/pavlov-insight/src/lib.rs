@@ -9,9 +9,13 @@ mod error;
 pub mod estimate;
 pub mod kept;
 pub mod layers;
+pub mod ledger;
+pub mod metrics;
+pub mod report;
 pub mod scan;
 pub mod taught;
 pub mod trace;
+pub mod watch;
 
 pub use error::{Error, Result};
 pub use estimate::{Estimate, Unit};

@@ -8,8 +8,11 @@ use pavlov_train::settings::{Key, Settings};
 
 use crate::bench::BenchArgs;
 use crate::commands::credit::CreditArgs;
+use crate::commands::ledger::LedgerArgs;
+use crate::commands::report::ReportArgs;
 use crate::commands::scan::ScanArgs;
 use crate::commands::trace::TraceArgs;
+use crate::commands::watch::WatchArgs;
 use crate::commands::worlds::WorldsArgs;
 use crate::demo::DemoArgs;
 
@@ -48,6 +51,12 @@ pub(crate) enum Verb {
     Logprobs(LogprobsArgs),
     /// Ask which part of an answer earned its reward, and whether there was such a part
     Credit(CreditArgs),
+    /// Count how much each lesson of runs taught, in bits: offered, usable, absorbed
+    Ledger(LedgerArgs),
+    /// Write everything that was measured of a run as one page, to send, read and print
+    Report(ReportArgs),
+    /// Show the pages of runs while they go, on 127.0.0.1
+    Watch(WatchArgs),
     /// Add an adapter to its base: a model for programs that know of no adapters
     Merge(MergeArgs),
     /// Look for habits that training brought beside what it was for

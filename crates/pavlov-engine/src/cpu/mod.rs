@@ -527,7 +527,12 @@ impl Backend for Cpu {
 
     fn square_sum(&self, x: &Buffer) -> f64 {
         let _timer = self.profile.time(Operation::GradientNorm, || Work::floats(x.len()));
-        norm::square_sum(&self.pool, x)
+        norm::square_sum(&self.pool, x, x, |a, b| a * b)
+    }
+
+    fn adam_square_sum(&self, g: &Buffer, v: &Buffer, root_correction: f32, eps: f32) -> f64 {
+        let _timer = self.profile.time(Operation::GradientNorm, || Work::floats(2 * g.len()));
+        norm::square_sum(&self.pool, g, v, |g, v| g * g / (v.sqrt() / root_correction + eps))
     }
 
     fn adamw(&self, step: AdamWStep, w: Updated<'_, Self>, g: &Buffer, m: &mut Buffer, v: &mut Buffer) {

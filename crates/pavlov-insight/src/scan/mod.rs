@@ -146,7 +146,7 @@ pub fn scan(
 }
 
 fn observe(probe: &Probe, models: Models<'_>, answers: &mut Answers<'_>) -> Result<Observed> {
-    let mut rewards = open_rewards(std::slice::from_ref(&probe.habit), models.model)?;
+    let mut rewards = open_rewards(std::slice::from_ref(&probe.habit), models.model, None)?;
     let prompts: Vec<Prompt> = probe.questions.iter().map(|q| q.prompt.clone()).collect();
     let [reference, model] = answers.of(&prompts, &mut rewards)?;
     let shown = shares(&reference, answers.each()).into_iter().zip(shares(&model, answers.each()));
@@ -283,7 +283,7 @@ fn measure_gain(
     answers: &mut Answers<'_>,
     rng: &mut Rng,
 ) -> Result<(length::LengthSplit, Option<overoptimisation::Fit>)> {
-    let mut rewards = open_rewards(&gain.rewards, models.model)?;
+    let mut rewards = open_rewards(&gain.rewards, models.model, None)?;
     let [reference, model] = answers.of(&gain.prompts, &mut rewards)?;
     let each = answers.each();
     let answer = |one: &Scored| (one.rollout.tokens.len() as f64, one.reward);
@@ -294,7 +294,7 @@ fn measure_gain(
         length::split(&by_question(&reference).into_iter().zip(by_question(&model)).collect::<Vec<_>>(), rng);
     let Some(gold) = &gain.gold else { return Ok((split, None)) };
     // The best of n of the reference's own answers: a second look at whether the proxy can be followed.
-    let mut gold = open_rewards(std::slice::from_ref(gold), models.model)?;
+    let mut gold = open_rewards(std::slice::from_ref(gold), models.model, None)?;
     let proxies: Vec<f64> = reference.iter().map(|one| one.reward).collect();
     let rollouts = reference.into_iter().map(|one| one.rollout).collect();
     let golds = pavlov_train::stage::score::score(&mut gold, &gain.prompts, rollouts)?;
@@ -374,7 +374,7 @@ fn amplify(
     let mut shares = Vec::new();
     let mut examples = Vec::new();
     for (p, probe) in probes.iter().enumerate() {
-        let mut rewards = open_rewards(std::slice::from_ref(&probe.habit), models.model)?;
+        let mut rewards = open_rewards(std::slice::from_ref(&probe.habit), models.model, None)?;
         let own: Vec<usize> = (0..chosen.len()).filter(|i| chosen[*i].0 == p).collect();
         let rollouts = own
             .iter()

@@ -6,6 +6,8 @@
 
 mod credit;
 mod layers;
+mod ledger;
 mod planted;
 mod scan;
+mod secrets;
 mod trace;

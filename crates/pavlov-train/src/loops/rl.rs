@@ -29,6 +29,7 @@ use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{AdamW, Parameters, Sampler};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::dataset;
+use pavlov_schema::lessons::{GradientPair, LessonLine};
 use pavlov_schema::rollout::{self, Credited, Prompt};
 use pavlov_schema::run::DataFile;
 use serde_json::json;
@@ -38,7 +39,8 @@ use crate::loss::KlEstimator;
 use crate::preflight;
 use crate::reward::FeedbackSettings;
 use crate::run::{
-    Ending, Event, Host, Metrics, Session, TrainerState, TrainingConfig, given, load_model, update,
+    Ending, Event, Host, Metrics, Session, TrainerState, TrainingConfig, given, load_model, mean_square,
+    update,
 };
 use crate::settings::Settings;
 use crate::stage::rollout::{Drawing, EncodedPrompt, draw, encode_prompts};
@@ -85,7 +87,7 @@ pub fn run_grpo(config: &GrpoConfig, host: &mut Host) -> Result<Ending> {
     let mut model = load_model(&config.training, &config.peft)?;
     let prompts = Prompts::read(&config.training)?;
     let people = asked(&config.training, &config.policy, &config.feedback);
-    let rewards = sources::open_rewards(&config.policy.rewards, &model, &people)?;
+    let rewards = sources::open_rewards(&config.policy.rewards, &model, Some(&people))?;
     grpo(&mut model, &prompts, rewards, config, host)
 }
 
@@ -96,7 +98,7 @@ pub fn run_pairwise(config: &PairwiseConfig, host: &mut Host) -> Result<Ending> 
     let people = asked(&config.training, &config.policy, &config.feedback);
     let judge = match &config.judge {
         Some(entry) => sources::open_judge(entry, &model, &people)?,
-        None => Judge::Rewards(sources::open_rewards(&config.policy.rewards, &model, &people)?),
+        None => Judge::Rewards(sources::open_rewards(&config.policy.rewards, &model, Some(&people))?),
     };
     pairwise(&mut model, &prompts, judge, config, host)
 }
@@ -269,7 +271,8 @@ impl<'a> Learner<'a> {
             let part = &answers.part(place, &self.batches);
             let rows: Vec<usize> =
                 part.iter().map(|lesson| lesson.credited.scored.rollout.prompt_index).collect();
-            let sums = self.gradient(model, part).map_err(|e| at_step(e, step, &rows, model))?;
+            let (sums, pair) =
+                self.gradient(model, part, &optimizer).map_err(|e| at_step(e, step, &rows, model))?;
             if step == 1 && self.given.is_none() {
                 preflight::ratio_one(&sums, model.params.dtype())?;
             }
@@ -287,6 +290,7 @@ impl<'a> Learner<'a> {
             let mut metrics = self.metrics(&answers, place, &sums);
             metrics.insert("grad_norm".into(), json!(norm));
             metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
+            session.log_lessons(&LessonLine { step, gradient: pair, ..LessonLine::default() })?;
             session.report(training, &mut state, rate, metrics)?;
             if place.on_policy && self.shows(step) {
                 show(&mut session, step, &answers.credited[..self.batches.group]);
@@ -421,11 +425,16 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// The gradient over one update's answers, one micro-batch after another.
-    fn gradient(&mut self, model: &LanguageModel, lessons: &[Lesson]) -> Result<Sums> {
+    /// The gradient over one update's answers, one micro-batch after another; also how long it is over the first alone.
+    fn gradient(
+        &mut self,
+        model: &LanguageModel,
+        lessons: &[Lesson],
+        optimizer: &AdamW,
+    ) -> Result<(Sums, Option<GradientPair>)> {
         let objective = self.policy.objective();
         let counts = counts(lessons, self.policy.max_completion_length);
-        let mut sums = Sums::default();
+        let (mut sums, mut small, total) = (Sums::default(), None, lessons.len());
         self.gradients.zero();
         for micro in lessons.chunks(self.batches.micro) {
             sums.add(&self.workspace.accumulate(
@@ -437,8 +446,13 @@ impl<'a> Learner<'a> {
                 self.drawing.temperature,
                 &mut self.gradients,
             )?);
+            if small.is_none() && micro.len() < total {
+                small = Some(mean_square(&self.gradients, optimizer, micro.len(), total));
+            }
         }
-        Ok(sums)
+        let pair =
+            |small| GradientPair { small, large: mean_square(&self.gradients, optimizer, total, total) };
+        Ok((sums, small.map(pair)))
     }
 
     /// The numbers of one update. The sampler's are those of the policy that drew, so only the first update on a batch of

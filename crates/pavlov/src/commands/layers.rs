@@ -165,7 +165,7 @@ fn question(args: &LayersArgs, taught: Option<&Taught>, models: &Models) -> Resu
     let entries: Vec<RewardEntry> =
         serde_json::from_value(config.get("rewards").cloned().unwrap_or_default())
             .context("the run's rewards")?;
-    let rewards = open_rewards(&entries, models.model())?;
+    let rewards = open_rewards(&entries, models.model(), None)?;
     let held_out = config.get("eval_data").and_then(Value::as_str).filter(|path| !path.is_empty());
     let file = held_out.map(PathBuf::from).or_else(|| taught.data());
     let file = file.ok_or_else(|| bad_input("the run names no data; give --contrasts"))?;

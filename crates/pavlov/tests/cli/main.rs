@@ -13,6 +13,8 @@ mod habits;
 mod interrupts;
 mod lab;
 mod layers;
+mod ledger;
+mod pages;
 mod rewards;
 mod speak;
 mod teach;

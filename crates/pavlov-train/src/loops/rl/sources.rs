@@ -157,10 +157,15 @@ fn seconds(map: &mut Map<String, Value>, otherwise: f64) -> std::result::Result<
     }
 }
 
-/// Opens the rewards of a configuration: rules are checked, programs started, reward models loaded beside the policy.
+/// Opens the rewards of a configuration: rules are checked, programs started, reward models loaded beside the policy. Only
+/// a run that is `asking` may ask people.
 ///
 /// Errors: no reward at all, or two of one name.
-pub fn open_rewards(entries: &[RewardEntry], policy: &LanguageModel, asking: &Asking) -> Result<Vec<Reward>> {
+pub fn open_rewards(
+    entries: &[RewardEntry],
+    policy: &LanguageModel,
+    asking: Option<&Asking<'_>>,
+) -> Result<Vec<Reward>> {
     let mut rewards: Vec<Reward> = Vec::with_capacity(entries.len());
     for entry in entries {
         let (own, source) = match &entry.source {
@@ -178,7 +183,14 @@ pub fn open_rewards(entries: &[RewardEntry], policy: &LanguageModel, asking: &As
                 }
                 ("reward_model", Source::Model(Box::new(model)))
             }
-            SourceEntry::People(people) => ("people", Source::People(asking.people(people)?)),
+            SourceEntry::People(people) => {
+                let asking = asking.ok_or_else(|| {
+                    let problem = "asks people, who answer a run that learns; a measurement takes a rule, a program \
+                                   or a reward model";
+                    Error::setting("rewards", problem)
+                })?;
+                ("people", Source::People(asking.people(people)?))
+            }
         };
         let name = entry.name.clone().unwrap_or_else(|| own.to_owned());
         if rewards.iter().any(|reward| reward.name == name) {

@@ -65,10 +65,10 @@ impl Question {
             let what = "--reward: is needed: the run learned from a judge, and one answer alone earns nothing from it";
             return Err(bad_input(what));
         }
-        let rewards = open_rewards(&entries, &policy)?;
+        let rewards = open_rewards(&entries, &policy, None)?;
         let folders = entries.iter().filter_map(|entry| match &entry.source {
             SourceEntry::Model(folder) => Some(folder.clone()),
-            SourceEntry::Rule(_) | SourceEntry::Program { .. } => None,
+            SourceEntry::Rule(_) | SourceEntry::Program { .. } | SourceEntry::People(_) => None,
         });
         let folder = args.reward_model.clone().or_else(|| folders.into_iter().next());
         let mut reward_model =
