@@ -27,7 +27,7 @@ const LONGEST_REASON: usize = 2_000;
 const LONGEST_ACTIVE_MS: u64 = 86_400_000;
 
 /// Why a record was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogKind {
     /// A rater answered.
@@ -45,7 +45,7 @@ pub enum LogKind {
 }
 
 /// Where a rater stands with a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// It is answered.

@@ -155,6 +155,11 @@ impl Read<'_> {
         self.one(&sql, params![project, account], lease)
     }
 
+    /// Refuses a lease that is not of this account in this project.
+    pub fn lease_is_of(&self, project: ProjectId, account: AccountId, code: &str) -> Result<()> {
+        if self.lease_row(account, code)?.project == project { Ok(()) } else { Err(Error::LeaseLost) }
+    }
+
     /// The task that an account holds in a project, without claiming one.
     pub fn holding(&self, project: ProjectId, account: AccountId) -> Result<Option<Lease>> {
         let held = self.held(project, account)?.filter(|held| held.expires_at > self.now);

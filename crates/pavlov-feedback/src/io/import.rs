@@ -1,0 +1,307 @@
+//! From data sets to tasks: JSON lines, JSON arrays, Parquet and CSV, by their columns.
+//!
+//! | columns | pairwise | pointwise, edit | demonstration |
+//! |---|---|---|---|
+//! | `prompt` | – | – | one task |
+//! | `prompt`, `completion` | – | one task | one task, without the answer |
+//! | `prompt`, `completions` (a list) | each pair of two | each answer | one task |
+//! | `prompt`, `responses` (as [`NewTask`] has them) | one task | one task | one task |
+//! | `chosen`, `rejected` (and `prompt`) | one task | both answers (edit: the rejected one) | one task |
+//! | `messages` | – | the last turn | the turns before it |
+//!
+//! `chosen` and `rejected` may be messages, or texts with `Human:` and `Assistant:` turns; what they share is the prompt.
+
+use std::io::Read;
+use std::path::Path;
+
+use pavlov_schema::feedback::{Answer, NewResponse, NewTask, Said, TaskKind};
+use pavlov_schema::judgment::Choice;
+use pavlov_schema::text::{Message, Text};
+use pavlov_schema::{Error, Map, Value, dataset};
+use serde::de::DeserializeOwned;
+
+use super::dialogue;
+use crate::secret;
+
+/// How rows become tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What people shall do.
+    pub kind: TaskKind,
+    /// The column of the prompt, where it is not `prompt`.
+    pub prompt: Option<String>,
+    /// The column of the answer, where it is not `completion`.
+    pub completion: Option<String>,
+    /// Whether `chosen` is known to be better: gold tasks, which measure raters.
+    pub gold: bool,
+}
+
+impl Options {
+    /// By the names that data sets usually have.
+    pub fn new(kind: TaskKind) -> Self {
+        Self { kind, prompt: None, completion: None, gold: false }
+    }
+}
+
+/// Reads a file; `.csv` by its name, all else by its first bytes.
+pub fn file(path: &Path, options: &Options) -> Result<Vec<NewTask>, Error> {
+    if is_csv(path) {
+        let file = std::fs::File::open(path).map_err(|source| Error::Io {
+            file: path.to_owned(),
+            doing: "open",
+            source,
+        })?;
+        return csv(path, file, options);
+    }
+    let mut tasks = Vec::new();
+    dataset::each(path, &mut |_, row| {
+        tasks.extend(from_row(row, options)?);
+        Ok(())
+    })?;
+    Ok(tasks)
+}
+
+/// Reads what was uploaded under a name: [`file`] without Parquet.
+pub fn bytes(name: &Path, bytes: &[u8], options: &Options) -> Result<Vec<NewTask>, Error> {
+    if is_csv(name) {
+        return csv(name, bytes, options);
+    }
+    let mut tasks = Vec::new();
+    dataset::each_in(name, bytes, &mut |_, row| {
+        tasks.extend(from_row(row, options)?);
+        Ok(())
+    })?;
+    Ok(tasks)
+}
+
+fn is_csv(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+}
+
+/// Rows of text columns, named by the first line.
+fn csv(name: &Path, reader: impl Read, options: &Options) -> Result<Vec<NewTask>, Error> {
+    let mut reader = csv::ReaderBuilder::new().from_reader(reader);
+    let wrong = |line: u64, what: String| Error::Line { file: name.to_owned(), line: line as usize, what };
+    let damaged = |error: &csv::Error| {
+        let line = error.position().map_or(1, csv::Position::line);
+        let what = match error.kind() {
+            csv::ErrorKind::Utf8 { .. } => "is not UTF-8; save the file as UTF-8".into(),
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("has {len} columns and the first line {expected_len}; quote texts that have commas")
+            }
+            _ => format!("cannot be read as CSV: {error}; write it again"),
+        };
+        wrong(line, what)
+    };
+    let mut header = reader.headers().map_err(|error| damaged(&error))?.clone();
+    if let Some(first) = header.get(0).and_then(|first| first.strip_prefix('\u{feff}')) {
+        header = std::iter::once(first).chain(header.iter().skip(1)).collect();
+    }
+    let mut tasks = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| damaged(&error))?;
+        let line = record.position().map_or(1, csv::Position::line);
+        // An empty field is an absent one.
+        let columns = header.iter().zip(&record).filter(|(_, value)| !value.is_empty());
+        let row = columns.map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
+        tasks.extend(from_row(row, options).map_err(|what| wrong(line, what))?);
+    }
+    if tasks.is_empty() {
+        return Err(Error::File { file: name.to_owned(), what: "has no rows; give it at least one".into() });
+    }
+    Ok(tasks)
+}
+
+/// The tasks of one row. The error says what is wrong and the mend, without naming the place.
+pub fn from_row(mut row: Map<String, Value>, options: &Options) -> Result<Vec<NewTask>, String> {
+    for (wanted, given) in [("prompt", &options.prompt), ("completion", &options.completion)] {
+        let Some(given) = given else { continue };
+        let value = row.shift_remove(given).ok_or_else(|| no_column(given, &row))?;
+        row.insert(wanted.to_owned(), value);
+    }
+    row.retain(|_, value| !value.is_null());
+    if row.contains_key("responses") {
+        return task_of_ours(row, options.kind).map(|task| vec![task]);
+    }
+    let (prompt, answers) = question(&mut row)?;
+    let prefix = match row.get("id") {
+        Some(Value::String(id)) => format!("{id}/"),
+        Some(Value::Number(id)) => format!("{id}/"),
+        _ => String::new(),
+    };
+    let gold = options.gold && answers.preferred && options.kind == TaskKind::Pairwise;
+    if options.gold && !gold {
+        return Err(
+            "has no known right answer; gold tasks are `chosen` and `rejected` of a pairwise project".into(),
+        );
+    }
+    let tasks = choose(options.kind, answers)?.into_iter().map(|responses| {
+        let mut task = NewTask::new(prompt.clone(), responses);
+        task.key = Some(format!("{prefix}{}", content_key(&task)));
+        if gold {
+            let said = Said::Pairwise { choice: Choice::A, strength: None, edit: None };
+            task.gold = Some(Answer { said, rationale: None, flags: Vec::new(), marks: Vec::new() });
+        }
+        task.validate(options.kind).map(|()| task)
+    });
+    tasks.collect()
+}
+
+/// The answers of a row.
+struct Answers {
+    /// In their order.
+    texts: Vec<Text>,
+    /// Whether the first is known to be better than the second.
+    preferred: bool,
+}
+
+/// The prompt and the answers of a row, whatever its columns are.
+fn question(row: &mut Map<String, Value>) -> Result<(Text, Answers), String> {
+    if row.contains_key("chosen") && row.contains_key("rejected") {
+        return preference(row);
+    }
+    if row.contains_key("messages") {
+        let Text::Chat(mut turns) = take(row, "messages")? else {
+            return Err("`messages` is a string; give it a list of messages".into());
+        };
+        let last = turns.pop_if(|last| last.role == "assistant");
+        let texts = last.map(|last| Text::Chat(vec![last])).into_iter().collect();
+        return Ok((Text::Chat(turns), Answers { texts, preferred: false }));
+    }
+    if !row.contains_key("prompt") {
+        return Err(no_column("prompt", row));
+    }
+    let prompt = take(row, "prompt")?;
+    let texts = match row.shift_remove("completions") {
+        Some(Value::Array(list)) => {
+            let read = |(i, value)| text(value).map_err(|what| format!("`completions` {}: {what}", i + 1));
+            list.into_iter().enumerate().map(read).collect::<Result<_, _>>()?
+        }
+        Some(_) => {
+            return Err(
+                "`completions` is no list; write [\"…\", \"…\"], or name the column `completion`".into()
+            );
+        }
+        None if row.contains_key("completion") => vec![take(row, "completion")?],
+        None => Vec::new(),
+    };
+    Ok((prompt, Answers { texts, preferred: false }))
+}
+
+/// What two answers share is their prompt.
+fn preference(row: &mut Map<String, Value>) -> Result<(Text, Answers), String> {
+    let answers = |chosen, rejected| Answers { texts: vec![chosen, rejected], preferred: true };
+    let (chosen, rejected) = (take(row, "chosen")?, take(row, "rejected")?);
+    let prompt = if row.contains_key("prompt") { Some(take(row, "prompt")?) } else { None };
+    if let Some(prompt @ Text::Plain(_)) = &prompt
+        && matches!((&chosen, &rejected), (Text::Plain(_), Text::Plain(_)))
+    {
+        return Ok((prompt.clone(), answers(chosen, rejected)));
+    }
+    if let Some(Text::Chat(_)) = &prompt {
+        return Ok((prompt.unwrap_or(Text::Chat(Vec::new())), answers(chosen, rejected)));
+    }
+    let turns = |text, name: &str| match text {
+        Text::Chat(turns) => Ok(turns),
+        Text::Plain(text) => dialogue::turns(&text).ok_or_else(|| {
+            format!(
+                "`{name}` has neither `Human:` and `Assistant:` turns nor a `prompt` beside it; add `prompt`"
+            )
+        }),
+    };
+    let (mut chosen, mut rejected) = (turns(chosen, "chosen")?, turns(rejected, "rejected")?);
+    let shared = chosen.iter().zip(&rejected).take_while(|(a, b)| a == b).count();
+    // Equal dialogues part before their last turn: the store sees that the answers are equal.
+    let shared = shared.min(chosen.len().saturating_sub(1)).min(rejected.len().saturating_sub(1));
+    if shared == 0 {
+        return Err("`chosen` and `rejected` share no first turn; give the row a `prompt`".into());
+    }
+    let (a, b) = (chosen.split_off(shared), rejected.split_off(shared));
+    let answer = |mut turns: Vec<Message>| match &mut turns[..] {
+        [one] if one.role == "assistant" => Text::Plain(std::mem::take(&mut one.content)),
+        _ => Text::Chat(turns),
+    };
+    Ok((Text::Chat(chosen), answers(answer(a), answer(b))))
+}
+
+/// Which answers make a task of this kind.
+fn choose(kind: TaskKind, answers: Answers) -> Result<Vec<Vec<NewResponse>>, String> {
+    let of = |text: &Text| NewResponse::new(text.clone());
+    let Answers { texts, preferred } = answers;
+    let lists: Vec<Vec<NewResponse>> = match kind {
+        TaskKind::Demonstration => vec![Vec::new()],
+        // The worse one is to be mended.
+        TaskKind::Edit if preferred => texts[1..].iter().map(|text| vec![of(text)]).collect(),
+        TaskKind::Edit | TaskKind::Pointwise => texts.iter().map(|text| vec![of(text)]).collect(),
+        TaskKind::Pairwise => {
+            let pairs =
+                texts.iter().enumerate().flat_map(|(i, a)| texts[i + 1..].iter().map(move |b| (a, b)));
+            pairs.map(|(a, b)| vec![of(a), of(b)]).collect()
+        }
+    };
+    if lists.is_empty() {
+        let (name, wanted) = (kind.name(), kind.responses());
+        let mend =
+            "add `completions`, sample answers from models, or make the project's kind `demonstration`";
+        return Err(format!("has {} answers and a {name} task shows {wanted}; {mend}", texts.len()));
+    }
+    Ok(lists)
+}
+
+/// A row that is a task already.
+fn task_of_ours(mut row: Map<String, Value>, kind: TaskKind) -> Result<NewTask, String> {
+    // Judgments and exports have further columns: only what a task has is read.
+    row.retain(|key, _| TASK_KEYS.contains(&key.as_str()));
+    if let Some(Value::Array(responses)) = row.get_mut("responses") {
+        for response in responses.iter_mut().filter_map(Value::as_object_mut) {
+            response.retain(|key, value| key != "id" && !value.is_null());
+        }
+    }
+    let mut task: NewTask = parse(Value::Object(row))?;
+    if task.kind.unwrap_or(kind) == TaskKind::Demonstration {
+        task.responses.clear();
+    }
+    if task.key.is_none() {
+        task.key = Some(content_key(&task));
+    }
+    task.validate(kind).map(|()| task)
+}
+
+/// The keys of [`NewTask`].
+const TASK_KEYS: [&str; 10] = [
+    "key",
+    "author",
+    "prompt",
+    "responses",
+    "policy_version",
+    "predicted",
+    "gold",
+    "calibration",
+    "explanation",
+    "overlap",
+];
+
+/// A digest of the words: the same file imported twice makes no task twice.
+fn content_key(task: &NewTask) -> String {
+    let texts: Vec<&Text> = task.responses.iter().map(|response| &response.text).collect();
+    let words = serde_json::json!([task.prompt, texts]).to_string();
+    secret::hex(&secret::hash(&words)[..8])
+}
+
+fn take(row: &mut Map<String, Value>, key: &str) -> Result<Text, String> {
+    text(row.shift_remove(key).unwrap_or_default()).map_err(|what| format!("`{key}`: {what}"))
+}
+
+fn text(value: Value) -> Result<Text, String> {
+    parse(value)
+}
+
+fn parse<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+fn no_column(name: &str, row: &Map<String, Value>) -> String {
+    let mut columns: Vec<String> = row.keys().take(12).map(|key| key.chars().take(40).collect()).collect();
+    columns.sort();
+    format!("has no column `{name}` (it has {}); name the column that holds it", columns.join(", "))
+}

@@ -1,0 +1,5 @@
+//! Files: prompts, answers and comparisons in, judgments and training rows out.
+
+mod dialogue;
+pub mod export;
+pub mod import;

@@ -1,0 +1,4 @@
+//! What goes into files and comes out of them.
+
+mod export;
+mod import;
