@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::limit::Limit;
 use crate::roles::Role;
 use crate::secret;
-use crate::store::{NewToken, Read};
+use crate::store::NewToken;
 
 /// Wrong passwords of one name, in a window.
 const PASSWORDS: Limit = Limit { times: 10, window_ms: 15 * 60_000 };
@@ -383,8 +383,8 @@ async fn revoke(State(api): State<Api>, caller: Caller, Named(code): Named<Strin
 }
 
 async fn accounts(State(api): State<Api>) -> Result<Json<Accounts>> {
-    let accounts = api.store().read(Read::accounts).await?;
-    Ok(Json(Accounts { accounts: accounts.into_iter().map(AccountView::from).collect() }))
+    let accounts = api.store().read(|r| Ok(r.accounts()?.into_iter().map(AccountView::from).collect()));
+    Ok(Json(Accounts { accounts: accounts.await? }))
 }
 
 async fn close(State(api): State<Api>, caller: Caller, Named(code): Named<String>) -> Result<Json<Done>> {

@@ -1,5 +1,6 @@
 //! Who calls: a bearer token, the account or service behind it, and what that is in the project of the address.
 
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -74,10 +75,13 @@ impl Inside {
 /// Lets a request through to its handler, or says why not.
 pub(super) async fn check(
     State((api, who)): State<(Api, Who)>,
-    names: RawPathParams,
+    names: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    let Ok(names) = names else {
+        return Failure::bad_request("a name in the address is not UTF-8; correct it").into_response();
+    };
     match admit(&api, who, &names, &mut request).await {
         Ok(()) => next.run(request).await,
         Err(failure) => failure.into_response(),

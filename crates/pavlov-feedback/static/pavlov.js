@@ -1,0 +1,30 @@
+// Every page: what makes forms kinder. Nothing here is needed for them to work.
+"use strict";
+document.addEventListener("submit", (event) => {
+  // A form is sent once: a second click while the first is under way does nothing.
+  const form = event.target;
+  if (form.method === "dialog") return;
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "yes";
+  setTimeout(() => delete form.dataset.sent, 4000);
+});
+for (const box of document.querySelectorAll("[data-file-into]")) {
+  // A chosen file is read into the field that is sent.
+  box.addEventListener("change", async () => {
+    const target = document.getElementById(box.dataset.fileInto);
+    if (box.files[0]) target.value = await box.files[0].text();
+  });
+}
+const undo = document.getElementById("undo");
+if (undo) {
+  let left = Number(undo.dataset.seconds);
+  const timer = setInterval(() => {
+    left -= 1;
+    document.getElementById("undo-left").textContent = Math.max(left, 0);
+    if (left <= 0) { clearInterval(timer); undo.hidden = true; }
+  }, 1000);
+}
+for (const box of document.querySelectorAll("[data-scroll]")) {
+  // What scrolls can be reached by keyboard.
+  if (box.scrollHeight > box.clientHeight + 1 || box.closest(".prompt, .guide")) box.tabIndex = 0;
+}

@@ -1,0 +1,9 @@
+//! The JSON API, called as programs call it.
+
+mod document;
+mod fuzz;
+mod hostile;
+mod loops;
+mod roles;
+mod setup;
+mod webhooks;
