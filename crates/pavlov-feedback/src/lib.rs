@@ -14,11 +14,13 @@ pub mod clock;
 mod error;
 pub mod io;
 mod limit;
+pub mod quality;
 pub mod queue;
 pub mod reply;
 pub mod roles;
 pub mod secret;
 pub mod settings;
+pub mod stats;
 pub mod store;
 pub mod webhook;
 

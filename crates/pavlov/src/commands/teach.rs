@@ -154,6 +154,9 @@ impl View {
                 let reward = reward.map(|reward| format!(" · reward {reward:.3}")).unwrap_or_default();
                 screen::line(&format!("step {step}{reward}\n  {}\n  → {}", cut(&prompt), cut(&completion)));
             }
+            Event::Waiting { step, awaited, of } => {
+                screen::line(&format!("step {step} · {awaited} of {of} answers of people are awaited"));
+            }
             Event::Note(line) => screen::line(&format!("note: {line}")),
         }
     }

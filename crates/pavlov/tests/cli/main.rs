@@ -5,11 +5,16 @@
 mod adapters;
 mod bad_input;
 mod bench;
+mod credit;
 mod documents;
 mod golden;
+mod habits;
 #[cfg(unix)]
 mod interrupts;
 mod lab;
+mod layers;
+mod ledger;
+mod pages;
 mod rewards;
 mod speak;
 mod teach;
