@@ -32,7 +32,7 @@ pub(super) struct QueueMemory {
 /// Active times that a lease's length looks at.
 const RECENT: usize = 101;
 /// Started tasks that are looked at before a fresh one is given.
-const STARTED: u32 = 500;
+const STARTED: u32 = 64;
 /// Days after which ended leases are forgotten.
 const FORGOTTEN_MS: Millis = 7 * 86_400_000;
 

@@ -26,6 +26,7 @@ mod judgments;
 mod leases;
 mod members;
 mod open;
+mod outcomes;
 mod progress;
 mod projects;
 mod reader;
