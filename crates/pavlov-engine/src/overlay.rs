@@ -53,8 +53,8 @@ impl<B: Backend> Decoder<B> {
                     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                     let sum: f32 = logits.iter().map(|z| (z - most).exp()).sum();
                     let seen = lse[row as usize * heads + head];
-                    // Written so that NaN fails.
-                    if !((most + sum.ln() - seen).abs() <= TOLERANCE * seen.abs().max(1.0)) {
+                    let off = (most + sum.ln() - seen).abs();
+                    if off.is_nan() || off > TOLERANCE * seen.abs().max(1.0) {
                         return Err(not_seen());
                     }
                     for (mean, z) in mean[from..].iter_mut().zip(&logits) {
@@ -71,10 +71,11 @@ impl<B: Backend> Decoder<B> {
 fn path(batch: &Batch, row: usize) -> Option<Vec<usize>> {
     let segments = batch.forest.segments();
     let mut segment = *segments.iter().find(|s| (s.start..s.start + s.len).contains(&row))?;
-    let mut parts = vec![segment.start..row + 1];
+    let mut rows: Vec<usize> = (segment.start..=row).rev().collect();
     while let Some(parent) = segment.parent {
         segment = batch.forest.segment(parent);
-        parts.push(segment.start..segment.start + segment.len);
+        rows.extend((segment.start..segment.start + segment.len).rev());
     }
-    Some(parts.into_iter().rev().flatten().collect())
+    rows.reverse();
+    Some(rows)
 }
