@@ -53,8 +53,8 @@ impl<B: Backend> Decoder<B> {
                     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                     let sum: f32 = logits.iter().map(|z| (z - most).exp()).sum();
                     let seen = lse[row as usize * heads + head];
-                    let apart = (most + sum.ln() - seen).abs();
-                    if apart.is_nan() || apart > TOLERANCE * seen.abs().max(1.0) {
+                    let off = (most + sum.ln() - seen).abs();
+                    if off.is_nan() || off > TOLERANCE * seen.abs().max(1.0) {
                         return Err(not_seen());
                     }
                     for (mean, z) in mean[from..].iter_mut().zip(&logits) {
@@ -71,7 +71,6 @@ impl<B: Backend> Decoder<B> {
 fn path(batch: &Batch, row: usize) -> Option<Vec<usize>> {
     let segments = batch.forest.segments();
     let mut segment = *segments.iter().find(|s| (s.start..s.start + s.len).contains(&row))?;
-    // From the last token back to the first, then turned round.
     let mut rows: Vec<usize> = (segment.start..=row).rev().collect();
     while let Some(parent) = segment.parent {
         segment = batch.forest.segment(parent);

@@ -40,6 +40,49 @@ pub struct Forwards {
     pub attention: Vec<f64>,
 }
 
+/// Buffers of forward passes of one configuration.
+struct Passes {
+    batch: Batch,
+    activations: Activations,
+}
+
+impl Passes {
+    fn new() -> Self {
+        // Nothing is kept for a backward pass.
+        Self { batch: Batch::new(), activations: Activations::new(true) }
+    }
+
+    fn log_probabilities(
+        &mut self,
+        decoder: &Decoder,
+        params: &Parameters,
+        answers: &[&Rollout],
+        temperature: f32,
+    ) -> Result<Vec<Vec<f32>>> {
+        let Self { batch, activations } = self;
+        let mut all = Vec::with_capacity(answers.len());
+        let mut rest = answers;
+        while !rest.is_empty() {
+            let (mut tokens, mut prompt): (usize, &[u32]) = (0, &[]);
+            let fits = rest.iter().take_while(|answer| {
+                if answer.prompt_tokens != prompt {
+                    prompt = &answer.prompt_tokens;
+                    tokens += prompt.len();
+                }
+                tokens += answer.tokens.len();
+                tokens <= TOKENS
+            });
+            let (now, later) = rest.split_at(fits.count().max(1));
+            batch.clear();
+            pack_rollouts(batch, now.iter().copied());
+            let mut logp = decoder.forward(params, batch, temperature, activations)?.logp.into_iter();
+            all.extend(now.iter().map(|answer| logp.by_ref().take(answer.tokens.len()).collect::<Vec<_>>()));
+            rest = later;
+        }
+        Ok(all)
+    }
+}
+
 /// log π of each token of each answer under softmax(logits / temperature), in nats; answers that follow each other and
 /// have the same prompt share it.
 pub fn log_probabilities(
@@ -48,27 +91,7 @@ pub fn log_probabilities(
     answers: &[&Rollout],
     temperature: f32,
 ) -> Result<Vec<Vec<f32>>> {
-    let (mut batch, mut activations) = (Batch::new(), Activations::new(true));
-    let mut all = Vec::with_capacity(answers.len());
-    let mut rest = answers;
-    while !rest.is_empty() {
-        let (mut tokens, mut prompt): (usize, &[u32]) = (0, &[]);
-        let fits = rest.iter().take_while(|answer| {
-            if answer.prompt_tokens != prompt {
-                prompt = &answer.prompt_tokens;
-                tokens += prompt.len();
-            }
-            tokens += answer.tokens.len();
-            tokens <= TOKENS
-        });
-        let (now, later) = rest.split_at(fits.count().max(1));
-        batch.clear();
-        pack_rollouts(&mut batch, now.iter().copied());
-        let mut logp = decoder.forward(params, &batch, temperature, &mut activations)?.logp.into_iter();
-        all.extend(now.iter().map(|answer| logp.by_ref().take(answer.tokens.len()).collect::<Vec<_>>()));
-        rest = later;
-    }
-    Ok(all)
+    Passes::new().log_probabilities(decoder, params, answers, temperature)
 }
 
 /// The views of tier A on each answer, and log π of each of its tokens. `prompts` are those of the answers, one each, as
@@ -84,14 +107,18 @@ pub fn forwards(
     if answers.iter().any(|answer| answer.tokens.is_empty() || answer.prompt_tokens.is_empty()) {
         return Err(Error::Question("an answer without tokens has no part that could earn anything".into()));
     }
-    let own = log_probabilities(&policy.decoder, &policy.params, answers, temperature)?;
+    let mut passes = Passes::new();
+    let own = passes.log_probabilities(&policy.decoder, &policy.params, answers, temperature)?;
     let mut views = vec![Forwards { beta, ..Forwards::default() }; answers.len()];
     if let Some(reference) = reference {
         let (decoder, params) = match reference {
             Reference::Base(decoder) => (&**decoder, &policy.params),
             Reference::Other(model) => (&model.decoder, &model.params),
         };
-        let theirs = log_probabilities(decoder, params, answers, temperature)?;
+        if decoder.config() != policy.decoder.config() {
+            passes = Passes::new();
+        }
+        let theirs = passes.log_probabilities(decoder, params, answers, temperature)?;
         for ((view, own), theirs) in views.iter_mut().zip(&own).zip(&theirs) {
             view.log_ratio = own.iter().zip(theirs).map(|(a, b)| beta * f64::from(a - b)).collect();
         }

@@ -193,7 +193,9 @@ fn credit_speed() {
         ratios.push(tier_a / three);
     }
     // The first round warms up.
-    let best = ratios[1..].iter().copied().fold(f64::INFINITY, f64::min);
-    println!("{} answers, ratio {best:.3} (the least of three rounds, the two taking turns)", asked.len());
-    assert!(best <= 1.0, "tier A takes {best:.2} times three forward passes");
+    let mut ratios = ratios.split_off(1);
+    ratios.sort_by(f64::total_cmp);
+    let median = ratios[1];
+    println!("{} answers, ratio {median:.3} (the median of three rounds, the two taking turns)", asked.len());
+    assert!(median <= 1.0, "tier A takes {median:.2} times three forward passes");
 }
