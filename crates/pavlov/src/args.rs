@@ -7,6 +7,7 @@ use pavlov_engine::Dtype;
 use pavlov_train::settings::{Key, Settings};
 
 use crate::bench::BenchArgs;
+use crate::commands::feedback::FeedbackArgs;
 use crate::commands::worlds::WorldsArgs;
 use crate::demo::DemoArgs;
 
@@ -45,6 +46,8 @@ pub(crate) enum Verb {
     Logprobs(LogprobsArgs),
     /// Add an adapter to its base: a model for programs that know of no adapters
     Merge(MergeArgs),
+    /// Ask people: serve a rating application, fill it, and export what they said
+    Feedback(FeedbackArgs),
     /// Write data sets of small worlds with known answers, or a random model for them
     Worlds(WorldsArgs),
     /// Measure the speed of training and sampling on this machine

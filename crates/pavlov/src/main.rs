@@ -19,7 +19,7 @@ use pavlov_train::loops::rl::{run_grpo, run_pairwise};
 use pavlov_train::loops::sft::{self, SftConfig};
 
 use args::{Cli, Verb, with_keys};
-use commands::{chat, logprobs, merge, sample, teach, worlds};
+use commands::{chat, feedback, logprobs, merge, sample, teach, worlds};
 
 fn main() -> ExitCode {
     failure::install_panic_hook();
@@ -50,6 +50,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Chat(args) => chat::run(args),
         Verb::Logprobs(args) => logprobs::run(args),
         Verb::Merge(args) => merge::run(args),
+        Verb::Feedback(args) => feedback::run(args),
         Verb::Worlds(args) => worlds::run(args),
         Verb::Bench(args) => bench::run(args),
     }

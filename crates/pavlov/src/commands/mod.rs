@@ -1,6 +1,7 @@
 //! One file a verb.
 
 pub(crate) mod chat;
+pub(crate) mod feedback;
 pub(crate) mod logprobs;
 pub(crate) mod merge;
 pub(crate) mod sample;

@@ -6,6 +6,8 @@ mod adapters;
 mod bad_input;
 mod bench;
 mod documents;
+#[cfg(unix)]
+mod feedback;
 mod golden;
 #[cfg(unix)]
 mod interrupts;
