@@ -8,6 +8,7 @@ use pavlov_train::settings::{Key, Settings};
 
 use crate::bench::BenchArgs;
 use crate::commands::credit::CreditArgs;
+use crate::commands::feedback::FeedbackArgs;
 use crate::commands::ledger::LedgerArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::scan::ScanArgs;
@@ -63,6 +64,8 @@ pub(crate) enum Verb {
     Scan(ScanArgs),
     /// Find the examples that taught a behaviour
     Trace(TraceArgs),
+    /// Ask people: serve a rating application, fill it, and export what they said
+    Feedback(FeedbackArgs),
     /// Write data sets of small worlds with known answers, or a random model for them
     Worlds(WorldsArgs),
     /// Ask where in the network a gain lies: in few blocks, in one shift of the representation, or everywhere

@@ -20,7 +20,8 @@ use pavlov_train::loops::sft::{self, SftConfig};
 
 use args::{Cli, Verb, with_keys};
 use commands::{
-    chat, credit, layers, ledger, logprobs, merge, report, sample, scan, teach, trace, watch, worlds,
+    chat, credit, feedback, layers, ledger, logprobs, merge, report, sample, scan, teach, trace, watch,
+    worlds,
 };
 
 fn main() -> ExitCode {
@@ -58,6 +59,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Merge(args) => merge::run(args),
         Verb::Scan(args) => scan::run(args),
         Verb::Trace(args) => trace::run(args),
+        Verb::Feedback(args) => feedback::run(args),
         Verb::Worlds(args) => worlds::run(args),
         Verb::Layers(args) => layers::run(args),
         Verb::Bench(args) => bench::run(args),

@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod credit;
+pub(crate) mod feedback;
 pub(crate) mod layers;
 pub(crate) mod ledger;
 pub(crate) mod logprobs;

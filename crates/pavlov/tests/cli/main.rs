@@ -7,6 +7,8 @@ mod bad_input;
 mod bench;
 mod credit;
 mod documents;
+#[cfg(unix)]
+mod feedback;
 mod golden;
 mod habits;
 #[cfg(unix)]

@@ -46,7 +46,9 @@ impl ProjectArgs {
 
     fn missing(&self) -> anyhow::Error {
         let (name, db) = (&self.project, self.db.db.display());
-        bad_input(format!("--project: {db} has no project {name}; make it on the pages, or import with --create"))
+        bad_input(format!(
+            "--project: {db} has no project {name}; make it on the pages, or import with --create"
+        ))
     }
 }
 
@@ -138,7 +140,9 @@ pub(crate) fn import(args: &ImportArgs) -> Result<()> {
         (count(&|one| one.state == TaskState::Held), count(&|one| one.state == TaskState::Collapsed));
     let new = added.len() - existed;
     if args.json {
-        return stdout::json(&json!({ "added": new, "existed": existed, "held": held, "collapsed": collapsed }));
+        return stdout::json(
+            &json!({ "added": new, "existed": existed, "held": held, "collapsed": collapsed }),
+        );
     }
     screen::line(&format!("{new} tasks added to {}, {existed} were there already", project.name));
     if collapsed > 0 {
@@ -160,7 +164,13 @@ fn create(store: &Store, name: &str, kind: TaskKind) -> Result<Project> {
         let owner = w.accounts()?.into_iter().find(|account| account.owner && account.closed_at.is_none());
         let Some(owner) = owner else { return Ok(None) };
         let project = w.create_project(&new, owner.id)?;
-        w.audit(Some(project.id), "command line", "project.make", &project.code, &json!({ "name": project.name }))?;
+        w.audit(
+            Some(project.id),
+            "command line",
+            "project.make",
+            &project.code,
+            &json!({ "name": project.name }),
+        )?;
         Ok(Some(project))
     });
     made.map_err(wrong)?.ok_or_else(|| {
@@ -265,7 +275,9 @@ pub(crate) fn stats(args: &StatsArgs) -> Result<()> {
     let (progress, sealed) =
         store.read_now(move |r| Ok((r.progress(id)?, r.sealed_through(id)?))).map_err(wrong)?;
     if args.json {
-        return stdout::json(&json!({ "project": project.name, "progress": progress, "sealed_through": sealed }));
+        return stdout::json(
+            &json!({ "project": project.name, "progress": progress, "sealed_through": sealed }),
+        );
     }
     let lines = [
         (progress.open, "tasks wait for answers"),
@@ -331,7 +343,8 @@ pub(crate) fn invite(args: &InviteArgs) -> Result<()> {
     let made = store.write_now(move |w| {
         let project = project.map(|name| w.project_called(&name)).transpose()?.map(|project| project.id);
         if role == RoleArg::Service {
-            let project = project.ok_or_else(|| Error::Invalid("--project: a service needs one; name it".into()))?;
+            let project =
+                project.ok_or_else(|| Error::Invalid("--project: a service needs one; name it".into()))?;
             let new = NewToken {
                 name: "command line".into(),
                 project: Some(project),

@@ -57,7 +57,9 @@ impl DbArgs {
     fn open(&self, make: bool) -> Result<Store> {
         if !make && !self.db.exists() {
             let db = self.db.display();
-            return Err(bad_input(format!("--db: {db} is not there; `pavlov feedback serve --db {db}` makes it")));
+            return Err(bad_input(format!(
+                "--db: {db} is not there; `pavlov feedback serve --db {db}` makes it"
+            )));
         }
         open(&self.db)
     }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use pavlov_lm::generate::{Control, Piece, generate};
+use pavlov_engine::Control;
+use pavlov_lm::generate::{Piece, generate};
 use pavlov_schema::feedback::{NewResponse, NewTask, TaskKind};
 use pavlov_schema::rollout::Prompt;
 use pavlov_schema::text::Text;
@@ -36,7 +37,9 @@ pub(crate) struct SampledArgs {
 /// Samples every model on every prompt; one task for each pair of answers, or for each answer.
 pub(crate) fn tasks(args: &SampledArgs, data: &Path, kind: TaskKind) -> Result<Vec<NewTask>> {
     let prompts = dataset::read_prompts(data)?;
-    let n = args.n.map_or(if args.model.len() == 1 && kind == TaskKind::Pairwise { 2 } else { 1 }, |n| n as usize);
+    let n = args
+        .n
+        .map_or(if args.model.len() == 1 && kind == TaskKind::Pairwise { 2 } else { 1 }, |n| n as usize);
     if kind == TaskKind::Demonstration {
         return Err(bad_input("--model: people write the answers of a demonstration; leave it out"));
     }
@@ -51,10 +54,7 @@ pub(crate) fn tasks(args: &SampledArgs, data: &Path, kind: TaskKind) -> Result<V
     }
     let mut tasks = Vec::new();
     for (prompt, answers) in prompts.iter().zip(&answers) {
-        let new = |responses| NewTask {
-            key: None,
-            ..NewTask::new(prompt.prompt.clone(), responses)
-        };
+        let new = |responses| NewTask { key: None, ..NewTask::new(prompt.prompt.clone(), responses) };
         if kind == TaskKind::Pairwise {
             for (i, a) in answers.iter().enumerate() {
                 tasks.extend(answers[i + 1..].iter().map(|b| new(vec![a.clone(), b.clone()])));

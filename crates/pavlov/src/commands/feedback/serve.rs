@@ -1,13 +1,12 @@
 //! `pavlov feedback serve`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use pavlov_feedback::roles::Role;
-use pavlov_feedback::web::{self, App};
 use pavlov_feedback::{Store, api, webhook};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -27,9 +26,6 @@ pub(crate) struct ServeArgs {
     /// The address that people type, where a proxy stands before the server: https://rate.example.org
     #[arg(long, value_name = "URL", value_parser = url)]
     public_url: Option<String>,
-    /// A proxy whose X-Forwarded-… headers are believed; may be given many times
-    #[arg(long = "trusted-proxy", value_name = "IP")]
-    trusted_proxies: Vec<IpAddr>,
     /// A host (or HOST:PORT) that webhooks may call; may be given many times
     #[arg(long = "webhook-host", value_name = "HOST")]
     webhook_hosts: Vec<String>,
@@ -43,7 +39,8 @@ pub(crate) struct ServeArgs {
 
 fn url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let host = rest.map(|rest| rest.trim_end_matches('/')).filter(|host| !host.is_empty() && !host.contains('/'));
+    let host =
+        rest.map(|rest| rest.trim_end_matches('/')).filter(|host| !host.is_empty() && !host.contains('/'));
     host.map(|_| text.trim_end_matches('/').to_owned()).ok_or_else(|| "write https://HOST".into())
 }
 
@@ -56,7 +53,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         )));
     }
     interrupt::listen("stopping: requests under way are answered first; Ctrl-C again stops at once")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let served = runtime.block_on(serve(args, &store));
     // A reader of records that waits for some is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -64,9 +62,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
 }
 
 async fn serve(args: &ServeArgs, store: &Store) -> Result<()> {
-    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
-        bad_input(format!("--listen: {}: {error}; choose another port", args.listen))
-    })?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| bad_input(format!("--listen: {}: {error}; choose another port", args.listen)))?;
     let bound = listener.local_addr().context("the address")?;
     let address = args.public_url.clone().unwrap_or_else(|| format!("http://{bound}"));
     announce(args, store, &address)?;
@@ -76,14 +74,8 @@ async fn serve(args: &ServeArgs, store: &Store) -> Result<()> {
         let (store, hosts, stopped) = (store.clone(), args.webhook_hosts.clone(), stopped.clone());
         std::thread::spawn(move || webhook::deliver(&store, &hosts, &stopped))
     };
-    let config = web::Config {
-        public_url: args.public_url.clone(),
-        trusted_proxies: args.trusted_proxies.clone(),
-        webhook_hosts: args.webhook_hosts.clone(),
-    };
     let api = api::Config { webhook_hosts: args.webhook_hosts.clone(), requests_a_minute: args.rate_limit };
-    let router = web::router(App::new(store.clone(), config), api::router(store.clone(), api));
-    let served = web::serve(listener, router, asked_to_stop()).await;
+    let served = api::serve(listener, store.clone(), api, asked_to_stop()).await;
     stopped.store(true, Ordering::SeqCst);
     // A delivery under way ends by its own time limit.
     drop(hooks);
