@@ -120,14 +120,17 @@ fn of_lm(error: &pavlov_lm::Error) -> bool {
 
 fn of_train(error: &pavlov_train::Error) -> bool {
     use pavlov_train::Error::{
-        Checkpoint, Engine, Lm, NoReward, NotFinite, Preflight, Program, Reference, RewardNotFinite, Row,
-        Schema, Setting, Unsaved,
+        Checkpoint, Engine, Feedback, Lm, NoReward, NotFinite, Preflight, Program, Reference,
+        RewardNotFinite, Row, Schema, Setting, Unsaved,
     };
     match error {
         Setting { .. } | Row { .. } | Reference { .. } | Preflight { .. } | Checkpoint { .. } => true,
-        NotFinite { .. } | Unsaved { .. } | RewardNotFinite { .. } | NoReward { .. } | Program { .. } => {
-            false
-        }
+        NotFinite { .. }
+        | Unsaved { .. }
+        | RewardNotFinite { .. }
+        | NoReward { .. }
+        | Program { .. }
+        | Feedback { .. } => false,
         Schema(error) => of_schema(error),
         Lm(error) => of_lm(error),
         Engine(error) => of_engine(error),
