@@ -54,7 +54,7 @@ pub(crate) fn learn(
     name: &str,
     course: &Course,
     worlds: &[World],
-    who: Direct,
+    who: &Direct,
     stop: &AtomicBool,
 ) -> bool {
     let data = folder.join("prompts.jsonl");
@@ -72,7 +72,7 @@ pub(crate) fn learn(
     }) else {
         panic!("no object")
     };
-    if let Direct::No { url, token } = &who {
+    if let Direct::No { url, token } = who {
         map.insert("judge".into(), json!({"people": PROJECT, "timeout": 120}));
         map.insert("feedback_url".into(), json!(url));
         map.insert("feedback_token_file".into(), json!(token));

@@ -18,7 +18,7 @@ use server::Server;
 fn both(folder: &Path, course: &Course, interruptions: usize) -> (Vec<u8>, Vec<u8>) {
     let prompts = prompts(course);
     base(&folder.join("base"));
-    learn(folder, "direct", course, &prompts, Direct::Yes, &std::sync::atomic::AtomicBool::new(false));
+    learn(folder, "direct", course, &prompts, &Direct::Yes, &std::sync::atomic::AtomicBool::new(false));
 
     let mut server = Server::start(&folder.join("feedback.db"));
     let token = folder.join("token");
@@ -30,7 +30,7 @@ fn both(folder: &Path, course: &Course, interruptions: usize) -> (Vec<u8>, Vec<u
         let trainer = scope.spawn(|| {
             let mut starts = 0;
             // A wish to stop is answered with a checkpoint; then the run goes on from it, as often as it takes.
-            while !learn(folder, "people", course, &prompts, people.clone(), &stop) {
+            while !learn(folder, "people", course, &prompts, &people, &stop) {
                 stop.store(false, Ordering::SeqCst);
                 starts += 1;
             }
