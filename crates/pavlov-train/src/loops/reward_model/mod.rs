@@ -5,6 +5,7 @@
 //! into ratings (McCullagh 1980), or a line does. A *joint* model reads prompt · a · b and prompt · b · a, each answer
 //! with its end token, and P(a better) = σ((s_ab − s_ba)/2), which no order changes.
 
+mod collected;
 mod config;
 mod head;
 mod lessons;
@@ -12,7 +13,7 @@ mod measure;
 mod model;
 mod prefixes;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use pavlov_engine::{AdamW, OutputGradients, Parameters};
@@ -51,12 +52,19 @@ pub struct Lessons {
     pub head: Head,
     /// The files they are from, for the manifest.
     pub files: Vec<DataFile>,
+    /// A file of judgments of people that shall go into the run directory.
+    pub staged: Option<PathBuf>,
 }
 
 /// Loads the model and the data, and teaches.
 pub fn run(config: &RewardConfig, host: &mut Host) -> Result<Ending> {
     let training = &config.training;
     let mut model = with_head(load_model(training, &config.peft)?, training.seed)?;
+    if let Some(found) = collected::collect(training, &config.feedback, host)? {
+        let lessons = prepare(&model, &found.rows, &found.held_out, config, host)?;
+        let lessons = Lessons { files: vec![found.file], staged: found.staged, ..lessons };
+        return train(&mut model, &lessons, config, host);
+    }
     let (rows, mut files) = read_rows("data", &training.data)?;
     let held_out = match &training.eval_data {
         Some(path) => {
@@ -108,7 +116,7 @@ pub fn prepare(
         held = read_lessons(&model.files, held_out, config, path, host)?;
         check_held_out(&head, path, held_out, &held)?;
     }
-    Ok(Lessons { rows: lessons, held_out: held, head, files: Vec::new() })
+    Ok(Lessons { rows: lessons, held_out: held, head, files: Vec::new(), staged: None })
 }
 
 /// Teaches a model in memory, which must have one scalar output ([`with_head`]).
@@ -129,6 +137,9 @@ pub fn train(
 
     // 2. The run directory; a resumed run takes over weights, moments, sums and the learned numbers of the head.
     let mut session = Session::open(config, training, lessons.files.clone(), model, total, host)?;
+    if let Some(staged) = &lessons.staged {
+        collected::keep(staged, session.path())?;
+    }
     let mut optimizer = AdamW::new(&model.decoder, training.adamw());
     let mut state = session.begin(model, &mut optimizer)?;
     let (mut head, mut head_optimizer) = restore(&state, &lessons.head)?;
