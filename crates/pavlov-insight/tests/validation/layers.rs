@@ -225,8 +225,8 @@ fn row(report: &LayersReport, blocks: &[usize]) -> String {
         "gain {:.2} nats, worst rank {rank}, mass {mass:.3}, curve {:.3} (random {random:.3}), \
          patches agree {:.3}, share {:.2} at {}",
         report.gain.value,
-        curve.area,
-        report.patches.as_ref().map_or(f64::NAN, |p| p.agreement),
+        curve.area.unwrap_or(f64::NAN),
+        report.patches.as_ref().map_or(f64::NAN, |p| p.agreement.unwrap_or(f64::NAN)),
         report.shifts.as_ref().map_or(f64::NAN, best_share),
         report.shifts.as_ref().map_or(0, |s| s.best),
     )
@@ -258,7 +258,7 @@ fn a_block_that_was_trained_is_found_among_decoys() {
         let curve = &report.gates.curve;
         // One of the random orders may begin with the right block too.
         let random = curve.random_areas.iter().sum::<f64>() / curve.random_areas.len() as f64;
-        assert!(curve.by_credit[1] > 0.8 && random < curve.area, "{curve:?}");
+        assert!(curve.by_credit[1] > 0.8 && random < curve.area.unwrap(), "{curve:?}");
         let total: f64 = report.gates.groups.iter().map(|group| group.shapley.value).sum();
         assert!((total - 1.0).abs() < 1e-6, "Shapley values sum to the gain: {total}");
     }
