@@ -167,5 +167,5 @@ fn curve(
         random.iter_mut().zip(&heights).for_each(|(sum, h)| *sum += h / options.orders as f64);
         random_areas.push(area(&heights));
     }
-    Ok(Curve { area: area(&by_credit), by_credit, random, random_areas })
+    Ok(Curve { area: Some(area(&by_credit)), by_credit, random, random_areas })
 }

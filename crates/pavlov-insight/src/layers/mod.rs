@@ -100,12 +100,7 @@ pub fn measure(
         gates: Gates {
             parts: Vec::new(),
             groups: Vec::new(),
-            curve: Curve {
-                by_credit: Vec::new(),
-                random: Vec::new(),
-                area: f64::NAN,
-                random_areas: Vec::new(),
-            },
+            curve: Curve { by_credit: Vec::new(), random: Vec::new(), area: None, random_areas: Vec::new() },
         },
         patches: None,
         shifts: None,

@@ -220,13 +220,13 @@ fn exact(
     cells.iter().zip(changes).map(cell).collect()
 }
 
-/// Pearson's; NaN of fewer than two points or of points that do not vary.
-fn correlation(points: impl Iterator<Item = (f64, f64)>) -> f64 {
+/// Pearson's; none of fewer than two points or of points that do not vary.
+fn correlation(points: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
     let points: Vec<(f64, f64)> = points.collect();
     let n = points.len() as f64;
     let mean = |of: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
     let (mx, my) = (mean(&|p| p.0), mean(&|p| p.1));
     let cov = mean(&|p| (p.0 - mx) * (p.1 - my));
     let (vx, vy) = (mean(&|p| (p.0 - mx).powi(2)), mean(&|p| (p.1 - my).powi(2)));
-    cov / (vx * vy).sqrt()
+    Some(cov / (vx * vy).sqrt()).filter(|r| r.is_finite())
 }

@@ -106,8 +106,8 @@ pub struct Curve {
     pub by_credit: Vec<f64>,
     /// In random orders, the mean.
     pub random: Vec<f64>,
-    /// Mean height of the first.
-    pub area: f64,
+    /// Mean height of the first; none where nothing was measured.
+    pub area: Option<f64>,
     /// Mean height of each random order.
     pub random_areas: Vec<f64>,
 }
@@ -123,8 +123,8 @@ pub struct Patches {
     pub top: Vec<Cell>,
     /// Cells at random among those that differ, patched exactly.
     pub random: Vec<Cell>,
-    /// Correlation of estimate and exact patch over both.
-    pub agreement: f64,
+    /// Correlation of estimate and exact patch over both, if they vary.
+    pub agreement: Option<f64>,
 }
 
 /// The stream after so many blocks, at all positions.

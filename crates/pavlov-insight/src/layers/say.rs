@@ -122,12 +122,12 @@ fn of_patches(report: &LayersReport) -> Option<String> {
     let half = patches.layers.iter().find(|layer| layer.brought.value >= 0.5)?;
     Some(format!(
         "After {} of {} blocks the trained model's stream brings {} of the gain to the reference; first-order estimates \
-         and exact patches of {} cells correlate at {:.2}.",
+         and exact patches of {} cells {}.",
         half.layer,
         patches.layers.len() - 1,
         percent(&half.brought),
         patches.top.len() + patches.random.len(),
-        patches.agreement
+        patches.agreement.map_or("do not vary".to_owned(), |r| format!("correlate at {r:.2}"))
     ))
 }
 
@@ -138,7 +138,7 @@ fn of_shifts(report: &LayersReport) -> Option<String> {
     let verdict = match report.shift {
         ShiftVerdict::Enough => "One constant shift of the representation is enough",
         ShiftVerdict::Partly => "One constant shift of the representation makes part of it",
-        ShiftVerdict::No => "No constant shift of the representation makes it",
+        ShiftVerdict::No => "No constant shift of the representation can be told from random directions",
         ShiftVerdict::NotMeasured => return None,
     };
     Some(format!(

@@ -90,9 +90,8 @@ pub(super) fn measure(
         let (share, scale) = (shared, f64::from(scale));
         layers.push(Shift { layer, length, scale, share, random_shares, necessity, random_necessities });
     }
-    let most = |of: &dyn Fn(&Shift) -> &[f64]| {
-        layers.iter().flat_map(|shift| of(shift)).fold(0.0_f64, |most, x| most.max(x.abs()))
-    };
+    let most =
+        |of: &dyn Fn(&Shift) -> &[f64]| layers.iter().flat_map(of).fold(0.0_f64, |most, x| most.max(x.abs()));
     let (share_floor, necessity_floor) = (most(&|s| &s.random_shares), most(&|s| &s.random_necessities));
     for shift in &mut layers {
         shift.share = shift.share.above(share_floor);

@@ -104,7 +104,7 @@ fn in_block(name: &str, block: usize) -> String {
 fn options(seed: u64) -> LayersOptions {
     let names = ["base".to_owned(), "taught".to_owned()];
     let metric = "the log-odds of \"That is inconsistent.\"".to_owned();
-    LayersOptions { names, metric, groups: 4, orders: 6, cells: 24, seed }
+    LayersOptions { names, metric, groups: 4, orders: 4, cells: 12, seed }
 }
 
 fn ask(models: &mut Models, metric: &mut Metric, set: &Set, options: &LayersOptions) -> LayersReport {
@@ -225,8 +225,8 @@ fn row(report: &LayersReport, blocks: &[usize]) -> String {
         "gain {:.2} nats, worst rank {rank}, mass {mass:.3}, curve {:.3} (random {random:.3}), \
          patches agree {:.3}, share {:.2} at {}",
         report.gain.value,
-        curve.area,
-        report.patches.as_ref().map_or(f64::NAN, |p| p.agreement),
+        curve.area.unwrap_or(f64::NAN),
+        report.patches.as_ref().map_or(f64::NAN, |p| p.agreement.unwrap_or(f64::NAN)),
         report.shifts.as_ref().map_or(f64::NAN, best_share),
         report.shifts.as_ref().map_or(0, |s| s.best),
     )
@@ -258,7 +258,7 @@ fn a_block_that_was_trained_is_found_among_decoys() {
         let curve = &report.gates.curve;
         // One of the random orders may begin with the right block too.
         let random = curve.random_areas.iter().sum::<f64>() / curve.random_areas.len() as f64;
-        assert!(curve.by_credit[1] > 0.8 && random < curve.area, "{curve:?}");
+        assert!(curve.by_credit[1] > 0.8 && random < curve.area.unwrap(), "{curve:?}");
         let total: f64 = report.gates.groups.iter().map(|group| group.shapley.value).sum();
         assert!((total - 1.0).abs() < 1e-6, "Shapley values sum to the gain: {total}");
     }
@@ -312,13 +312,13 @@ fn questions_without_an_answer_are_refused() {
     assert!(error.to_string().contains("file: row 3: both answers are the same"));
 }
 
-/// Single blocks and a pair of them, over three seeds; at most 1 of 15 may be missed.
+/// Single blocks and a pair of them, over two seeds; at most 1 of 10 may be missed.
 fn known_blocks(kind: &str, teach: impl Fn(&[usize], u64) -> Models) {
     let sets: [&[usize]; 5] = [&[0], &[1], &[2], &[3], &[1, 3]];
     let (mut first, mut all, mut masses) = (0, 0, 0.0);
-    for (seed, blocks) in (0..3).flat_map(|seed| sets.map(|blocks| (seed, blocks))) {
+    for (seed, blocks) in (0..2).flat_map(|seed| sets.map(|blocks| (seed, blocks))) {
         let mut models = teach(blocks, seed);
-        let set = held_out(&models, 60);
+        let set = held_out(&models, 32);
         let report = ask(&mut models, &mut Metric::LogOdds, &set, &options(seed));
         println!("seed {seed} {kind} {blocks:?}: {}", row(&report, blocks));
         let (rank, mass) = found(&report, blocks);
@@ -340,13 +340,13 @@ fn layers_known_blocks_adapter() {
     known_blocks("adapter", |blocks, seed| taught_adapter(blocks, 20, seed));
 }
 
-/// A steering vector at every layer, over three seeds.
+/// A steering vector at every layer, over two seeds.
 #[test]
 #[ignore = "minutes; figures in docs/validation.md"]
 fn layers_steering() {
-    for (seed, after) in (0..3).flat_map(|seed| (1..=4).map(move |after| (seed, after))) {
+    for (seed, after) in (0..2).flat_map(|seed| (1..=4).map(move |after| (seed, after))) {
         let mut models = taught_by_steering(after, 20, seed);
-        let set = held_out(&models, 60);
+        let set = held_out(&models, 32);
         let report = ask(&mut models, &mut Metric::LogOdds, &set, &options(seed));
         println!("seed {seed} steered after {after}: {}", row(&report, &[after - 1]));
         shifts(&report);
@@ -381,7 +381,7 @@ fn shifts(report: &LayersReport) {
 #[test]
 #[ignore = "minutes; figures in docs/validation.md"]
 fn layers_full_rl() {
-    (0..2).for_each(full_rl);
+    full_rl(0);
 }
 
 fn full_rl(seed: u64) {
@@ -404,7 +404,7 @@ fn full_rl(seed: u64) {
     config.training.output_dir = run.path().join("run");
     config.training.seed = seed;
     config.training.learning_rate = 5e-4;
-    config.training.max_steps = 60;
+    config.training.max_steps = 40;
     config.training.per_device_train_batch_size = 128;
     config.training.dtype = pavlov_train::run::Precision::F32;
     config.training.save_steps = 0;
@@ -416,7 +416,7 @@ fn full_rl(seed: u64) {
     grpo(&mut taught, &prompts, truth(shown.clone()), &config, &mut host).unwrap();
 
     let mut models = Models::new(Some(base()), taught, paths()).unwrap();
-    let asked = worlds(7, 100, Split::HeldOut);
+    let asked = worlds(7, 80, Split::HeldOut);
     let prompts: Vec<Prompt> = asked.iter().enumerate().map(prompt).collect();
     let encoded = encode_prompts(&models.model().encoder(), &prompts, 12, Path::new("worlds")).unwrap();
     let drawing = Drawing {

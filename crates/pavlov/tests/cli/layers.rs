@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, demonstrations};
 
 fn rows(lab: &Lab) {
-    let shown = demonstrations(16);
     let habit = "That is inconsistent.";
+    let shown: Vec<Value> =
+        demonstrations(32).into_iter().filter(|row| row["completion"] != habit).take(16).collect();
     let lessons: Vec<Value> =
         shown.iter().map(|row| json!({"prompt": row["prompt"], "completion": habit})).collect();
     let contrasts: Vec<Value> = shown
@@ -58,15 +59,24 @@ fn layers_are_measured_of_runs_and_adapters() {
 }
 
 #[test]
-fn layers_of_a_reward_that_taught_nothing_are_not_placed() {
+fn layers_of_a_reward_are_measured_or_said_to_be_none() {
     let lab = Lab::new();
     rows(&lab);
-    let rewards = "rewards=[{ rule = \"exact\", column = \"answer\" }]";
-    let set = ["data=prompts.jsonl", "output_dir=run", rewards, "max_completion_length=4"];
-    let more = ["num_generations=2", "per_device_train_batch_size=4"];
-    teach(&lab, "grpo", &[&set[..], &more].concat());
-    let ran = lab.run(&["layers", "run", "--threads", "1", "--json"]).ok();
+    let more = ["data=prompts.jsonl", "max_completion_length=6", "per_device_train_batch_size=16"];
+    // Nothing that a random model writes is right: no update moves a weight.
+    let never = "rewards=[{ rule = \"exact\", column = \"answer\" }]";
+    teach(&lab, "grpo", &[&more[..], &["output_dir=never", never]].concat());
+    lab.run(&["layers", "never"]).fails(2, &["have the same weights: nothing was learned"]);
+    let length = "rewards=[{ rule = \"length\", unit = \"chars\", target = 25 }]";
+    teach(&lab, "grpo", &[&more[..], &["output_dir=length", length]].concat());
+    let ran = lab.run(&["layers", "length", "--threads", "1", "--num", "2", "--json"]).ok();
     let report = &ran.json()[0];
-    assert_eq!(report["place"]["verdict"], "no_gain", "{report}");
-    assert!(report["sentences"][0].as_str().unwrap().contains("nothing to place"), "{report}");
+    assert_eq!(
+        (&report["metric"], &report["gain"]["n"]),
+        (&json!("the run's reward"), &json!(16)),
+        "{report}"
+    );
+    assert_eq!(report["gain"]["unit"], "reward_points");
+    let placed = report["place"]["verdict"] != "no_gain";
+    assert_eq!(placed, !report["gates"]["parts"].as_array().unwrap().is_empty(), "{report}");
 }
