@@ -5,11 +5,14 @@ use pavlov_schema::rng::Rng;
 
 use crate::{Estimate, Unit};
 
+/// More lessons than anybody has: stands for a noise scale without bound, which JSON has no number for.
+pub const NO_DIRECTION: f64 = 1e9;
+
 /// B_simple = tr Σ/|G|² (McCandlish et al., arXiv:1812.06162) from gradients over a small and a large number of lessons of
 /// the same update: |G|² and tr Σ are averaged over updates separately, and divided at the end.
 ///
-/// `square` picks the norm. None without updates of several forward passes; an infinite value says that no common
-/// direction was found in so many updates.
+/// `square` picks the norm. None without updates of several forward passes; [`NO_DIRECTION`] says that so many updates
+/// showed no common direction.
 pub fn noise_scale(
     lines: &[LessonLine],
     square: impl Fn(&GradientNorm) -> Option<f64>,
@@ -41,7 +44,7 @@ pub fn signal_and_noise(small: (f64, f64), large: (f64, f64)) -> Option<(f64, f6
 
 fn ratio(parts: &[(f64, f64)]) -> f64 {
     let (signal, noise) = parts.iter().fold((0.0, 0.0), |(s, n), (signal, noise)| (s + signal, n + noise));
-    if signal > 0.0 { (noise / signal).max(0.0) } else { f64::INFINITY }
+    if signal > 0.0 { (noise / signal).clamp(0.0, NO_DIRECTION) } else { NO_DIRECTION }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const INK: RGBColor = RGBColor(1, 2, 3);
 const INK_TEXT: &str = "#010203";
 /// Colours that stand out on white and on black, also for most who see few colours (Okabe and Ito).
 pub(crate) const COLOURS: [RGBColor; 6] = [
-    RGBColor(0, 114, 178),
+    RGBColor(20, 130, 200),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
@@ -68,7 +68,7 @@ fn draw(svg: &mut String, series: &[Series], xs: Range<f64>, ys: Range<f64>, x: 
         .y_label_area_size(46)
         .build_cartesian_2d(xs, ys)
         .map_err(|e| e.to_string())?;
-    let number = |value: &f64| crate::ledger::figure(*value);
+    let number = |value: &f64| round(*value);
     chart
         .configure_mesh()
         .disable_mesh()
@@ -93,6 +93,12 @@ fn draw(svg: &mut String, series: &[Series], xs: Range<f64>, ys: Range<f64>, x: 
     }
     root.present().map_err(|e| e.to_string())?;
     Ok(())
+}
+
+/// A number without zeros at its end.
+fn round(value: f64) -> String {
+    let text = crate::ledger::figure(value);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// Makes the picture as wide as the page lets it, in the page's ink, and gives it a name for those who hear it.

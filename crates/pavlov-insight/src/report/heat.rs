@@ -78,8 +78,9 @@ pub(super) fn tokenizer(run: &Path, config: &Map<String, Value>) -> Option<Token
         .map(|files| files.tokenizer)
 }
 
-/// Answers of the newest file of rollouts, at most `most`, with the credit that trained the model. Where no tokenizer is
-/// found an answer is one stretch of text.
+/// The best and the worst answer to some prompts of the newest file of rollouts, with the credit that trained the model:
+/// `most` answers at most, from the prompts whose answers differ most. Where no tokenizer is found an answer is one stretch
+/// of text.
 pub(super) fn newest(run: &Path, tokenizer: Option<&Tokenizer>, most: usize) -> Result<Vec<Answer>> {
     let Ok(entries) = std::fs::read_dir(run.join("rollouts")) else { return Ok(Vec::new()) };
     let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
@@ -88,7 +89,27 @@ pub(super) fn newest(run: &Path, tokenizer: Option<&Tokenizer>, most: usize) -> 
         return Ok(Vec::new());
     };
     let answers = rollout::read(&file)?;
-    Ok(answers.iter().take(most).map(|(step, answer)| shown(*step, answer, tokenizer)).collect())
+    let same = |a: &(u64, Credited), b: &(u64, Credited)| {
+        a.1.scored.rollout.prompt_index == b.1.scored.rollout.prompt_index
+    };
+    let by_reward =
+        |a: &&(u64, Credited), b: &&(u64, Credited)| a.1.scored.reward.total_cmp(&b.1.scored.reward);
+    let mut pairs: Vec<[&(u64, Credited); 2]> = answers
+        .chunk_by(same)
+        .filter_map(|group| Some([group.iter().max_by(by_reward)?, group.iter().min_by(by_reward)?]))
+        .collect();
+    let spread = |[best, worst]: &[&(u64, Credited); 2]| best.1.scored.reward - worst.1.scored.reward;
+    pairs.sort_by(|a, b| spread(b).total_cmp(&spread(a)));
+    let mut chosen = Vec::new();
+    for [best, worst] in pairs {
+        // Answers that earned the same need not be shown twice.
+        let different = (best.1.scored.reward > worst.1.scored.reward).then_some(worst);
+        chosen.extend(
+            std::iter::once(best).chain(different).map(|(step, answer)| shown(*step, answer, tokenizer)),
+        );
+    }
+    chosen.truncate(most);
+    Ok(chosen)
 }
 
 fn shown(step: u64, answer: &Credited, tokenizer: Option<&Tokenizer>) -> Answer {

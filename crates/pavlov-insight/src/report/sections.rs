@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::chart::{self, Series};
 use super::heat::{Heat, heat, spread};
 use crate::Estimate;
+use crate::ledger::noise::NO_DIRECTION;
 use crate::ledger::{Ledger, figure};
 use crate::metrics::curve;
 
@@ -185,9 +186,11 @@ pub(super) fn ledger(ledger: Option<&Ledger>, run: &str) -> Section {
     let mut rows = Vec::new();
     let mut row = |name: &str, estimate: Option<&Estimate>, meaning: &str| {
         if let Some(e) = estimate {
-            let interval = format!("{} to {}", figure(e.low), figure(e.high));
+            let bound = |x: f64| if x >= NO_DIRECTION { "no bound".to_owned() } else { figure(x) };
+            let interval = format!("{} to {}", bound(e.low), bound(e.high));
             let floor = e.noise_floor.map_or(String::new(), figure);
-            rows.push(vec![name.to_owned(), figure(e.value), interval, floor, meaning.to_owned()]);
+            let value = if e.value >= NO_DIRECTION { "too noisy to say".to_owned() } else { figure(e.value) };
+            rows.push(vec![name.to_owned(), value, interval, floor, meaning.to_owned()]);
         }
     };
     row("bits offered", ledger.offered.bits.as_ref(), "the most that all lessons could teach");
@@ -311,7 +314,7 @@ fn shaded(answer: &Value) -> Shaded {
         .filter_map(|p| Some((number(p, "/tokens/start")? as usize, number(p, "/tokens/end")? as usize)))
         .collect();
     let [bits, deltas, weights, ratio] =
-        ["/values/bits", "/values/deltas", "/ablated/weights", "/forwards/log_ratio"]
+        ["/values/bits", "/values/deltas", "/ablated/credits", "/forwards/log_ratio"]
             .map(|path| numbers(answer, path));
     let (values, what) = if !bits.is_empty() {
         (spread(&spans("/values/spans"), &bits, tokens.len()), "bits of news about the outcome, by rollouts")
@@ -448,7 +451,24 @@ pub(super) fn trace(report: Option<Value>, run: &str) -> Section {
     let badge = match verified {
         Some(verified) => {
             sentences.extend(Some(text(verified, "/sentence")).filter(|s| !s.is_empty()));
-            Badge::yes("checked by training again without the examples, and without others")
+            let rows = [
+                ("on everything", "/everything"),
+                ("without the examples", "/without_top"),
+                ("with their labels flipped", "/flipped"),
+                ("without as many others", "/without_random"),
+            ];
+            let rows = rows.map(|(name, path)| vec![name.to_owned(), cell(verified, path)]).into();
+            tables.insert(
+                0,
+                Table { head: vec!["taught again".into(), "the habit's probability".into()], rows },
+            );
+            if verified.pointer("/confirmed") == Some(&Value::Bool(true)) {
+                Badge::yes("taught again without the examples the habit fell, and not without others")
+            } else {
+                Badge::no(
+                    "taught again without the examples, the habit did not fall more than without others",
+                )
+            }
         }
         None => Badge::no("a guess until training again without them says so: pavlov trace --verify"),
     };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use pavlov_engine::Cpu;
+use pavlov_insight::ledger::noise::NO_DIRECTION;
 use pavlov_insight::ledger::{self, Ledger, figure};
 use pavlov_insight::{Estimate, kept};
 
@@ -142,10 +143,10 @@ fn table(ledgers: &[Ledger]) -> String {
 }
 
 fn with_interval(estimate: &Estimate) -> String {
-    if estimate.value.is_infinite() {
-        return "none found".to_owned();
+    if estimate.value >= NO_DIRECTION {
+        return "too noisy to say".to_owned();
     }
-    if estimate.high.is_infinite() {
+    if estimate.high >= NO_DIRECTION {
         return format!("{} (≥ {})", figure(estimate.value), figure(estimate.low));
     }
     format!("{} ± {}", figure(estimate.value), figure((estimate.high - estimate.low) / 2.0))

