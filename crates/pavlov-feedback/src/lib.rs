@@ -17,6 +17,7 @@ pub mod roles;
 pub mod secret;
 pub mod settings;
 pub mod store;
+pub mod web;
 pub mod webhook;
 
 pub use clock::Clock;

@@ -18,7 +18,7 @@ use std::ops::Range;
 use pulldown_cmark::{CodeBlockKind, CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 pub use difference::differences;
-pub use visible::{escape, unveil};
+pub use visible::{escape, is_deceiving, unveil};
 
 /// Texts longer than this (bytes) are shown plainly: no mark-up is worth a page that stalls.
 const LONGEST_MARKDOWN: usize = 200_000;

@@ -38,7 +38,7 @@ fn push(out: &mut String, c: char) {
 }
 
 /// Control characters, marks of direction, characters of no width, fillers, tags, and places without a character.
-fn is_deceiving(c: char) -> bool {
+pub fn is_deceiving(c: char) -> bool {
     matches!(c,
         '\0'..='\x08' | '\x0B'..='\x1F' | '\x7F'..='\u{9F}' | '\u{AD}' | '\u{34F}' | '\u{61C}'
         | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
