@@ -22,6 +22,7 @@ pub mod secret;
 pub mod settings;
 pub mod stats;
 pub mod store;
+pub mod web;
 pub mod webhook;
 
 pub use clock::Clock;

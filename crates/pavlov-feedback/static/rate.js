@@ -16,24 +16,8 @@
     const entries = [...new FormData(form)].filter(([name]) => !["form_token", "lease", "key", "view", "active_ms"].includes(name));
     return JSON.stringify({ entries, active: active() });
   };
-  const restore = (body) => {
-    let draft;
-    try { draft = JSON.parse(body); } catch { return; }
-    for (const input of form.querySelectorAll("input[type=checkbox]")) input.checked = false;
-    for (const [name, value] of draft.entries || []) {
-      for (const input of form.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
-        if (input.type === "radio" || input.type === "checkbox") { if (input.value === value) input.checked = true; }
-        else {
-          if (input.tagName === "TEXTAREA" && input.value !== value) input.closest("details")?.setAttribute("open", "");
-          input.value = value;
-        }
-      }
-    }
-    spent = draft.active || 0;
-  };
-
   // ---- Time is counted while somebody is there.
-  let spent = 0, seen = performance.now(), since = document.hidden ? null : performance.now();
+  let spent = Number(form.dataset.active) || 0, seen = performance.now(), since = document.hidden ? null : performance.now();
   const IDLE = 60000;
   const active = () => Math.round(spent + (since === null ? 0 : Math.min(performance.now(), seen + IDLE) - since));
   const pause = () => { spent = active(); since = null; };
@@ -69,7 +53,7 @@
   const changed = () => { if (!timer) timer = setTimeout(save, wait); };
   form.addEventListener("input", () => { changed(); show(); });
   const leave = () => {
-    if (sent || correcting || (!timer && !last)) return;
+    if (sent || correcting || !timer) return;
     revision += 1;
     post("/draft", { lease: form.dataset.lease, revision, body: kept() }, { keepalive: true }).catch(() => {});
   };
@@ -267,7 +251,8 @@
     if (!event.target.open) clear("skip_reason");
   });
 
-  if (form.dataset.draft) { restore(form.dataset.draft); say("Your draft is back"); last = "restored"; }
+  if (form.dataset.draft) say("Your draft is back");
+  last = kept().replace(/"active":\d+/, "");
   unpaint();
   ask(0);
   show();

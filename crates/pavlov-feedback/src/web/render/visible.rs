@@ -38,7 +38,7 @@ fn push(out: &mut String, c: char) {
 }
 
 /// Control characters, marks of direction, characters of no width, fillers, tags, and places without a character.
-fn is_deceiving(c: char) -> bool {
+pub fn is_deceiving(c: char) -> bool {
     matches!(c,
         '\0'..='\x08' | '\x0B'..='\x1F' | '\x7F'..='\u{9F}' | '\u{AD}' | '\u{34F}' | '\u{61C}'
         | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
@@ -50,12 +50,17 @@ fn is_deceiving(c: char) -> bool {
 
 /// Joiners and variation selectors where a script or an emoji needs them.
 fn belongs(c: char, before: char, after: Option<char>) -> bool {
-    let joins = |c: char| matches!(c, '\u{600}'..='\u{8FF}' | '\u{900}'..='\u{DFF}' | '\u{FB50}'..='\u{FDFF}');
+    let joins =
+        |c: char| matches!(c, '\u{600}'..='\u{8FF}' | '\u{900}'..='\u{DFF}' | '\u{FB50}'..='\u{FDFF}');
     let emoji = |c: char| matches!(c, '\u{2190}'..='\u{2BFF}' | '\u{FE0F}' | '\u{1F000}'..='\u{1FAFF}');
     match c {
         '\u{200C}' => joins(before) && after.is_some_and(joins),
-        '\u{200D}' => (joins(before) && after.is_some_and(joins)) || (emoji(before) && after.is_some_and(emoji)),
-        '\u{FE0E}' | '\u{FE0F}' => emoji(before) && before != '\u{FE0F}' || matches!(before, '0'..='9' | '#' | '©' | '®'),
+        '\u{200D}' => {
+            (joins(before) && after.is_some_and(joins)) || (emoji(before) && after.is_some_and(emoji))
+        }
+        '\u{FE0E}' | '\u{FE0F}' => {
+            emoji(before) && before != '\u{FE0F}' || matches!(before, '0'..='9' | '#' | '©' | '®')
+        }
         _ => false,
     }
 }

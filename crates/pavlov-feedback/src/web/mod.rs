@@ -1,0 +1,85 @@
+//! The pages: rendered on the server, usable without a script, strict about what may run.
+//!
+//! A request passes [`guard`] (who is asking from where), then a page. Pages ask [`crate::roles::may`] what the visitor may do,
+//! and the store for everything else; [`render`] alone turns texts of models and people into HTML.
+
+#[doc(hidden)]
+pub mod attacks;
+mod failure;
+mod fields;
+mod guard;
+mod limit;
+mod pages;
+pub mod render;
+mod server;
+mod session;
+mod statics;
+mod view;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use tokio::sync::Semaphore;
+
+use crate::store::Store;
+
+pub use server::serve;
+
+/// How the server is reached.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The address people type where a proxy stands before the server, `https://rate.example.org`. With `https` cookies are
+    /// sent over TLS alone.
+    pub public_url: Option<String>,
+    /// The proxies whose `X-Forwarded-Host` is believed; from anywhere else it is ignored. Who sends a request is never read
+    /// from a header: limits are per account.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Hosts of webhooks, to be named on their page; others are never reached.
+    pub webhook_hosts: Vec<String>,
+}
+
+/// What pages work with. Clones share it.
+#[derive(Clone, Debug)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    config: Config,
+    /// Passwords checked at once: each takes 19 MiB and a core.
+    passwords: Semaphore,
+    limits: limit::Limits,
+}
+
+impl App {
+    /// Pages over a store.
+    pub fn new(store: Store, config: Config) -> App {
+        let inner = Inner { store, config, passwords: Semaphore::new(2), limits: limit::Limits::default() };
+        App { inner: Arc::new(inner) }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// How the server is reached.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Whether pages are reached over TLS alone.
+    fn secure(&self) -> bool {
+        self.inner.config.public_url.as_deref().is_some_and(|url| url.starts_with("https://"))
+    }
+}
+
+/// Everything that is served. `api` is merged under `/api/v1`; the guard stands before both.
+pub fn router(app: App, api: Router) -> Router {
+    let pages = pages::router(app.clone()).merge(statics::router());
+    pages.nest("/api/v1", api).layer(from_fn_with_state(app, guard::guard))
+}

@@ -1,0 +1,143 @@
+//! People of a project: who is what, invitations, pauses.
+
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::{Html, IntoResponse, Response};
+use minijinja::context;
+use serde_json::json;
+
+use super::{back, inside, long, when};
+use crate::error::Error;
+use crate::roles::{Action, Role};
+use crate::web::App;
+use crate::web::failure::Result;
+use crate::web::fields::Form;
+use crate::web::session::{Inside, Viewer};
+
+const ROLES: [&str; 3] = ["rater", "reviewer", "manager"];
+const DAY_MS: i64 = 86_400_000;
+
+pub(super) async fn page(
+    State(app): State<App>,
+    Path(project): Path<String>,
+    viewer: Viewer,
+) -> Result<Html<String>> {
+    let here = viewer.enter(&app, &project, Action::SeeMembers).await?;
+    list(&app, &here, None).await
+}
+
+async fn list(app: &App, here: &Inside, link: Option<(String, u64)>) -> Result<Html<String>> {
+    let (id, manage) = (here.project.id, here.may(Action::ManageMembers));
+    let read = app.store().read(move |r| {
+        let members = r.members(id)?.into_iter().map(|member| Ok((r.tally(id, member.account)?, member)));
+        let members = members.collect::<crate::Result<Vec<_>>>()?;
+        let invitations = if manage { r.invitations(id)? } else { Vec::new() };
+        Ok((members, invitations, r.now()))
+    });
+    let (members, invitations, now) = read.await?;
+    let members = members.into_iter().map(|(tally, member)| {
+        let each = if tally.answered == 0 { "–".into() } else { long(tally.active_ms / tally.answered) };
+        let last = if tally.last_at == 0 { "–".into() } else { when(tally.last_at) };
+        context! { name => member.name, code => member.code, pseudonym => member.pseudonym, role => member.role.name(), paused => member.paused,
+                   answered => tally.answered, skipped => tally.skipped, each, last }
+    });
+    let invitations = invitations.into_iter().map(|one| {
+        let state = match (one.used_by, one.revoked_at) {
+            (Some(_), _) => "used",
+            (_, Some(_)) => "revoked",
+            _ if one.expires_at <= now => "run out",
+            _ => "open",
+        };
+        context! { code => one.code, role => one.role.name(), made => when(one.created_at), ends => when(one.expires_at), state }
+    });
+    let (link, days) = link.unzip();
+    let more = context! { members => members.collect::<Vec<_>>(), invitations => invitations.collect::<Vec<_>>(), roles => ROLES,
+    may_manage => manage, link, days };
+    Ok(inside(here, "members.html", "People", "members", more))
+}
+
+/// The address of this server as the visitor knows it.
+fn base(app: &App, headers: &HeaderMap) -> String {
+    let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let public = app.config().public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+    public.unwrap_or_else(|| format!("http://{host}"))
+}
+
+pub(super) async fn invite(
+    State(app): State<App>,
+    Path(project): Path<String>,
+    headers: HeaderMap,
+    Form { viewer, fields }: Form,
+) -> Result<Response> {
+    let here = viewer.enter(&app, &project, Action::ManageMembers).await?;
+    let role = role(fields.get("role"))?;
+    let days = fields.number("days").unwrap_or(7).clamp(1, 90);
+    let (id, by, actor) = (here.project.id, here.viewer.account.id, here.viewer.account.code.clone());
+    let token = app.store().write(move |w| {
+        let token = w.invite(Some(id), role, Some(by), days as i64 * DAY_MS)?;
+        w.audit(Some(id), &actor, "invitation.create", role.name(), &json!({ "days": days }))?;
+        Ok(token)
+    });
+    let link = format!("{}/join/{}", base(&app, &headers), token.await?);
+    Ok(list(&app, &here, Some((link, days))).await?.into_response())
+}
+
+fn role(name: &str) -> Result<Role> {
+    let role = Role::named(name).filter(|role| ROLES.contains(&role.name()));
+    Ok(role.ok_or_else(|| Error::invalid("there is no such role; choose rater, reviewer or manager"))?)
+}
+
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Path((project, code)): Path<(String, String)>,
+    Form { viewer, .. }: Form,
+) -> Result<Response> {
+    let here = viewer.enter(&app, &project, Action::ManageMembers).await?;
+    let (id, actor) = (here.project.id, here.viewer.account.code.clone());
+    let change = app.store().write(move |w| {
+        w.revoke_invitation(id, &code)?;
+        w.audit(Some(id), &actor, "invitation.revoke", &code, &json!({}))
+    });
+    change.await?;
+    Ok(back(&here, "/members"))
+}
+
+pub(super) async fn change(
+    State(app): State<App>,
+    Path((project, member)): Path<(String, String)>,
+    Form { viewer, fields }: Form,
+) -> Result<Response> {
+    let here = viewer.enter(&app, &project, Action::ManageMembers).await?;
+    let (id, actor) = (here.project.id, here.viewer.account.code.clone());
+    let change = app.store().write(move |w| {
+        let account = w.account_by_code(&member)?.id;
+        w.member(id, account)?.ok_or(Error::NotFound("member"))?;
+        let reason = fields.get("reason").trim();
+        let (action, detail) = match fields.get("do") {
+            "role" => {
+                let role = Role::named(fields.get("role")).filter(|role| ROLES.contains(&role.name()));
+                let role = role.ok_or_else(|| {
+                    Error::invalid("there is no such role; choose rater, reviewer or manager")
+                })?;
+                w.set_member(id, account, role)?;
+                ("member.role", json!({ "role": role.name() }))
+            }
+            "pause" => {
+                w.set_paused(id, account, Some(reason))?;
+                ("member.pause", json!({ "reason": reason }))
+            }
+            "resume" => {
+                w.set_paused(id, account, None)?;
+                ("member.resume", json!({}))
+            }
+            "remove" => {
+                w.remove_member(id, account)?;
+                ("member.remove", json!({}))
+            }
+            _ => return Err(Error::invalid("say what to do: role, pause, resume or remove")),
+        };
+        w.audit(Some(id), &actor, action, &member, &detail)
+    });
+    change.await?;
+    Ok(back(&here, "/members"))
+}

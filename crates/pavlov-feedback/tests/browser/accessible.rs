@@ -1,0 +1,79 @@
+//! For everybody: axe-core's rules on every page, in light and dark; and the whole way by keyboard.
+
+use pavlov_feedback::roles::Role;
+use serde_json::Value;
+
+use crate::chromium::{Browser, Page};
+use crate::pictures::{Showcase, showcase};
+use crate::world::{World, pairs};
+
+const AXE: &str = include_str!("axe/axe.min.js");
+
+/// No rule of axe-core is broken on any page.
+pub fn every_page_in_light_and_dark(browser: &mut Browser) {
+    let Showcase { world, mut pages, .. } = showcase(browser);
+    let mut broken = Vec::new();
+    for (name, who, address) in &mut pages {
+        for (scheme, width) in [("light", 1280), ("dark", 390)] {
+            who.screen(width, 800, scheme);
+            who.open(address);
+            // What is folded is looked at, too.
+            who.eval("document.querySelectorAll('details').forEach((d) => { if (!d.name) d.open = true })");
+            broken.extend(violations(who).into_iter().map(|what| format!("{name}, {scheme}: {what}")));
+        }
+    }
+    assert!(broken.is_empty(), "{}:\n{}", world.url, broken.join("\n"));
+}
+
+fn violations(page: &mut Page) -> Vec<String> {
+    page.eval(&format!("{AXE}; 1"));
+    let found = page.eval("axe.run(document, { resultTypes: ['violations'] }).then((r) => r.violations.map((v) => [v.id, v.impact, v.nodes.map((n) => n.html.slice(0, 160) + ' ' + (n.any[0]?.message ?? n.all[0]?.message ?? '')).slice(0, 4).join(' ; ')]))");
+    let rules = page.eval("axe.getRules().length").as_u64().unwrap();
+    assert!(rules > 80, "axe-core has {rules} rules");
+    let text = |v: &Value| {
+        v.as_array().unwrap().iter().map(|part| part.as_str().unwrap_or("")).collect::<Vec<_>>().join(": ")
+    };
+    found.as_array().unwrap().iter().map(text).collect()
+}
+
+/// With Tab, the keys of forms, and nothing else: one goes in, compares, and goes out. Whatever has the focus shows it.
+pub fn by_keyboard_alone(browser: &mut Browser) {
+    let world = World::new();
+    let project = world.project("keys", |_| {});
+    world.tasks(&project, &pairs(2));
+    let mut page = world.person(browser, &project, "Rita", Role::Rater);
+    page.open(&world.url);
+    walk_to(&mut page, "document.activeElement.matches('a.button.primary')");
+    page.leaving(|page| page.key("Enter"));
+    walk_to(&mut page, "document.activeElement.matches('[name=pick]')");
+    // Radio buttons go by arrow, as everywhere.
+    page.key("ArrowRight");
+    assert_eq!(page.eval("document.querySelector('[name=pick]:checked').value"), "tie");
+    walk_to(&mut page, "document.activeElement.id === 'submit'");
+    page.leaving(|page| page.key("Enter"));
+    assert!(page.text().contains("Saved: A tie."));
+    walk_to(&mut page, "document.activeElement.closest('#undo')");
+    page.leaving(|page| page.key("Enter"));
+    assert!(page.text().contains("Taken back"));
+    walk_to(&mut page, "document.activeElement.closest('.who form')");
+    page.leaving(|page| page.key("Enter"));
+    assert!(page.text().contains("Sign in") && world.said(&project).is_empty());
+}
+
+fn walk_to(page: &mut Page, wanted: &str) {
+    for _ in 0..60 {
+        page.key("Tab");
+        // A radio button is drawn by the text beside it.
+        let shown = "(() => { const e = document.activeElement; const s = getComputedStyle(e.matches('.pick input, .strengths input, .points input') ? e.nextElementSibling : e); const r = e.getBoundingClientRect(); return e === document.body || (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 1 && r.width > 0) })()";
+        assert_eq!(
+            page.eval(shown),
+            true,
+            "the focus is not seen on {}",
+            page.eval("document.activeElement.outerHTML")
+        );
+        if page.eval(&format!("!!({wanted})")) == true {
+            return;
+        }
+    }
+    panic!("Tab never came to {wanted}");
+}

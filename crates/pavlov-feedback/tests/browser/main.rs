@@ -1,0 +1,36 @@
+//! The pages in a real browser: Debian's Chromium, which `cargo xtask test` installs where it can. Without one these tests say
+//! that they did not run.
+
+mod accessible;
+mod attacks;
+mod chromium;
+mod desk;
+mod pictures;
+mod world;
+
+/// One browser for all: starting it takes longer than most of what is tested.
+#[test]
+fn in_a_browser() {
+    let Some(program) = chromium::installed() else {
+        eprintln!(
+            "\n*** THE BROWSER TESTS DID NOT RUN: no chromium is installed (apt-get install chromium) ***\n"
+        );
+        assert!(std::env::var_os("CI").is_none(), "CI must run the browser tests");
+        return;
+    };
+    let mut browser = chromium::Browser::start(program);
+    let mut step = |name: &str, test: fn(&mut chromium::Browser)| {
+        let start = std::time::Instant::now();
+        test(&mut browser);
+        eprintln!("browser: {name}: {:.1} s", start.elapsed().as_secs_f64());
+    };
+    step("set up, invite, rate", desk::from_set_up_to_undo);
+    step("every kind of task", desk::every_kind);
+    step("nothing is lost", desk::nothing_is_lost);
+    step("two raters", desk::two_raters_never_share);
+    step("words are marked", desk::words_are_marked);
+    step("attacks", attacks::attacks_are_inert);
+    step("accessible", accessible::every_page_in_light_and_dark);
+    step("by keyboard alone", accessible::by_keyboard_alone);
+    step("pictures", pictures::every_page);
+}
