@@ -19,7 +19,6 @@ mod webhooks;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use utoipa::openapi::OpenApi;
 
@@ -89,17 +88,6 @@ pub fn router(store: Store, config: Config) -> Router {
         })
         .method_not_allowed_fallback(|| async { Failure::wrong_method() })
         .with_state(api)
-}
-
-/// Serves the API until `stop` comes, then lets requests under way end. Without pages, for programs alone.
-pub async fn serve(
-    listener: TcpListener,
-    store: Store,
-    config: Config,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let router = Router::new().nest("/api/v1", router(store, config));
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
 }
 
 /// The OpenAPI document, as it is served and kept in `docs/openapi.json`.

@@ -4,6 +4,7 @@ mod document;
 mod fuzz;
 mod hostile;
 mod loops;
+mod pages;
 mod roles;
 mod setup;
 mod webhooks;

@@ -133,10 +133,12 @@ fn killed_in_the_middle_of_an_answer_it_keeps_exactly_one() {
     let stats: Value = serde_json::from_str(&stats.out).unwrap();
     assert_eq!((&stats["progress"]["answered"], &stats["progress"]["open"]), (&json!(6), &json!(2)));
 
-    // Changes by reading, and paths that climb.
+    // Other sites' pages, other names of this machine, and changes by reading.
     let bearer = format!("authorization: Bearer {token}\r\n");
     let status =
         |method, path: &str, headers: &str| server.send(method, path, &format!("{bearer}{headers}"), "{}").0;
+    assert_eq!(status("POST", "/api/v1/projects/demo/claim", "sec-fetch-site: cross-site\r\n"), 403);
+    assert_eq!(status("POST", "/api/v1/projects/demo/claim", "origin: https://evil.example\r\n"), 403);
     assert_eq!(status("GET", "/api/v1/projects/demo/claim", ""), 405);
     assert_eq!(status("GET", "/api/v1/../../etc/passwd", ""), 404);
     assert_eq!(status("POST", "/api/v1/projects/demo/claim", ""), 200);

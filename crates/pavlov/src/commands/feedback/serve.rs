@@ -1,12 +1,13 @@
 //! `pavlov feedback serve`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use pavlov_feedback::roles::Role;
+use pavlov_feedback::web::{self, App};
 use pavlov_feedback::{Store, api, webhook};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -26,6 +27,9 @@ pub(crate) struct ServeArgs {
     /// The address that people type, where a proxy stands before the server: https://rate.example.org
     #[arg(long, value_name = "URL", value_parser = url)]
     public_url: Option<String>,
+    /// A proxy whose X-Forwarded-… headers are believed; may be given many times
+    #[arg(long = "trusted-proxy", value_name = "IP")]
+    trusted_proxies: Vec<IpAddr>,
     /// A host (or HOST:PORT) that webhooks may call; may be given many times
     #[arg(long = "webhook-host", value_name = "HOST")]
     webhook_hosts: Vec<String>,
@@ -74,8 +78,14 @@ async fn serve(args: &ServeArgs, store: &Store) -> Result<()> {
         let (store, hosts, stopped) = (store.clone(), args.webhook_hosts.clone(), stopped.clone());
         std::thread::spawn(move || webhook::deliver(&store, &hosts, &stopped))
     };
+    let config = web::Config {
+        public_url: args.public_url.clone(),
+        trusted_proxies: args.trusted_proxies.clone(),
+        webhook_hosts: args.webhook_hosts.clone(),
+    };
     let api = api::Config { webhook_hosts: args.webhook_hosts.clone(), requests_a_minute: args.rate_limit };
-    let served = api::serve(listener, store.clone(), api, asked_to_stop()).await;
+    let router = web::router(App::new(store.clone(), config), api::router(store.clone(), api));
+    let served = web::serve(listener, router, asked_to_stop()).await;
     stopped.store(true, Ordering::SeqCst);
     // A delivery under way ends by its own time limit.
     drop(hooks);
