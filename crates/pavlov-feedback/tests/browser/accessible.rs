@@ -10,7 +10,7 @@ use crate::world::{World, pairs};
 const AXE: &str = include_str!("axe/axe.min.js");
 
 /// No rule of axe-core is broken on any page.
-pub fn every_page_in_light_and_dark(browser: &mut Browser) {
+pub(crate) fn every_page_in_light_and_dark(browser: &mut Browser) {
     let Showcase { world, mut pages, .. } = showcase(browser);
     let mut broken = Vec::new();
     for (name, who, address) in &mut pages {
@@ -37,7 +37,7 @@ fn violations(page: &mut Page) -> Vec<String> {
 }
 
 /// With Tab, the keys of forms, and nothing else: one goes in, compares, and goes out. Whatever has the focus shows it.
-pub fn by_keyboard_alone(browser: &mut Browser) {
+pub(crate) fn by_keyboard_alone(browser: &mut Browser) {
     let world = World::new();
     let project = world.project("keys", |_| {});
     world.tasks(&project, &pairs(2));

@@ -9,7 +9,7 @@ use crate::world::{PASSWORD, World, pairs, settings_for};
 
 /// From the first start to the first answers: the one-time link, a project, tasks, an invited rater, a comparison by keyboard,
 /// an edit, an undo.
-pub fn from_set_up_to_undo(browser: &mut Browser) {
+pub(crate) fn from_set_up_to_undo(browser: &mut Browser) {
     let world = World::new();
     let secret = world.store.write_now(|w| w.invite(None, Role::Owner, None, 3_600_000)).unwrap();
     let mut owner = browser.person();
@@ -120,7 +120,7 @@ fn compare(rater: &mut Page) {
 }
 
 /// Ratings with several questions, demonstrations, edits; then an answer is changed and taken back.
-pub fn every_kind(browser: &mut Browser) {
+pub(crate) fn every_kind(browser: &mut Browser) {
     let world = World::new();
     let rated = world.project("rated", settings_for(TaskKind::Pointwise));
     world.tasks(
@@ -169,7 +169,7 @@ pub fn every_kind(browser: &mut Browser) {
 }
 
 /// Reload, a crashed tab, a server that is away, an expired lease: what was begun is found again and what was said is there once.
-pub fn nothing_is_lost(browser: &mut Browser) {
+pub(crate) fn nothing_is_lost(browser: &mut Browser) {
     let world = World::new();
     let project = world.project("kept", |_| {});
     world.tasks(&project, &pairs(3));
@@ -218,7 +218,7 @@ pub fn nothing_is_lost(browser: &mut Browser) {
 }
 
 /// Two raters at once get two tasks; a third that comes when all are held is told to come again.
-pub fn two_raters_never_share(browser: &mut Browser) {
+pub(crate) fn two_raters_never_share(browser: &mut Browser) {
     let world = World::new();
     let project = world.project("shared", |_| {});
     world.tasks(&project, &pairs(6));
@@ -254,7 +254,7 @@ pub fn two_raters_never_share(browser: &mut Browser) {
 }
 
 /// Marks on words reach the log in characters of the answer, by keyboard and by pointer.
-pub fn words_are_marked(browser: &mut Browser) {
+pub(crate) fn words_are_marked(browser: &mut Browser) {
     let world = World::new();
     let project = world.project("marked", |_| {});
     world.tasks(&project, &json!([{ "prompt": "p", "responses": [{ "text": "Ünder **the** tree" }, { "text": "Ünder **the** tree!" }] }]));

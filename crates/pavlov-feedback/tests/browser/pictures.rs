@@ -9,13 +9,13 @@ use crate::chromium::{Browser, Page};
 use crate::world::{World, settings_for};
 
 /// A project with something on each page: name of the page, whose browser, address.
-pub struct Showcase {
+pub(crate) struct Showcase {
     pub world: World,
     pub pages: Vec<(&'static str, Page, String)>,
 }
 
 /// Nothing is wider than the screen, on any page, at either size.
-pub fn every_page(browser: &mut Browser) {
+pub(crate) fn every_page(browser: &mut Browser) {
     let folder = std::env::var_os("PAVLOV_PICTURES").map(std::path::PathBuf::from);
     let Showcase { mut pages, .. } = showcase(browser);
     for (name, who, address) in &mut pages {
@@ -32,7 +32,7 @@ pub fn every_page(browser: &mut Browser) {
     }
 }
 
-pub fn showcase(browser: &mut Browser) -> Showcase {
+pub(crate) fn showcase(browser: &mut Browser) -> Showcase {
     let world = World::new();
     let compared = world.project("assistant", |settings| {
         settings.overlap = 2;

@@ -15,10 +15,10 @@ use tokio::net::TcpListener;
 
 use crate::chromium::{Browser, Page};
 
-pub const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// A server on a port of its own.
-pub struct World {
+pub(crate) struct World {
     pub url: String,
     pub store: Store,
     pub time: Arc<AtomicI64>,
@@ -28,7 +28,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> World {
+    pub(crate) fn new() -> World {
         let folder = tempfile::tempdir().unwrap();
         let time = Arc::new(AtomicI64::new(1_790_000_000_000));
         let store =
@@ -45,11 +45,11 @@ impl World {
     }
 
     /// Lets time pass.
-    pub fn wait(&self, seconds: i64) {
+    pub(crate) fn wait(&self, seconds: i64) {
         self.time.fetch_add(seconds * 1000, Ordering::SeqCst);
     }
 
-    pub fn project(&self, name: &str, change: impl FnOnce(&mut Settings)) -> Project {
+    pub(crate) fn project(&self, name: &str, change: impl FnOnce(&mut Settings)) -> Project {
         let mut settings = Settings {
             selection: serde_json::from_value(json!("in_order")).unwrap(),
             gold_share: 0.0,
@@ -64,14 +64,14 @@ impl World {
         self.store.write_now(move |w| w.create_project(&new, by)).unwrap()
     }
 
-    pub fn tasks(&self, project: &Project, tasks: &Value) {
+    pub(crate) fn tasks(&self, project: &Project, tasks: &Value) {
         let tasks: Vec<NewTask> = serde_json::from_value(tasks.clone()).unwrap();
         let id = project.id;
         self.store.write_now(move |w| w.add_tasks(id, &tasks)).unwrap();
     }
 
     /// Somebody with a role, signed in, in a browser of their own.
-    pub fn person(&self, browser: &mut Browser, project: &Project, name: &str, role: Role) -> Page {
+    pub(crate) fn person(&self, browser: &mut Browser, project: &Project, name: &str, role: Role) -> Page {
         let (name, id) = (name.to_owned(), project.id);
         let token = self.store.write_now(move |w| {
             let account = w.create_account(&name, None, false)?;
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// The owner, in a browser.
-    pub fn owner(&self, browser: &mut Browser) -> Page {
+    pub(crate) fn owner(&self, browser: &mut Browser) -> Page {
         let id = self.owner.id;
         let token = self.store.write_now(move |w| w.start_session(id)).unwrap();
         self.signed_in(browser, &token)
@@ -97,12 +97,12 @@ impl World {
         page
     }
 
-    pub fn at(&self, project: &Project, path: &str) -> String {
+    pub(crate) fn at(&self, project: &Project, path: &str) -> String {
         format!("{}/p/{}{path}", self.url, project.code)
     }
 
     /// What was said in a project, in short, in the order of the log.
-    pub fn said(&self, project: &Project) -> Vec<Value> {
+    pub(crate) fn said(&self, project: &Project) -> Vec<Value> {
         let id = project.id;
         let read = self.store.read_now(move |r| {
             let mut found = Vec::new();
@@ -123,16 +123,16 @@ impl World {
     }
 }
 
-pub fn pair(i: usize) -> Value {
+pub(crate) fn pair(i: usize) -> Value {
     json!({ "prompt": format!("Question {i}: where is the key?"),
             "responses": [{ "text": format!("The key of {i} is in the tin.") }, { "text": format!("The key of {i} is in the old garden.") }] })
 }
 
-pub fn pairs(n: usize) -> Value {
+pub(crate) fn pairs(n: usize) -> Value {
     Value::Array((1..=n).map(pair).collect())
 }
 
-pub fn questions() -> Vec<Question> {
+pub(crate) fn questions() -> Vec<Question> {
     let question = |name: &str, text: &str, scale, low: &str, high: &str| Question {
         name: name.into(),
         text: text.into(),
@@ -146,7 +146,7 @@ pub fn questions() -> Vec<Question> {
     ]
 }
 
-pub fn settings_for(kind: TaskKind) -> impl FnOnce(&mut Settings) {
+pub(crate) fn settings_for(kind: TaskKind) -> impl FnOnce(&mut Settings) {
     move |settings| {
         settings.kind = kind;
         settings.questions = questions();

@@ -74,7 +74,7 @@ fn reward_model(chain: &Chain, seed: u64) -> RewardModel {
         ..RewardConfig::default()
     };
     let head = Head::Regression { rating_mean: 1.0, rating_std: 1.5 };
-    let lessons = Lessons { rows, held_out: vec![], head: head.clone(), files: vec![] };
+    let lessons = Lessons { rows, held_out: vec![], head: head.clone(), files: vec![], staged: None };
     let mut model = with_head(model(chain), seed).unwrap();
     let mut host = Host { stop: &AtomicBool::new(false), events: &mut |_| {}, command: &[] };
     train(&mut model, &lessons, &config, &mut host).unwrap();
