@@ -321,7 +321,9 @@ fn vote(
 fn standardized(mut votes: Vec<Vote>) -> Vec<Vote> {
     let square = votes.iter().map(|vote| vote.longer * vote.longer).sum::<f64>() / votes.len().max(1) as f64;
     if square > 0.0 {
-        votes.iter_mut().for_each(|vote| vote.longer /= square.sqrt());
+        for vote in &mut votes {
+            vote.longer /= square.sqrt();
+        }
     }
     votes
 }

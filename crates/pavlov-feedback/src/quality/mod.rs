@@ -155,8 +155,11 @@ pub struct Lesson {
 /// Quality, computed once for each state of the log. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    known: Arc<Mutex<BTreeMap<ProjectId, (Key, Arc<Quality>)>>>,
+    known: Arc<Mutex<BTreeMap<ProjectId, Known>>>,
 }
+
+/// The state of the log that figures are of, and the figures.
+type Known = (Key, Arc<Quality>);
 
 /// The last record, and how many exclusions were made and lifted.
 type Key = (u64, usize, usize);

@@ -181,28 +181,26 @@ pub fn credit_answer(writer: &mut Writer, subject: &Subject, effort: &Effort) ->
     // 2. Tier C: parts first, then what stands out in them.
     let measure =
         |places: &[usize], writer: &mut Writer| writer.nodes(&rollout.tokens, places, effort.rollouts);
-    let values = match effort.values {
-        true => {
-            let nodes = search(&parts, effort.prefixes, &mut |places| measure(places, writer))?;
-            Some(valued(&nodes, &parts, reward, &mut stream(1)))
-        }
-        false => None,
+    let values = if effort.values {
+        let nodes = search(&parts, effort.prefixes, &mut |places| measure(places, writer))?;
+        Some(valued(&nodes, &parts, reward, &mut stream(1)))
+    } else {
+        None
     };
     // 3. Tier B.
-    let ablated = match effort.ablate {
-        true => {
-            let nothing_kept = match &values {
-                Some(values) => values.profile.values[0].value,
-                None => mean(&measure(&[0], writer)?[0].sets.concat()),
-            };
-            let fitted = coalitions(parts.len(), effort.ablations, effort.seed, 0);
-            let fitted = writer.ablate(&rollout.tokens, &parts, fitted, 1)?;
-            let held_out = coalitions(parts.len(), effort.held_out, effort.seed, 1);
-            let held_out = writer.ablate(&rollout.tokens, &parts, held_out, effort.draws)?;
-            let surrogate = surrogate(&fitted, &held_out, reward, nothing_kept, &mut stream(2));
-            Some(Ablated { surrogate, nothing_kept })
-        }
-        false => None,
+    let ablated = if effort.ablate {
+        let nothing_kept = match &values {
+            Some(values) => values.profile.values[0].value,
+            None => mean(&measure(&[0], writer)?[0].sets.concat()),
+        };
+        let fitted = coalitions(parts.len(), effort.ablations, effort.seed, 0);
+        let fitted = writer.ablate(&rollout.tokens, &parts, fitted, 1)?;
+        let held_out = coalitions(parts.len(), effort.held_out, effort.seed, 1);
+        let held_out = writer.ablate(&rollout.tokens, &parts, held_out, effort.draws)?;
+        let surrogate = surrogate(&fitted, &held_out, reward, nothing_kept, &mut stream(2));
+        Some(Ablated { surrogate, nothing_kept })
+    } else {
+        None
     };
     // 4. What it comes to.
     let marks = if subject.marks.is_empty() { None } else { Some(mark_tokens(subject.marks, &tokens)?) };

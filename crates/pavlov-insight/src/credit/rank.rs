@@ -32,7 +32,7 @@ fn ranks(x: &[f64]) -> Vec<f64> {
     let mut start = 0;
     while start < order.len() {
         let equal = order[start..].iter().take_while(|&&i| x[i] <= x[order[start]]).count().max(1);
-        let rank = start as f64 + (equal as f64 + 1.0) / 2.0;
+        let rank = start as f64 + f64::midpoint(equal as f64, 1.0);
         order[start..start + equal].iter().for_each(|&i| ranks[i] = rank);
         start += equal;
     }

@@ -262,12 +262,12 @@ fn least_squares(rows: &[Vec<f64>], targets: &[f64], columns: &[usize]) -> Vec<f
     let x = |row: &[f64], i: usize| if i == 0 { 1.0 } else { row[columns[i - 1]] };
     let mut system = vec![vec![0.0; p + 1]; p];
     for (row, &y) in rows.iter().zip(targets) {
-        for i in 0..p {
+        for (i, equation) in system.iter_mut().enumerate() {
             let xi = x(row, i);
-            for j in 0..p {
-                system[i][j] += xi * x(row, j);
+            for (j, sum) in equation[..p].iter_mut().enumerate() {
+                *sum += xi * x(row, j);
             }
-            system[i][p] += xi * y;
+            equation[p] += xi * y;
         }
     }
     for (i, row) in system.iter_mut().enumerate() {

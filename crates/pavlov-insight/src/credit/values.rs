@@ -120,22 +120,19 @@ fn draw(exact: bool, rewards: &[f64], outcomes: Option<Outcomes>, rng: &mut Rng)
     if exact {
         return (rewards[0], 0.0);
     }
-    match outcomes {
-        Some(outcomes) => {
-            let hits = outcomes.hits(rewards);
-            let (a, b) = (gamma_half(hits, rng), gamma_half(rewards.len() - hits, rng));
-            let p = a / (a + b);
-            (outcomes.value(p), p.log2())
+    if let Some(outcomes) = outcomes {
+        let hits = outcomes.hits(rewards);
+        let (a, b) = (gamma_half(hits, rng), gamma_half(rewards.len() - hits, rng));
+        let p = a / (a + b);
+        (outcomes.value(p), p.log2())
+    } else {
+        let (mut sum, mut weights) = (0.0, 0.0);
+        for reward in rewards {
+            let weight = exponential(rng);
+            sum += weight * reward;
+            weights += weight;
         }
-        None => {
-            let (mut sum, mut weights) = (0.0, 0.0);
-            for reward in rewards {
-                let weight = exponential(rng);
-                sum += weight * reward;
-                weights += weight;
-            }
-            (sum / weights, f64::NAN)
-        }
+        (sum / weights, f64::NAN)
     }
 }
 
@@ -330,9 +327,9 @@ impl Crossed {
             let all: f64 = x.iter().map(|x| x * x).sum();
             if all > 0.0 { x[lead] * x[lead] / all } else { 0.0 }
         };
-        let lead_share = (share(by_a, b) + share(by_b, a)) / 2.0;
+        let lead_share = f64::midpoint(share(by_a, b), share(by_b, a));
         let sums: Vec<f64> = a.iter().zip(b).map(|(a, b)| a + b).collect();
-        let total = (total_a + total_b) / 2.0;
+        let total = f64::midpoint(total_a, total_b);
         Self { energy, square: total_a * total_b, total, lead: largest(&sums), lead_share }
     }
 

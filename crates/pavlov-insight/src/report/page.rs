@@ -25,13 +25,15 @@ pub fn render(reports: &[Report], live: Option<&Live>) -> Result<String> {
     let mut environment = Environment::new();
     // Everything is text unless it is marked as drawn here.
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment.add_template("page.html", PAGE).map_err(wrong)?;
+    environment.add_template("page.html", PAGE).map_err(|e| wrong(&e))?;
     environment.add_filter("drawn", |svg: String| Value::from_safe_string(svg));
-    let template = environment.get_template("page.html").map_err(wrong)?;
+    let template = environment.get_template("page.html").map_err(|e| wrong(&e))?;
     let (reports, live) = (Value::from(Serde(reports)), Value::from(Serde(live)));
-    template.render(context! { reports, live, css => Value::from_safe_string(CSS.to_owned()) }).map_err(wrong)
+    template
+        .render(context! { reports, live, css => Value::from_safe_string(CSS.to_owned()) })
+        .map_err(|e| wrong(&e))
 }
 
-fn wrong(error: minijinja::Error) -> Error {
+fn wrong(error: &minijinja::Error) -> Error {
     Error::Question(format!("the page could not be made ({error:#}); report it with the run's insight/"))
 }

@@ -12,6 +12,11 @@ use crate::ledger::noise::NO_DIRECTION;
 use crate::ledger::{Ledger, figure};
 use crate::metrics::curve;
 
+/// Answers whose credit is shown token by token.
+const SHADED: usize = 6;
+/// Examples behind a behaviour that are shown.
+const EXAMPLES: usize = 12;
+
 /// Whether something was checked on this very run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Badge {
@@ -277,9 +282,8 @@ fn cell(value: &Value, path: &str) -> String {
 /// Token credit.
 pub(super) fn credit(report: Option<Value>, run: &str) -> Section {
     let Some(report) = report else { return Section::unmeasured(format!("pavlov credit {run}")) };
-    const SHOWN: usize = 6;
     let answers = list(&report, "/answers");
-    let shaded = answers.iter().take(SHOWN).map(shaded).collect();
+    let shaded = answers.iter().take(SHADED).map(shaded).collect();
     let checks = answers.iter().flat_map(|answer| list(answer, "/agreement")).filter(|agreement| {
         let floor = number(agreement, "/rho/noise_floor").unwrap_or(0.0);
         number(agreement, "/rho/low").is_some_and(|low| low > floor)
@@ -422,8 +426,7 @@ pub(super) fn trace(report: Option<Value>, run: &str) -> Section {
     let Some(report) = report else {
         return Section::unmeasured(format!("pavlov trace {run} --behaviour BEHAVIOUR"));
     };
-    const SHOWN: usize = 12;
-    let rows = list(&report, "/examples").iter().take(SHOWN).map(|example| {
+    let rows = list(&report, "/examples").iter().take(EXAMPLES).map(|example| {
         let labels = example.pointer("/labels").and_then(Value::as_object);
         let labels: Vec<&str> =
             labels.into_iter().flatten().filter_map(|(_, label)| label.as_str()).collect();

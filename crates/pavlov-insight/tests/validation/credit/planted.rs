@@ -42,20 +42,18 @@ pub(crate) fn chain(habit: Habit, rng: &mut Rng) -> Chain {
             weights[word as usize] = (0.2 * f64::from(rng.normal())).exp();
         }
         let sum: f64 = weights.iter().sum();
-        weights.iter_mut().for_each(|w| *w /= sum);
+        weights = weights.map(|w| w / sum);
         match habit {
-            Habit::Free => {}
             Habit::Sticky(stay) if WRITTEN.contains(&(last as u32)) => {
-                weights.iter_mut().for_each(|w| *w *= 1.0 - stay);
+                weights = weights.map(|w| w * (1.0 - stay));
                 weights[last] += stay;
             }
-            Habit::Sticky(_) => {}
             // An answer has at least one word.
             Habit::Ending(end) if last != ASK as usize => {
-                weights.iter_mut().for_each(|w| *w *= 1.0 - end);
+                weights = weights.map(|w| w * (1.0 - end));
                 weights[END as usize] = end;
             }
-            Habit::Ending(_) => {}
+            Habit::Free | Habit::Sticky(_) | Habit::Ending(_) => {}
         }
         for (logp, weight) in row.iter_mut().zip(weights) {
             *logp = if weight > 0.0 { weight.ln() } else { -30.0 };

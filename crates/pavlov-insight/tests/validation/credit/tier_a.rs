@@ -41,7 +41,9 @@ fn best(reference: &Chain) -> Chain {
             row[word as usize] += points(word) / BETA;
         }
         let sum: f64 = row.iter().map(|logp| logp.exp()).sum();
-        row.iter_mut().for_each(|logp| *logp -= sum.ln());
+        for logp in &mut *row {
+            *logp -= sum.ln();
+        }
     }
     best
 }

@@ -58,7 +58,9 @@ fn plant(kind: usize, rng: &mut Rng) -> (Chain, Planted, Vec<u32>) {
     loop {
         let mut answer = answer(&chain, LONGEST, rng);
         if let Planted::Additive(parts) = &planted {
-            parts.iter().for_each(|&(place, word)| answer[place] = word);
+            for &(place, word) in parts {
+                answer[place] = word;
+            }
         }
         let earned = match planted {
             Planted::Length => answer.len() == LONGEST && answer.last().is_some_and(|&last| last != 0),
@@ -158,7 +160,8 @@ fn run(seeds: std::ops::Range<u64>) -> Vec<Case> {
             x.iter().fold(f64::MIN, |a, &b| a.max(b)) - x.iter().fold(f64::MAX, |a, &b| a.min(b)) > 1e-6
         };
         let round = |x: Vec<f64>| -> Vec<f64> { x.iter().map(|x| (x * 1e6).round()).collect() };
-        let correlations = |f: &dyn Fn(&Case) -> (Vec<f64>, Vec<f64>)| -> Vec<f64> {
+        type Compared<'a> = &'a dyn Fn(&Case) -> (Vec<f64>, Vec<f64>);
+        let correlations = |f: Compared<'_>| -> Vec<f64> {
             let of = |case: &Case| {
                 let (own, exact) = f(case);
                 varies(&exact).then(|| spearman(&own, &round(exact)).unwrap_or(0.0))
