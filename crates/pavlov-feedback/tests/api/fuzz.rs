@@ -99,7 +99,7 @@ fn described(schema: &Value, document: &Value, depth: usize) -> BoxedStrategy<Va
     match kind {
         "object" => object(schema, document, depth),
         "array" => {
-            let items = schema["prefixItems"].as_array().map(|items| &items[0]).unwrap_or(&schema["items"]);
+            let items = schema["prefixItems"].as_array().map_or(&schema["items"], |items| &items[0]);
             vec(values(items, document, depth - 1), 0..4).prop_map(Value::from).boxed()
         }
         "string" => prop_oneof![any::<String>(), "[a-z]{1,8}", Just("worlds".to_owned())]
@@ -193,11 +193,10 @@ fn nothing_that_is_sent_breaks_the_server() {
                 // Waiting for records would only take time.
                 if let Some(value) = value.filter(|_| parameter["name"] != "wait") {
                     let mark = if i == 0 || !address.contains('?') { '?' } else { '&' };
-                    address.push_str(&format!(
-                        "{mark}{}={}",
-                        text(&parameter["name"]),
-                        escaped(&text(&value))
-                    ));
+                    address.push(mark);
+                    address += &text(&parameter["name"]);
+                    address.push('=');
+                    address += &escaped(&text(&value));
                 }
             }
             // A name of 70 kB is an address that no connection carries.

@@ -51,7 +51,7 @@ fn sql_in_names_is_a_name() {
         "*",
         "%",
     ] {
-        let name: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let name = name.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
         for path in [
             format!("/projects/{name}"),
             format!("/projects/worlds/tasks/{name}"),
@@ -118,7 +118,7 @@ fn limits_follow_the_account_and_not_an_address() {
 fn guessing_at_a_name_is_stopped_from_wherever() {
     let place = Place::new(plain());
     let guess = |i: usize| {
-        let body = json!({"name": if i % 2 == 0 { "Owner" } else { " owner " }, "password": format!("guess number {i}")});
+        let body = json!({"name": if i.is_multiple_of(2) { "Owner" } else { " owner " }, "password": format!("guess number {i}")});
         let request = Request::post("/login")
             .header("content-type", "application/json")
             .header("x-forwarded-for", format!("10.0.0.{i}"));

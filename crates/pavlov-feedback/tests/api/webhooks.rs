@@ -13,8 +13,11 @@ use serde_json::{Value, json};
 
 use super::setup::{Place, pick, plain};
 
+/// Headers and body of a request.
+type Request = (Vec<String>, String);
+
 /// Answers each request with the next status, and gives back what came.
-fn receiver(statuses: &'static [&'static str]) -> (String, thread::JoinHandle<Vec<(Vec<String>, String)>>) {
+fn receiver(statuses: &'static [&'static str]) -> (String, thread::JoinHandle<Vec<Request>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let host = listener.local_addr().expect("an address").to_string();
     let handle = thread::spawn(move || {

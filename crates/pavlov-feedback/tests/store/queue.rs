@@ -58,7 +58,9 @@ fn fifty_at_once_share_nothing_and_strand_nothing() {
     }
     assert_eq!(place.nothing(late), Idle::Done);
     let mut per_task = BTreeMap::new();
-    current(&place).iter().for_each(|answer| *per_task.entry(answer.task).or_insert(0) += 1);
+    for answer in current(&place) {
+        *per_task.entry(answer.task).or_insert(0) += 1;
+    }
     assert_eq!(per_task.len(), 200);
     assert!(per_task.values().all(|&n| n == 1), "{per_task:?}");
 }
@@ -307,7 +309,7 @@ fn informative_pairs_come_more_often_with_their_chances_on_record() {
     let settings = Settings { selection: Selection::Information, uniform_share: 0.2, ..plain() };
     let place = Place::new(settings);
     // Half of the outcomes are open, half all but certain.
-    let predicted = |i: usize| if i % 2 == 0 { 0.5 } else { 0.999 };
+    let predicted = |i: usize| if i.is_multiple_of(2) { 0.5 } else { 0.999 };
     let tasks = (0..400).map(|i| NewTask { predicted: Some(predicted(i)), ..pair(&format!("p{i}")) });
     place.add(tasks.collect()).unwrap();
     let a = place.rater("a");

@@ -120,6 +120,9 @@ fn case(kind: usize, seed: u64) -> Case {
     }
 }
 
+/// A case's measured and exact credit.
+type Compared<'a> = &'a dyn Fn(&Case) -> (Vec<f64>, Vec<f64>);
+
 fn mean(numbers: &[f64]) -> Estimate {
     Estimate::mean(numbers, Unit::Correlation, &mut Rng::new(0, Stream::Bootstrap, 0, 0))
 }
@@ -160,7 +163,6 @@ fn run(seeds: std::ops::Range<u64>) -> Vec<Case> {
             x.iter().fold(f64::MIN, |a, &b| a.max(b)) - x.iter().fold(f64::MAX, |a, &b| a.min(b)) > 1e-6
         };
         let round = |x: Vec<f64>| -> Vec<f64> { x.iter().map(|x| (x * 1e6).round()).collect() };
-        type Compared<'a> = &'a dyn Fn(&Case) -> (Vec<f64>, Vec<f64>);
         let correlations = |f: Compared<'_>| -> Vec<f64> {
             let of = |case: &Case| {
                 let (own, exact) = f(case);

@@ -250,8 +250,7 @@ pub(super) fn read_marks(path: &Path) -> Result<BTreeMap<String, Vec<Mark>>> {
         let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
         for mark in line.marks {
             let text = match (&line.completion, line.responses.get(mark.response)) {
-                (Some(text), _) => text.clone(),
-                (None, Some(Response { text: Value::String(text) })) => text.clone(),
+                (Some(text), _) | (None, Some(Response { text: Value::String(text) })) => text.clone(),
                 _ => return Err(wrong(format!("marks answer {}, which it does not have", mark.response))),
             };
             marks.entry(text).or_default().push(mark);

@@ -50,7 +50,9 @@ fn url(text: &str) -> Result<String, String> {
 
 pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let store = args.db.open(true)?;
-    if !args.listen.ip().is_loopback() && !store.read_now(|r| r.has_owner_with_password()).map_err(wrong)? {
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general in its lifetime")]
+    let locked = store.read_now(|r| r.has_owner_with_password()).map_err(wrong)?;
+    if !args.listen.ip().is_loopback() && !locked {
         return Err(bad_input(format!(
             "--listen: {} is open to others and no owner has a password; start on 127.0.0.1 first and make one",
             args.listen
