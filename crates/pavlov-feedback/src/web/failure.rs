@@ -70,7 +70,8 @@ impl IntoResponse for Failure {
         if let Some(first) = message.chars().next() {
             message.replace_range(..first.len_utf8(), &first.to_uppercase().to_string());
         }
-        let page = view::page("error.html", context! { title, message => format!("{message}."), back => "/" });
+        let page =
+            view::page("error.html", context! { title, message => format!("{message}."), back => "/" });
         (self.status, Html(page)).into_response()
     }
 }

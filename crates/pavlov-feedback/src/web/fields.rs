@@ -67,7 +67,9 @@ fn stale() -> Failure {
 
 fn is(request: &Request, kind: &str) -> bool {
     let found = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    found.and_then(|found| found.split(';').next()).is_some_and(|found| found.trim().eq_ignore_ascii_case(kind))
+    found
+        .and_then(|found| found.split(';').next())
+        .is_some_and(|found| found.trim().eq_ignore_ascii_case(kind))
 }
 
 async fn fields(request: Request) -> Result<Fields, Failure> {
@@ -115,7 +117,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Script<T> {
         let (mut parts, rest) = request.into_parts();
         let viewer = Viewer::from_request_parts(&mut parts, app).await?;
         let request = Request::from_parts(parts, rest);
-        let token = request.headers().get("x-form-token").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let token =
+            request.headers().get("x-form-token").and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !viewer.visitor.holds(token) {
             return Err(refuse(stale()));
         }
@@ -123,8 +126,12 @@ impl<T: DeserializeOwned> FromRequest<App> for Script<T> {
             return Err(refuse(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON")));
         }
         let bytes = body(request, LARGEST).await.map_err(refuse)?;
-        let body = serde_json::from_slice(&bytes)
-            .map_err(|error| refuse(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the JSON is not as expected: {error}"))))?;
+        let body = serde_json::from_slice(&bytes).map_err(|error| {
+            refuse(Failure::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("the JSON is not as expected: {error}"),
+            ))
+        })?;
         Ok(Script { viewer, body })
     }
 }

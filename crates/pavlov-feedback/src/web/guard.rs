@@ -29,7 +29,10 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (header::REFERRER_POLICY, "same-origin"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
 ];
 
 /// Lets a request through, or says why not.
@@ -40,7 +43,8 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
         Err(failure) => failure.into_response(),
         Ok(()) => match tokio::time::timeout(LONGEST, next.run(request)).await {
             Ok(response) => response,
-            Err(_) => Failure::new(StatusCode::REQUEST_TIMEOUT, "the request took too long; send it again").into_response(),
+            Err(_) => Failure::new(StatusCode::REQUEST_TIMEOUT, "the request took too long; send it again")
+                .into_response(),
         },
     };
     let headers = response.headers_mut();
@@ -62,7 +66,10 @@ fn check(config: &Config, method: &Method, headers: &HeaderMap, host: &str) -> R
     if safe(method) || same_origin(config, headers, host) {
         return Ok(());
     }
-    Err(Failure::new(StatusCode::FORBIDDEN, "the request came from another site; open the page here and try again"))
+    Err(Failure::new(
+        StatusCode::FORBIDDEN,
+        "the request came from another site; open the page here and try again",
+    ))
 }
 
 fn safe(method: &Method) -> bool {
@@ -79,7 +86,9 @@ fn same_origin(config: &Config, headers: &HeaderMap, host: &str) -> bool {
     match text(headers, &HeaderName::from_static("sec-fetch-site")) {
         Some(site) => site == "same-origin" || site == "none",
         None => match origin {
-            Some(origin) => origin.split_once("://").is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host)),
+            Some(origin) => {
+                origin.split_once("://").is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host))
+            }
             None => true,
         },
     }
@@ -88,16 +97,28 @@ fn same_origin(config: &Config, headers: &HeaderMap, host: &str) -> bool {
 /// Whether a name is ours: an address, this machine, or the public one. Any other would let a site that points its own name at
 /// this machine read our pages.
 fn host_is_ours(config: &Config, host: &str) -> bool {
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(name, _)| name);
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |(name, _)| name);
     let address = name.trim_start_matches('[').trim_end_matches(']');
-    let public = config.public_url.as_deref().and_then(|url| url.split_once("://")).map(|(_, rest)| rest.trim_end_matches('/'));
+    let public = config
+        .public_url
+        .as_deref()
+        .and_then(|url| url.split_once("://"))
+        .map(|(_, rest)| rest.trim_end_matches('/'));
     name.eq_ignore_ascii_case("localhost")
         || address.parse::<IpAddr>().is_ok()
         || public.is_some_and(|public| public.eq_ignore_ascii_case(host) || public.eq_ignore_ascii_case(name))
 }
 
 /// The host that a request asks for: what a trusted proxy says it was asked for, else what the request says itself.
-fn host<'a>(config: &Config, peer: Option<IpAddr>, headers: &'a HeaderMap, authority: Option<&'a str>) -> &'a str {
+fn host<'a>(
+    config: &Config,
+    peer: Option<IpAddr>,
+    headers: &'a HeaderMap,
+    authority: Option<&'a str>,
+) -> &'a str {
     let forwarded = text(headers, &HeaderName::from_static("x-forwarded-host"));
     let trusted = peer.is_some_and(|peer| config.trusted_proxies.contains(&peer));
     forwarded.filter(|_| trusted).or(text(headers, &header::HOST)).or(authority).unwrap_or_default()
@@ -142,17 +163,35 @@ mod tests {
             let all = pairs.clone();
             let found = check(config, &Method::POST, &headers(&all), "127.0.0.1:8080");
             assert_eq!(found.is_ok(), passes, "{pairs:?}");
-            assert!(check(config, &Method::GET, &headers(&all), "127.0.0.1:8080").is_ok(), "reading passes: {pairs:?}");
+            assert!(
+                check(config, &Method::GET, &headers(&all), "127.0.0.1:8080").is_ok(),
+                "reading passes: {pairs:?}"
+            );
         }
     }
 
     #[test]
     fn names_that_are_not_ours_are_refused() {
         let config = Config { public_url: Some("https://rate.example.org".into()), ..Config::default() };
-        for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "192.168.1.4:80", "rate.example.org", "RATE.example.org:443"] {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "127.0.0.1:1",
+            "[::1]:80",
+            "192.168.1.4:80",
+            "rate.example.org",
+            "RATE.example.org:443",
+        ] {
             assert!(host_is_ours(&config, host), "{host}");
         }
-        for host in ["evil.example", "", "localhost.evil.example", "127.0.0.1.evil.example", "rate.example.org.evil.example", "a b"] {
+        for host in [
+            "evil.example",
+            "",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "rate.example.org.evil.example",
+            "a b",
+        ] {
             assert!(!host_is_ours(&config, host), "{host}");
         }
     }

@@ -22,7 +22,11 @@ const HEADER: Duration = Duration::from_secs(15);
 const LAST: Duration = Duration::from_secs(10);
 
 /// Serves until `stop` comes, then lets requests under way end.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) -> std::io::Result<()> {
     let places = Arc::new(Semaphore::new(MOST));
     tokio::pin!(stop);
     loop {

@@ -103,7 +103,12 @@ impl FromRequestParts<App> for Visitor {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Visitor> {
-        if let Some(Extension(known)) = <Extension<Visitor> as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await.ok().flatten() {
+        if let Some(Extension(known)) =
+            <Extension<Visitor> as OptionalFromRequestParts<App>>::from_request_parts(parts, app)
+                .await
+                .ok()
+                .flatten()
+        {
             return Ok(known);
         }
         let visitor = Visitor::find(app, &parts.headers).await?;
@@ -119,16 +124,26 @@ impl FromRequestParts<App> for Viewer {
         let visitor = Visitor::from_request_parts(parts, app).await.map_err(IntoResponse::into_response)?;
         let Some(account) = visitor.account.clone() else {
             if parts.method != axum::http::Method::GET {
-                let failure = Failure::new(StatusCode::UNAUTHORIZED, "you are not signed in any more; sign in and send it again");
+                let failure = Failure::new(
+                    StatusCode::UNAUTHORIZED,
+                    "you are not signed in any more; sign in and send it again",
+                );
                 return Err(failure.into_response());
             }
             let next = parts.uri.path();
             return Err(Redirect::to(&format!("/login?next={next}")).into_response());
         };
         if parts.method != axum::http::Method::GET
-            && !app.inner.limits.count(&format!("change/{}", account.code), limit::CHANGES, app.store().clock().now())
+            && !app.inner.limits.count(
+                &format!("change/{}", account.code),
+                limit::CHANGES,
+                app.store().clock().now(),
+            )
         {
-            let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "your account sends faster than hands can; wait a minute");
+            let failure = Failure::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "your account sends faster than hands can; wait a minute",
+            );
             return Err(failure.into_response());
         }
         Ok(Viewer { account, visitor })

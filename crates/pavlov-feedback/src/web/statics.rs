@@ -6,7 +6,9 @@ use axum::routing::get;
 
 pub(super) fn router() -> Router {
     let file = |kind: &'static str, text: &'static str| {
-        get(move || async move { ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text) })
+        get(
+            move || async move { ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text) },
+        )
     };
     let script = "text/javascript; charset=utf-8";
     Router::new()

@@ -11,9 +11,29 @@ macro_rules! templates {
 }
 
 const TEMPLATES: &[(&str, &str)] = templates!(
-    "access.html", "account.html", "answers.html", "audit.html", "base.html", "error.html", "exclusions.html", "home.html",
-    "join.html", "lesson.html", "login.html", "members.html", "parts.html", "project.html", "quality.html", "rate.html",
-    "rate_pairwise.html", "rate_pointwise.html", "rate_write.html", "rest.html", "review.html", "settings.html", "task.html",
+    "access.html",
+    "account.html",
+    "answers.html",
+    "audit.html",
+    "base.html",
+    "error.html",
+    "exclusions.html",
+    "home.html",
+    "join.html",
+    "lesson.html",
+    "login.html",
+    "members.html",
+    "parts.html",
+    "project.html",
+    "quality.html",
+    "rate.html",
+    "rate_pairwise.html",
+    "rate_pointwise.html",
+    "rate_write.html",
+    "rest.html",
+    "review.html",
+    "settings.html",
+    "task.html",
     "tasks.html",
 );
 
@@ -32,7 +52,9 @@ pub(super) fn page(template: &str, context: Value) -> String {
     let page = PAGES.get_template(template).and_then(|template| template.render(context));
     // Templates are part of the program: an error here is a bug, and its page says so without a template.
     page.unwrap_or_else(|error| {
-        let mut out = String::from("<!doctype html><title>Pavlov</title><p>This is a bug of Pavlov, please report it: ");
+        let mut out = String::from(
+            "<!doctype html><title>Pavlov</title><p>This is a bug of Pavlov, please report it: ",
+        );
         super::render::escape(&mut out, &format!("{template}: {error:#}"));
         out
     })
@@ -54,7 +76,10 @@ mod tests {
             assert!(PAGES.get_template(name).is_ok(), "{name}");
         }
         let page = page("error.html", context! { title => "<b>", message => "\"><script>", back => "/" });
-        assert!(page.contains("&lt;b&gt;") && !page.contains("<script>") && !page.contains("bug of Pavlov"), "{page}");
+        assert!(
+            page.contains("&lt;b&gt;") && !page.contains("<script>") && !page.contains("bug of Pavlov"),
+            "{page}"
+        );
     }
 
     #[test]

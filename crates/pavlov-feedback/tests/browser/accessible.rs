@@ -10,7 +10,7 @@ use crate::world::{World, pairs};
 const AXE: &str = include_str!("axe/axe.min.js");
 
 /// No rule of axe-core is broken on any page.
-pub fn every_page_in_light_and_dark(browser: &mut Browser) {
+pub(crate) fn every_page_in_light_and_dark(browser: &mut Browser) {
     let Showcase { world, mut pages, .. } = showcase(browser);
     let mut broken = Vec::new();
     for (name, who, address) in &mut pages {
@@ -30,12 +30,14 @@ fn violations(page: &mut Page) -> Vec<String> {
     let found = page.eval("axe.run(document, { resultTypes: ['violations'] }).then((r) => r.violations.map((v) => [v.id, v.impact, v.nodes.map((n) => n.html.slice(0, 160) + ' ' + (n.any[0]?.message ?? n.all[0]?.message ?? '')).slice(0, 4).join(' ; ')]))");
     let rules = page.eval("axe.getRules().length").as_u64().unwrap();
     assert!(rules > 80, "axe-core has {rules} rules");
-    let text = |v: &Value| v.as_array().unwrap().iter().map(|part| part.as_str().unwrap_or("")).collect::<Vec<_>>().join(": ");
+    let text = |v: &Value| {
+        v.as_array().unwrap().iter().map(|part| part.as_str().unwrap_or("")).collect::<Vec<_>>().join(": ")
+    };
     found.as_array().unwrap().iter().map(text).collect()
 }
 
 /// With Tab, the keys of forms, and nothing else: one goes in, compares, and goes out. Whatever has the focus shows it.
-pub fn by_keyboard_alone(browser: &mut Browser) {
+pub(crate) fn by_keyboard_alone(browser: &mut Browser) {
     let world = World::new();
     let project = world.project("keys", |_| {});
     world.tasks(&project, &pairs(2));
@@ -63,7 +65,12 @@ fn walk_to(page: &mut Page, wanted: &str) {
         page.key("Tab");
         // A radio button is drawn by the text beside it.
         let shown = "(() => { const e = document.activeElement; const s = getComputedStyle(e.matches('.pick input, .strengths input, .points input') ? e.nextElementSibling : e); const r = e.getBoundingClientRect(); return e === document.body || (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 1 && r.width > 0) })()";
-        assert_eq!(page.eval(shown), true, "the focus is not seen on {}", page.eval("document.activeElement.outerHTML"));
+        assert_eq!(
+            page.eval(shown),
+            true,
+            "the focus is not seen on {}",
+            page.eval("document.activeElement.outerHTML")
+        );
         if page.eval(&format!("!!({wanted})")) == true {
             return;
         }

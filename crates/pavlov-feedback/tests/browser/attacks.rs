@@ -9,7 +9,7 @@ use crate::world::World;
 
 /// Every attack as prompt, answers, guidelines and reason, on every page that shows them: no script runs, no dialog opens,
 /// nothing is asked of another machine, nothing of the page is another's.
-pub fn attacks_are_inert(browser: &mut Browser) {
+pub(crate) fn attacks_are_inert(browser: &mut Browser) {
     let world = World::new();
     let all = ATTACKS.join("\n\n");
     let half = ATTACKS.len() / 2;
@@ -74,7 +74,10 @@ fn inert(page: &mut Page, url: &str) {
             // What the policy had to stop was not text.
             "Log.entryAdded" => {
                 let text = event["params"]["entry"]["text"].as_str().unwrap_or_default().to_owned();
-                assert!(!text.contains("Content Security Policy") && !text.contains("Content-Security-Policy"), "{text}");
+                assert!(
+                    !text.contains("Content Security Policy") && !text.contains("Content-Security-Policy"),
+                    "{text}"
+                );
             }
             _ => {}
         }

@@ -14,7 +14,7 @@ use tungstenite::{Message, WebSocket, client};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running Chromium.
-pub struct Browser {
+pub(crate) struct Browser {
     process: Child,
     address: String,
     _profile: TempDir,
@@ -22,7 +22,7 @@ pub struct Browser {
 }
 
 /// A page with cookies of its own, as a person's on a computer of theirs.
-pub struct Page {
+pub(crate) struct Page {
     connection: Connection,
     context: String,
     target: String,
@@ -35,19 +35,35 @@ struct Connection {
 }
 
 /// Where Chromium is, if it is.
-pub fn installed() -> Option<&'static str> {
+pub(crate) fn installed() -> Option<&'static str> {
     ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
-        Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        Command::new(name)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     })
 }
 
 impl Browser {
-    pub fn start(program: &str) -> Browser {
+    pub(crate) fn start(program: &str) -> Browser {
         let profile = tempfile::tempdir().unwrap();
         let mut process = Command::new(program)
             // Root has no sandbox to offer; what is shown is our own server's.
-            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
-            .args(["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
+            .args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--hide-scrollbars",
+            ])
+            .args([
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
             .args(["--disable-extensions", "--mute-audio", "--remote-debugging-port=0"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
@@ -66,20 +82,26 @@ impl Browser {
     }
 
     /// A page of somebody new.
-    pub fn person(&mut self) -> Page {
-        let context = self.main.call("Target.createBrowserContext", json!({}))["browserContextId"].as_str().unwrap().to_owned();
+    pub(crate) fn person(&mut self) -> Page {
+        let context = self.main.call("Target.createBrowserContext", json!({}))["browserContextId"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         self.tab(context)
     }
 
     /// Another tab of the same person.
-    pub fn tab_of(&mut self, page: &Page) -> Page {
+    pub(crate) fn tab_of(&mut self, page: &Page) -> Page {
         self.tab(page.context.clone())
     }
 
     fn tab(&mut self, context: String) -> Page {
-        let target = self.main.call("Target.createTarget", json!({ "url": "about:blank", "browserContextId": context }));
+        let target = self
+            .main
+            .call("Target.createTarget", json!({ "url": "about:blank", "browserContextId": context }));
         let target = target["targetId"].as_str().unwrap().to_owned();
-        let connection = Connection::open(&self.address, &format!("ws://{}/devtools/page/{target}", self.address));
+        let connection =
+            Connection::open(&self.address, &format!("ws://{}/devtools/page/{target}", self.address));
         let mut page = Page { connection, context, target };
         for domain in ["Page", "Runtime", "Network", "Log"] {
             page.call(&format!("{domain}.enable"), json!({}));
@@ -88,13 +110,13 @@ impl Browser {
     }
 
     /// Closes a tab as a crash does: no event of leaving reaches the page.
-    pub fn crash(&mut self, page: Page) -> String {
+    pub(crate) fn crash(&mut self, page: Page) -> String {
         drop(page.connection);
         self.main.call("Target.closeTarget", json!({ "targetId": page.target }));
         page.context
     }
 
-    pub fn tab_in(&mut self, context: String) -> Page {
+    pub(crate) fn tab_in(&mut self, context: String) -> Page {
         self.tab(context)
     }
 }
@@ -149,13 +171,13 @@ impl Connection {
 }
 
 impl Page {
-    pub fn call(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
         self.connection.call(method, params)
     }
 
     /// The value of a JavaScript expression (awaited).
     #[track_caller]
-    pub fn eval(&mut self, script: &str) -> Value {
+    pub(crate) fn eval(&mut self, script: &str) -> Value {
         let params = json!({ "expression": script, "returnByValue": true, "awaitPromise": true });
         let result = self.call("Runtime.evaluate", params);
         assert!(result["exceptionDetails"].is_null(), "{script}: {}", result["exceptionDetails"]);
@@ -164,7 +186,7 @@ impl Page {
 
     /// Waits until a JavaScript expression is true.
     #[track_caller]
-    pub fn until(&mut self, script: &str) {
+    pub(crate) fn until(&mut self, script: &str) {
         let start = Instant::now();
         let guarded = format!("(() => {{ try {{ return !!({script}) }} catch {{ return false }} }})()");
         loop {
@@ -182,7 +204,7 @@ impl Page {
 
     /// Opens an address and waits for it to be there, scripts and all.
     #[track_caller]
-    pub fn open(&mut self, url: &str) {
+    pub(crate) fn open(&mut self, url: &str) {
         self.leaving(|page| {
             page.call("Page.navigate", json!({ "url": url }));
         });
@@ -190,14 +212,14 @@ impl Page {
 
     /// Does what leads to another page, and waits for that page.
     #[track_caller]
-    pub fn leaving(&mut self, act: impl FnOnce(&mut Page)) {
+    pub(crate) fn leaving(&mut self, act: impl FnOnce(&mut Page)) {
         self.eval("window.__old = true");
         act(self);
         self.until("!window.__old && document.readyState === 'complete'");
     }
 
     /// Presses a key as a keyboard does.
-    pub fn key(&mut self, key: &str) {
+    pub(crate) fn key(&mut self, key: &str) {
         let (code, text) = match key {
             "Enter" => (13, "\r"),
             "Escape" => (27, ""),
@@ -212,35 +234,41 @@ impl Page {
         let kind = if text.is_empty() { "rawKeyDown" } else { "keyDown" };
         let down = json!({ "type": kind, "key": key, "text": text, "windowsVirtualKeyCode": code });
         self.call("Input.dispatchKeyEvent", down);
-        self.call("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code }));
+        self.call(
+            "Input.dispatchKeyEvent",
+            json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code }),
+        );
     }
 
     /// Writes text where the focus is.
-    pub fn write(&mut self, text: &str) {
+    pub(crate) fn write(&mut self, text: &str) {
         self.call("Input.insertText", json!({ "text": text }));
     }
 
     /// Fills a field of the form.
     #[track_caller]
-    pub fn fill(&mut self, selector: &str, text: &str) {
-        let found = format!("(() => {{ const e = document.querySelector({}); e.focus(); e.select?.(); return true }})()", json!(selector));
+    pub(crate) fn fill(&mut self, selector: &str, text: &str) {
+        let found = format!(
+            "(() => {{ const e = document.querySelector({}); e.focus(); e.select?.(); return true }})()",
+            json!(selector)
+        );
         assert_eq!(self.eval(&found), true, "{selector}");
         self.write(text);
     }
 
     /// Clicks an element, as the script's own click does.
     #[track_caller]
-    pub fn click(&mut self, selector: &str) {
+    pub(crate) fn click(&mut self, selector: &str) {
         self.eval(&format!("document.querySelector({}).click()", json!(selector)));
     }
 
     #[track_caller]
-    pub fn text(&mut self) -> String {
+    pub(crate) fn text(&mut self) -> String {
         self.eval("document.body.innerText").as_str().unwrap().to_owned()
     }
 
     /// The size and the colours of the screen.
-    pub fn screen(&mut self, width: u32, height: u32, scheme: &str) {
+    pub(crate) fn screen(&mut self, width: u32, height: u32, scheme: &str) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.call("Emulation.setDeviceMetricsOverride", size);
         let feature = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
@@ -248,8 +276,9 @@ impl Page {
     }
 
     /// A picture of the whole page, at most `tall` high.
-    pub fn picture(&mut self, tall: u32) -> Vec<u8> {
-        let height = self.eval("document.documentElement.scrollHeight").as_f64().unwrap().min(f64::from(tall));
+    pub(crate) fn picture(&mut self, tall: u32) -> Vec<u8> {
+        let height =
+            self.eval("document.documentElement.scrollHeight").as_f64().unwrap().min(f64::from(tall));
         let width = self.eval("innerWidth").as_f64().unwrap();
         let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
         let params = json!({ "format": "png", "clip": clip, "captureBeyondViewport": true });
@@ -257,7 +286,7 @@ impl Page {
     }
 
     /// Everything that happened since the last look: dialogs, requests, messages of the console.
-    pub fn events(&mut self) -> Vec<Value> {
+    pub(crate) fn events(&mut self) -> Vec<Value> {
         self.eval("1");
         self.connection.events.drain(..).collect()
     }

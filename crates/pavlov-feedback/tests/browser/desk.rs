@@ -9,7 +9,7 @@ use crate::world::{PASSWORD, World, pairs, settings_for};
 
 /// From the first start to the first answers: the one-time link, a project, tasks, an invited rater, a comparison by keyboard,
 /// an edit, an undo.
-pub fn from_set_up_to_undo(browser: &mut Browser) {
+pub(crate) fn from_set_up_to_undo(browser: &mut Browser) {
     let world = World::new();
     let secret = world.store.write_now(|w| w.invite(None, Role::Owner, None, 3_600_000)).unwrap();
     let mut owner = browser.person();
@@ -30,7 +30,8 @@ pub fn from_set_up_to_undo(browser: &mut Browser) {
     assert!(owner.text().contains("4 tasks were added"), "{}", owner.text());
     owner.open(&format!("{}{code}/members", world.url));
     owner.leaving(|page| page.click("form[action$=invitations] button"));
-    let link = owner.eval("document.querySelector('#invitation-link').textContent").as_str().unwrap().to_owned();
+    let link =
+        owner.eval("document.querySelector('#invitation-link').textContent").as_str().unwrap().to_owned();
 
     let mut rater = browser.person();
     rater.open(&link);
@@ -51,7 +52,10 @@ pub fn from_set_up_to_undo(browser: &mut Browser) {
     assert_eq!((first["choice"].as_str().unwrap(), first["strength"].as_u64()), (&*left(0), Some(3)));
     let second = &said[1]["said"]["pairwise"];
     assert_eq!(second["choice"], "both_bad");
-    assert_eq!((second["edit"]["of"].as_str().unwrap(), second["edit"]["text"].as_str().unwrap()), (&*left(1), "The key is in the shed."));
+    assert_eq!(
+        (second["edit"]["of"].as_str().unwrap(), second["edit"]["text"].as_str().unwrap()),
+        (&*left(1), "The key is in the shed.")
+    );
     // The link works once.
     let mut other = browser.person();
     other.open(&link);
@@ -73,7 +77,11 @@ fn compare(rater: &mut Page) {
     rater.key("1");
     assert_eq!(rater.eval("document.querySelector('.answer.picked').dataset.side"), "left");
     rater.key("2");
-    assert_eq!(rater.eval("document.querySelector('[name=strength]:checked').value"), "2", "a digit now says how clearly");
+    assert_eq!(
+        rater.eval("document.querySelector('[name=strength]:checked').value"),
+        "2",
+        "a digit now says how clearly"
+    );
     rater.key("ArrowRight");
     assert_eq!(rater.eval("document.querySelector('.answer.picked').dataset.side"), "right");
     rater.key("ArrowLeft");
@@ -88,7 +96,11 @@ fn compare(rater: &mut Page) {
     rater.leaving(|page| page.key("u"));
     assert!(rater.text().contains("Taken back: say it anew."));
     assert_ne!(rater.eval(task), third, "the second task is back");
-    assert_eq!(rater.eval("document.querySelector('[name=pick]:checked').value"), "tie", "with what was said");
+    assert_eq!(
+        rater.eval("document.querySelector('[name=pick]:checked').value"),
+        "tie",
+        "with what was said"
+    );
     rater.key("b");
     rater.key("e");
     assert_eq!(rater.eval("document.activeElement.id"), "edit-left");
@@ -108,10 +120,13 @@ fn compare(rater: &mut Page) {
 }
 
 /// Ratings with several questions, demonstrations, edits; then an answer is changed and taken back.
-pub fn every_kind(browser: &mut Browser) {
+pub(crate) fn every_kind(browser: &mut Browser) {
     let world = World::new();
     let rated = world.project("rated", settings_for(TaskKind::Pointwise));
-    world.tasks(&rated, &json!([{ "prompt": "Why is the sky blue?", "responses": [{ "text": "Light scatters." }] }]));
+    world.tasks(
+        &rated,
+        &json!([{ "prompt": "Why is the sky blue?", "responses": [{ "text": "Light scatters." }] }]),
+    );
     let mut page = world.person(browser, &rated, "Rita", Role::Rater);
     page.open(&world.at(&rated, "/rate"));
     for key in ["2", "4", "6"] {
@@ -120,7 +135,8 @@ pub fn every_kind(browser: &mut Browser) {
     page.leaving(|page| page.key("Enter"));
     assert!(page.text().contains("All done"), "{}", page.text());
     let scores = world.said(&rated)[0]["said"]["pointwise"]["scores"].clone();
-    let values: Vec<f64> = scores.as_array().unwrap().iter().map(|score| score["value"].as_f64().unwrap()).collect();
+    let values: Vec<f64> =
+        scores.as_array().unwrap().iter().map(|score| score["value"].as_f64().unwrap()).collect();
     assert_eq!(values, [1.0, 4.0, 6.0]);
     world.wait(120);
     page.open(&world.at(&rated, "/answers"));
@@ -140,7 +156,11 @@ pub fn every_kind(browser: &mut Browser) {
     page.open(&world.at(&written, "/rate"));
     page.fill("#text", "Hello!\n  Two lines.");
     page.leaving(|page| page.click("#submit"));
-    assert_eq!(page.eval("document.querySelector('#text').value"), "Helo!\nYou", "an edit begins with the answer");
+    assert_eq!(
+        page.eval("document.querySelector('#text').value"),
+        "Helo!\nYou",
+        "an edit begins with the answer"
+    );
     page.fill("#text", "Hello!\nYou");
     page.leaving(|page| page.click("#submit"));
     let said = world.said(&written);
@@ -149,7 +169,7 @@ pub fn every_kind(browser: &mut Browser) {
 }
 
 /// Reload, a crashed tab, a server that is away, an expired lease: what was begun is found again and what was said is there once.
-pub fn nothing_is_lost(browser: &mut Browser) {
+pub(crate) fn nothing_is_lost(browser: &mut Browser) {
     let world = World::new();
     let project = world.project("kept", |_| {});
     world.tasks(&project, &pairs(3));
@@ -198,7 +218,7 @@ pub fn nothing_is_lost(browser: &mut Browser) {
 }
 
 /// Two raters at once get two tasks; a third that comes when all are held is told to come again.
-pub fn two_raters_never_share(browser: &mut Browser) {
+pub(crate) fn two_raters_never_share(browser: &mut Browser) {
     let world = World::new();
     let project = world.project("shared", |_| {});
     world.tasks(&project, &pairs(6));
@@ -222,14 +242,19 @@ pub fn two_raters_never_share(browser: &mut Browser) {
     seen.dedup();
     assert_eq!(seen.len(), 6, "nobody saw what another had");
     assert!(ana.text().contains("All done"));
-    world.tasks(&project, &json!([{ "prompt": "one more", "responses": [{ "text": "x" }, { "text": "y" }] }]));
+    world
+        .tasks(&project, &json!([{ "prompt": "one more", "responses": [{ "text": "x" }, { "text": "y" }] }]));
     ana.open(&world.at(&project, "/rate"));
     ben.open(&world.at(&project, "/rate"));
-    assert!(ana.text().contains("one more") && ben.text().contains("Nothing for you right now"), "{}", ben.text());
+    assert!(
+        ana.text().contains("one more") && ben.text().contains("Nothing for you right now"),
+        "{}",
+        ben.text()
+    );
 }
 
 /// Marks on words reach the log in characters of the answer, by keyboard and by pointer.
-pub fn words_are_marked(browser: &mut Browser) {
+pub(crate) fn words_are_marked(browser: &mut Browser) {
     let world = World::new();
     let project = world.project("marked", |_| {});
     world.tasks(&project, &json!([{ "prompt": "p", "responses": [{ "text": "Ünder **the** tree" }, { "text": "Ünder **the** tree!" }] }]));
@@ -254,6 +279,9 @@ pub fn words_are_marked(browser: &mut Browser) {
     let end = if right == 1 { 19 } else { 18 };
     let mut marks = said["marks"].as_array().unwrap().clone();
     marks.sort_by_key(|marks| marks["response"] != left);
-    assert_eq!(marks[0], json!({ "response": left, "spans": [{ "start": 0, "end": 5, "sign": 1 }, { "start": 8, "end": 11, "sign": 1 }] }));
+    assert_eq!(
+        marks[0],
+        json!({ "response": left, "spans": [{ "start": 0, "end": 5, "sign": 1 }, { "start": 8, "end": 11, "sign": 1 }] })
+    );
     assert_eq!(marks[1], json!({ "response": right, "spans": [{ "start": 14, "end": end, "sign": -1 }] }));
 }

@@ -12,7 +12,9 @@ mod world;
 #[test]
 fn in_a_browser() {
     let Some(program) = chromium::installed() else {
-        eprintln!("\n*** THE BROWSER TESTS DID NOT RUN: no chromium is installed (apt-get install chromium) ***\n");
+        eprintln!(
+            "\n*** THE BROWSER TESTS DID NOT RUN: no chromium is installed (apt-get install chromium) ***\n"
+        );
         assert!(std::env::var_os("CI").is_none(), "CI must run the browser tests");
         return;
     };

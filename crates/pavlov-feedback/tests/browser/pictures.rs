@@ -9,13 +9,13 @@ use crate::chromium::{Browser, Page};
 use crate::world::{World, settings_for};
 
 /// A project with something on each page: name of the page, whose browser, address.
-pub struct Showcase {
-    pub world: World,
-    pub pages: Vec<(&'static str, Page, String)>,
+pub(crate) struct Showcase {
+    pub(crate) world: World,
+    pub(crate) pages: Vec<(&'static str, Page, String)>,
 }
 
 /// Nothing is wider than the screen, on any page, at either size.
-pub fn every_page(browser: &mut Browser) {
+pub(crate) fn every_page(browser: &mut Browser) {
     let folder = std::env::var_os("PAVLOV_PICTURES").map(std::path::PathBuf::from);
     let Showcase { mut pages, .. } = showcase(browser);
     for (name, who, address) in &mut pages {
@@ -32,7 +32,7 @@ pub fn every_page(browser: &mut Browser) {
     }
 }
 
-pub fn showcase(browser: &mut Browser) -> Showcase {
+pub(crate) fn showcase(browser: &mut Browser) -> Showcase {
     let world = World::new();
     let compared = world.project("assistant", |settings| {
         settings.overlap = 2;
@@ -63,7 +63,15 @@ pub fn showcase(browser: &mut Browser) -> Showcase {
             let said = world.store.write_now(move |w| {
                 let Served::Task(lease) = w.claim(project, account)? else { panic!("no task") };
                 let reply = serde_json::from_value(reply).unwrap();
-                w.submit(account, Submission { lease: lease.code, key: format!("{i}"), reply, active_ms: 17_000 + 3_000 * i as u64 })
+                w.submit(
+                    account,
+                    Submission {
+                        lease: lease.code,
+                        key: format!("{i}"),
+                        reply,
+                        active_ms: 17_000 + 3_000 * i as u64,
+                    },
+                )
             });
             said.unwrap();
             world.wait(25);
@@ -72,23 +80,43 @@ pub fn showcase(browser: &mut Browser) -> Showcase {
     }
     let by = world.owner.id;
     let (id, hook) = (compared.id, "https://trainer.example/sealed");
-    world.store.write_now(move |w| {
-        w.invite(Some(id), Role::Rater, Some(by), 7 * 86_400_000)?;
-        w.create_token("the trainer on gpu-2", None, Some(id), Some(by), None)?;
-        w.create_webhook(id, hook, by)?;
-        let ben = w.account_named("Ben")?.unwrap();
-        w.exclude(id, ben.id, None, "answered everything in a second", by)?;
-        w.audit(Some(id), &w.account(by)?.code.clone(), "exclusion.create", &ben.code, &json!({ "reason": "answered everything in a second" }))
-    }).unwrap();
-    let secret = world.store.write_now(move |w| w.invite(Some(id), Role::Rater, Some(by), 86_400_000)).unwrap();
-    let (task, decided) = world.store.read_now(move |r| {
-        let first = |state| Ok::<_, pavlov_feedback::Error>(r.tasks(id, state, None, 9)?.pop().unwrap().code);
-        Ok((first(pavlov_feedback::store::TaskState::Open)?, first(pavlov_feedback::store::TaskState::Adjudicate)?))
-    }).unwrap();
-    let answered = world.store.read_now(move |r| {
-        let ana = r.account_named("Ana")?.unwrap().id;
-        Ok(r.my_answers(id, ana, None, 1)?.remove(0).task)
-    }).unwrap();
+    world
+        .store
+        .write_now(move |w| {
+            w.invite(Some(id), Role::Rater, Some(by), 7 * 86_400_000)?;
+            w.create_token("the trainer on gpu-2", None, Some(id), Some(by), None)?;
+            w.create_webhook(id, hook, by)?;
+            let ben = w.account_named("Ben")?.unwrap();
+            w.exclude(id, ben.id, None, "answered everything in a second", by)?;
+            w.audit(
+                Some(id),
+                &w.account(by)?.code.clone(),
+                "exclusion.create",
+                &ben.code,
+                &json!({ "reason": "answered everything in a second" }),
+            )
+        })
+        .unwrap();
+    let secret =
+        world.store.write_now(move |w| w.invite(Some(id), Role::Rater, Some(by), 86_400_000)).unwrap();
+    let (task, decided) = world
+        .store
+        .read_now(move |r| {
+            let first =
+                |state| Ok::<_, pavlov_feedback::Error>(r.tasks(id, state, None, 9)?.pop().unwrap().code);
+            Ok((
+                first(pavlov_feedback::store::TaskState::Open)?,
+                first(pavlov_feedback::store::TaskState::Adjudicate)?,
+            ))
+        })
+        .unwrap();
+    let answered = world
+        .store
+        .read_now(move |r| {
+            let ana = r.account_named("Ana")?.unwrap().id;
+            Ok(r.my_answers(id, ana, None, 1)?.remove(0).task)
+        })
+        .unwrap();
     let ana = raters.remove(0);
     let mut pages: Vec<(&'static str, Page, String)> = Vec::new();
     for (name, project, path) in [
@@ -106,9 +134,17 @@ pub fn showcase(browser: &mut Browser) -> Showcase {
     }
     let owner = world.owner(browser);
     for (name, path) in [
-        ("overview", String::new()), ("tasks", "/tasks".into()), ("task", format!("/tasks/{task}")), ("disagreements", "/review".into()),
-        ("decide", format!("/review/{decided}")), ("quality", "/quality".into()), ("people", "/members".into()), ("exclusions", "/exclusions".into()),
-        ("programs", "/access".into()), ("audit", "/audit".into()), ("settings", "/settings".into()),
+        ("overview", String::new()),
+        ("tasks", "/tasks".into()),
+        ("task", format!("/tasks/{task}")),
+        ("disagreements", "/review".into()),
+        ("decide", format!("/review/{decided}")),
+        ("quality", "/quality".into()),
+        ("people", "/members".into()),
+        ("exclusions", "/exclusions".into()),
+        ("programs", "/access".into()),
+        ("audit", "/audit".into()),
+        ("settings", "/settings".into()),
     ] {
         pages.push((name, browser.tab_of(&owner), world.at(&compared, &path)));
     }

@@ -15,24 +15,26 @@ use tokio::net::TcpListener;
 
 use crate::chromium::{Browser, Page};
 
-pub const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// A server on a port of its own.
-pub struct World {
-    pub url: String,
-    pub store: Store,
-    pub time: Arc<AtomicI64>,
-    pub owner: Account,
+pub(crate) struct World {
+    pub(crate) url: String,
+    pub(crate) store: Store,
+    pub(crate) time: Arc<AtomicI64>,
+    pub(crate) owner: Account,
     _runtime: tokio::runtime::Runtime,
     _folder: TempDir,
 }
 
 impl World {
-    pub fn new() -> World {
+    pub(crate) fn new() -> World {
         let folder = tempfile::tempdir().unwrap();
         let time = Arc::new(AtomicI64::new(1_790_000_000_000));
-        let store = Store::open(&folder.path().join("feedback.db"), Clock::set_by(Arc::clone(&time))).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let store =
+            Store::open(&folder.path().join("feedback.db"), Clock::set_by(Arc::clone(&time))).unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let app = App::new(store.clone(), Config::default());
@@ -43,11 +45,11 @@ impl World {
     }
 
     /// Lets time pass.
-    pub fn wait(&self, seconds: i64) {
+    pub(crate) fn wait(&self, seconds: i64) {
         self.time.fetch_add(seconds * 1000, Ordering::SeqCst);
     }
 
-    pub fn project(&self, name: &str, change: impl FnOnce(&mut Settings)) -> Project {
+    pub(crate) fn project(&self, name: &str, change: impl FnOnce(&mut Settings)) -> Project {
         let mut settings = Settings {
             selection: serde_json::from_value(json!("in_order")).unwrap(),
             gold_share: 0.0,
@@ -56,19 +58,20 @@ impl World {
             ..Settings::default()
         };
         change(&mut settings);
-        let guidelines = "Choose the answer that **helps** more.\n\n- True before polished.\n- Short before long.".into();
+        let guidelines =
+            "Choose the answer that **helps** more.\n\n- True before polished.\n- Short before long.".into();
         let (new, by) = (NewProject { name: name.into(), settings, guidelines }, self.owner.id);
         self.store.write_now(move |w| w.create_project(&new, by)).unwrap()
     }
 
-    pub fn tasks(&self, project: &Project, tasks: &Value) {
+    pub(crate) fn tasks(&self, project: &Project, tasks: &Value) {
         let tasks: Vec<NewTask> = serde_json::from_value(tasks.clone()).unwrap();
         let id = project.id;
         self.store.write_now(move |w| w.add_tasks(id, &tasks)).unwrap();
     }
 
     /// Somebody with a role, signed in, in a browser of their own.
-    pub fn person(&self, browser: &mut Browser, project: &Project, name: &str, role: Role) -> Page {
+    pub(crate) fn person(&self, browser: &mut Browser, project: &Project, name: &str, role: Role) -> Page {
         let (name, id) = (name.to_owned(), project.id);
         let token = self.store.write_now(move |w| {
             let account = w.create_account(&name, None, false)?;
@@ -79,7 +82,7 @@ impl World {
     }
 
     /// The owner, in a browser.
-    pub fn owner(&self, browser: &mut Browser) -> Page {
+    pub(crate) fn owner(&self, browser: &mut Browser) -> Page {
         let id = self.owner.id;
         let token = self.store.write_now(move |w| w.start_session(id)).unwrap();
         self.signed_in(browser, &token)
@@ -87,22 +90,25 @@ impl World {
 
     fn signed_in(&self, browser: &mut Browser, token: &str) -> Page {
         let mut page = browser.person();
-        let cookie = json!({ "name": "pavlov", "value": token, "url": self.url, "httpOnly": true, "sameSite": "Lax" });
+        let cookie =
+            json!({ "name": "pavlov", "value": token, "url": self.url, "httpOnly": true, "sameSite": "Lax" });
         page.call("Network.setCookie", cookie);
         page.screen(1280, 800, "light");
         page
     }
 
-    pub fn at(&self, project: &Project, path: &str) -> String {
+    pub(crate) fn at(&self, project: &Project, path: &str) -> String {
         format!("{}/p/{}{path}", self.url, project.code)
     }
 
     /// What was said in a project, in short, in the order of the log.
-    pub fn said(&self, project: &Project) -> Vec<Value> {
+    pub(crate) fn said(&self, project: &Project) -> Vec<Value> {
         let id = project.id;
         let read = self.store.read_now(move |r| {
             let mut found = Vec::new();
-            r.current_answers(id, 0, |one| found.push((one.seq, serde_json::to_value(&one.answer).unwrap(), one.shown)))?;
+            r.current_answers(id, 0, |one| {
+                found.push((one.seq, serde_json::to_value(&one.answer).unwrap(), one.shown))
+            })?;
             Ok(found)
         });
         let mut found = read.unwrap();
@@ -117,16 +123,16 @@ impl World {
     }
 }
 
-pub fn pair(i: usize) -> Value {
+pub(crate) fn pair(i: usize) -> Value {
     json!({ "prompt": format!("Question {i}: where is the key?"),
             "responses": [{ "text": format!("The key of {i} is in the tin.") }, { "text": format!("The key of {i} is in the old garden.") }] })
 }
 
-pub fn pairs(n: usize) -> Value {
+pub(crate) fn pairs(n: usize) -> Value {
     Value::Array((1..=n).map(pair).collect())
 }
 
-pub fn questions() -> Vec<Question> {
+pub(crate) fn questions() -> Vec<Question> {
     let question = |name: &str, text: &str, scale, low: &str, high: &str| Question {
         name: name.into(),
         text: text.into(),
@@ -140,7 +146,7 @@ pub fn questions() -> Vec<Question> {
     ]
 }
 
-pub fn settings_for(kind: TaskKind) -> impl FnOnce(&mut Settings) {
+pub(crate) fn settings_for(kind: TaskKind) -> impl FnOnce(&mut Settings) {
     move |settings| {
         settings.kind = kind;
         settings.questions = questions();

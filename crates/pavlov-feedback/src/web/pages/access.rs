@@ -19,7 +19,11 @@ const DAY_MS: i64 = 86_400_000;
 /// Deliveries shown of a webhook.
 const DELIVERIES: u32 = 10;
 
-pub(super) async fn page(State(app): State<App>, Path(project): Path<String>, viewer: Viewer) -> Result<Html<String>> {
+pub(super) async fn page(
+    State(app): State<App>,
+    Path(project): Path<String>,
+    viewer: Viewer,
+) -> Result<Html<String>> {
     let here = viewer.enter(&app, &project, Action::ManageTokens).await?;
     list(&app, &here, context! {}).await
 }
@@ -27,7 +31,8 @@ pub(super) async fn page(State(app): State<App>, Path(project): Path<String>, vi
 async fn list(app: &App, here: &Inside, more: Value) -> Result<Html<String>> {
     let id = here.project.id;
     let read = app.store().read(move |r| {
-        let hooks = r.webhooks(Some(id))?.into_iter().map(|hook| Ok((r.deliveries(hook.id, DELIVERIES)?, hook)));
+        let hooks =
+            r.webhooks(Some(id))?.into_iter().map(|hook| Ok((r.deliveries(hook.id, DELIVERIES)?, hook)));
         Ok((r.tokens(Some(id))?, hooks.collect::<crate::Result<Vec<_>>>()?, r.now()))
     });
     let (tokens, hooks, now) = read.await?;
@@ -150,8 +155,15 @@ pub(super) async fn retry(
     let id = here.project.id;
     let delivery = fields.number("delivery").unwrap_or(0) as i64;
     let change = app.store().write(move |w| {
-        let hook = w.webhooks(Some(id))?.into_iter().find(|hook| hook.code == code).ok_or(Error::NotFound("webhook"))?;
-        w.deliveries(hook.id, 1000)?.iter().find(|one| one.id == delivery).ok_or(Error::NotFound("delivery"))?;
+        let hook = w
+            .webhooks(Some(id))?
+            .into_iter()
+            .find(|hook| hook.code == code)
+            .ok_or(Error::NotFound("webhook"))?;
+        w.deliveries(hook.id, 1000)?
+            .iter()
+            .find(|one| one.id == delivery)
+            .ok_or(Error::NotFound("delivery"))?;
         w.retry_delivery(delivery)
     });
     change.await?;

@@ -43,7 +43,10 @@ pub(super) async fn list(
         Ok((mine, prompts, r.now()))
     });
     let (mine, prompts, now) = read.await?;
-    let older = mine.last().filter(|_| mine.len() == PAGE as usize).map(|last| format!("{}/answers?before={}", here.path(), last.seq));
+    let older = mine
+        .last()
+        .filter(|_| mine.len() == PAGE as usize)
+        .map(|last| format!("{}/answers?before={}", here.path(), last.seq));
     let mut rows = Vec::new();
     for (i, (one, prompt)) in mine.iter().zip(prompts).enumerate() {
         let open = one.seals_at > now;
@@ -76,7 +79,9 @@ async fn mine(app: &App, here: &Inside, task: String) -> Result<Mine> {
     let read = app.store().read(move |r| {
         let task = r.task(id, &task)?;
         let answers = r.answers_of(task.id)?.into_iter();
-        let own = answers.filter(|one| one.rater == account && one.standing == Standing::Answered).find(|one| one.pass == 0);
+        let own = answers
+            .filter(|one| one.rater == account && one.standing == Standing::Answered)
+            .find(|one| one.pass == 0);
         Ok(Mine { words: r.words(task.id)?, answer: own.ok_or(Error::NotFound("answer"))?, task })
     });
     Ok(read.await?)
@@ -95,8 +100,12 @@ pub(super) async fn one(
 
 /// The form with what was said, to say it anew.
 fn changing(here: &Inside, mine: &Mine, look: Look, sent: Option<(&Fields, String)>) -> Response {
-    let mut responses: Vec<Shown> =
-        mine.words.responses.iter().map(|r| Shown { id: r.id.clone(), text: r.response.text.clone() }).collect();
+    let mut responses: Vec<Shown> = mine
+        .words
+        .responses
+        .iter()
+        .map(|r| Shown { id: r.id.clone(), text: r.response.text.clone() })
+        .collect();
     if mine.answer.shown.is_some_and(|shown| shown[0] == Side::B) {
         responses.reverse();
     }
@@ -136,7 +145,12 @@ pub(super) async fn correct(
         Err(error @ (Error::Invalid(_) | Error::Conflict(_))) => {
             let mine = mine(&app, &here, task).await?;
             let status = Failure::from(error.clone()).status;
-            let page = changing(&here, &mine, Look::named(fields.get("view")), Some((&fields, format!("Not taken: {error}."))));
+            let page = changing(
+                &here,
+                &mine,
+                Look::named(fields.get("view")),
+                Some((&fields, format!("Not taken: {error}."))),
+            );
             Ok((status, page).into_response())
         }
         Err(error) => Err(error.into()),
@@ -150,7 +164,9 @@ pub(super) async fn retract(
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::Rate).await?;
     let (id, account) = (here.project.id, here.viewer.account.id);
-    let done = app.store().write(move |w| w.retract(id, account, fields.get("task"), fields.get("reason"), fields.get("key")));
+    let done = app
+        .store()
+        .write(move |w| w.retract(id, account, fields.get("task"), fields.get("reason"), fields.get("key")));
     done.await?;
     Ok(back(&here, "/answers"))
 }

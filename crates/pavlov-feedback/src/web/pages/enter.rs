@@ -27,7 +27,11 @@ fn ours(next: &str) -> &str {
     if next.starts_with('/') && !next.starts_with("//") && next.bytes().all(plain) { next } else { "/" }
 }
 
-pub(super) async fn login_page(State(app): State<App>, visitor: Visitor, Query(query): Query<Next>) -> Response {
+pub(super) async fn login_page(
+    State(app): State<App>,
+    visitor: Visitor,
+    Query(query): Query<Next>,
+) -> Response {
     if visitor.account.is_some() {
         return Redirect::to(ours(&query.next)).into_response();
     }
@@ -38,12 +42,16 @@ pub(super) async fn login_page(State(app): State<App>, visitor: Visitor, Query(q
 pub(super) async fn login(State(app): State<App>, Sent { visitor, fields }: Sent) -> Result<Response> {
     let (name, next) = (fields.get("name").trim().to_owned(), ours(fields.get("next")).to_owned());
     let again = |status, error: &str| {
-        let page = outside(&visitor, "login.html", "Sign in", context! { error, name => &*name, next => &*next });
+        let page =
+            outside(&visitor, "login.html", "Sign in", context! { error, name => &*name, next => &*next });
         Ok((status, page).into_response())
     };
     let counted = format!("password/{}", name.to_lowercase().chars().take(64).collect::<String>());
     if !app.inner.limits.count(&counted, limit::PASSWORDS, app.store().clock().now()) {
-        return again(StatusCode::TOO_MANY_REQUESTS, "Too many tries for this name; wait a quarter of an hour.");
+        return again(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many tries for this name; wait a quarter of an hour.",
+        );
     }
     match signed_in(&app, name.clone(), fields.get("password").to_owned()).await? {
         None => again(StatusCode::UNAUTHORIZED, "Name or password is wrong."),
@@ -95,9 +103,18 @@ async fn invitation(app: &App, secret: String) -> Result<minijinja::Value> {
     Ok(context! { role => role.name(), project })
 }
 
-pub(super) async fn join_page(State(app): State<App>, visitor: Visitor, Path(secret): Path<String>) -> Result<Response> {
+pub(super) async fn join_page(
+    State(app): State<App>,
+    visitor: Visitor,
+    Path(secret): Path<String>,
+) -> Result<Response> {
     let invitation = invitation(&app, secret.clone()).await?;
-    let page = outside(&visitor, "join.html", "Join", context! { invitation, secret, shortest => SHORTEST_PASSWORD });
+    let page = outside(
+        &visitor,
+        "join.html",
+        "Join",
+        context! { invitation, secret, shortest => SHORTEST_PASSWORD },
+    );
     Ok(visitor.greet(&app, page))
 }
 
@@ -110,28 +127,43 @@ pub(super) async fn join(
         let (id, code) = (account.id, account.code.clone());
         let joined = app.store().write(move |w| {
             let invitation = w.accept_invitation(&secret, id)?;
-            w.audit(invitation.project, &code, "invitation.accept", &invitation.code, &serde_json::json!({}))?;
+            w.audit(
+                invitation.project,
+                &code,
+                "invitation.accept",
+                &invitation.code,
+                &serde_json::json!({}),
+            )?;
             invitation.project.map(|project| w.project(project)).transpose()
         });
         let project = joined.await?;
-        return Ok(Redirect::to(&project.map_or("/".into(), |project| format!("/p/{}", project.code))).into_response());
+        return Ok(Redirect::to(&project.map_or("/".into(), |project| format!("/p/{}", project.code)))
+            .into_response());
     }
     let name = fields.get("name").to_owned();
     let shown = invitation(&app, secret.clone()).await?;
     let password = fields.get("password").to_owned();
     let joined = async {
-        let hash = off_the_loop(&app, move || secret::hash_password(&password)).await?.map_err(Failure::from)?;
+        let hash =
+            off_the_loop(&app, move || secret::hash_password(&password)).await?.map_err(Failure::from)?;
         let (name, secret) = (name.clone(), secret.clone());
         let joined = app.store().write(move |w| {
             let (account, invitation) = w.join(&secret, &name, &hash)?;
-            w.audit(invitation.project, &account.code, "invitation.accept", &invitation.code, &serde_json::json!({}))?;
+            w.audit(
+                invitation.project,
+                &account.code,
+                "invitation.accept",
+                &invitation.code,
+                &serde_json::json!({}),
+            )?;
             Ok((account, invitation.project.map(|project| w.project(project)).transpose()?))
         });
         joined.await.map_err(Failure::from)
     };
     match joined.await {
         Ok((account, project)) => {
-            begin(&app, account.id, &project.map_or("/".into(), |project| format!("/p/{}", project.code))).await
+            begin(&app, account.id, &project.map_or("/".into(), |project| format!("/p/{}", project.code)))
+                .await
         }
         Err(failure) if failure.status.is_client_error() => {
             let more = context! { invitation => shown, secret, name, error => failure.message(), shortest => SHORTEST_PASSWORD };
@@ -148,7 +180,12 @@ pub(super) async fn account(viewer: Viewer) -> impl IntoResponse {
 pub(super) async fn password(State(app): State<App>, Form { viewer, fields }: Form) -> Result<Response> {
     let (name, new) = (viewer.account.name.clone(), fields.get("new_password").to_owned());
     let again = |status: StatusCode, error: String| {
-        let page = outside(&viewer.visitor, "account.html", "Your account", context! { error, shortest => SHORTEST_PASSWORD });
+        let page = outside(
+            &viewer.visitor,
+            "account.html",
+            "Your account",
+            context! { error, shortest => SHORTEST_PASSWORD },
+        );
         Ok((status, page).into_response())
     };
     let counted = format!("password/{}", name.to_lowercase());
@@ -168,7 +205,13 @@ pub(super) async fn password(State(app): State<App>, Form { viewer, fields }: Fo
         w.audit(None, &code, "account.password", &code, &serde_json::json!({}))
     });
     change.await?;
-    Ok(outside(&viewer.visitor, "account.html", "Your account", context! { notice => "Your password is changed.", shortest => SHORTEST_PASSWORD }).into_response())
+    Ok(outside(
+        &viewer.visitor,
+        "account.html",
+        "Your account",
+        context! { notice => "Your password is changed.", shortest => SHORTEST_PASSWORD },
+    )
+    .into_response())
 }
 
 #[cfg(test)]
@@ -178,7 +221,15 @@ mod tests {
     #[test]
     fn one_is_never_sent_to_another_site() {
         assert_eq!(ours("/p/abc-1/rate"), "/p/abc-1/rate");
-        for next in ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:x", "", "/a?b", "/%0d%0a"] {
+        for next in [
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "javascript:x",
+            "",
+            "/a?b",
+            "/%0d%0a",
+        ] {
             assert_eq!(ours(next), "/", "{next}");
         }
     }

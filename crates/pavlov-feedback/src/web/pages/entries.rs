@@ -18,7 +18,8 @@ pub(super) const PICKS: [(Pick, &str, &str, &str); 4] = [
     (Pick::BothBad, "both_bad", "Both bad", "b"),
     (Pick::Right, "right", "Answer 2", "2"),
 ];
-pub(super) const STRENGTHS: [(u8, &str); 4] = [(1, "Negligibly"), (2, "Slightly"), (3, "Clearly"), (4, "Significantly")];
+pub(super) const STRENGTHS: [(u8, &str); 4] =
+    [(1, "Negligibly"), (2, "Slightly"), (3, "Clearly"), (4, "Significantly")];
 pub(super) const FLAGS: [(Flag, &str, &str); 4] = [
     (Flag::Unsafe, "unsafe", "Unsafe"),
     (Flag::Spam, "spam", "Spam"),
@@ -44,17 +45,34 @@ pub(super) fn of_answer(answer: &Answer, shown: Option<[Side; 2]>, responses: &[
             let pick = match choice {
                 Choice::Tie => "tie",
                 Choice::BothBad => "both_bad",
-                Choice::A => if swapped { "right" } else { "left" },
-                Choice::B => if swapped { "left" } else { "right" },
+                Choice::A => {
+                    if swapped {
+                        "right"
+                    } else {
+                        "left"
+                    }
+                }
+                Choice::B => {
+                    if swapped {
+                        "left"
+                    } else {
+                        "right"
+                    }
+                }
             };
             put("pick", pick.into());
             strength.iter().for_each(|strength| put("strength", strength.to_string()));
             if let Some(edit) = edit {
-                put(if (edit.of == Side::A) == swapped { "edit_right" } else { "edit_left" }, edit.text.clone());
+                put(
+                    if (edit.of == Side::A) == swapped { "edit_right" } else { "edit_left" },
+                    edit.text.clone(),
+                );
             }
         }
         Said::Pointwise { scores } => {
-            scores.iter().for_each(|score| put(&format!("score_{}", score.question), score.value.to_string()));
+            scores
+                .iter()
+                .for_each(|score| put(&format!("score_{}", score.question), score.value.to_string()));
         }
         Said::Demonstration { text } | Said::Edit { text } => put("text", text.clone()),
     }
@@ -76,14 +94,22 @@ pub(super) fn of_answer(answer: &Answer, shown: Option<[Side; 2]>, responses: &[
 }
 
 /// What a form says about a task. `responses` are the task's, to tell an edit from a field that was left as it was.
-pub(super) fn reply(fields: &Fields, kind: TaskKind, settings: &Settings, responses: &[TaskResponse]) -> Result<Reply> {
+pub(super) fn reply(
+    fields: &Fields,
+    kind: TaskKind,
+    settings: &Settings,
+    responses: &[TaskResponse],
+) -> Result<Reply> {
     let said = match kind {
         TaskKind::Pairwise => {
             let pick = PICKS.iter().find(|(_, name, ..)| *name == fields.get("pick"));
             let pick = pick.ok_or_else(|| Error::invalid("choose an answer, a tie, or that both are bad"))?.0;
             let strength = match fields.get("strength") {
                 "" => None,
-                text => Some(text.parse().map_err(|_| Error::invalid("`strength` is not a number; choose one of the four"))?),
+                text => Some(
+                    text.parse()
+                        .map_err(|_| Error::invalid("`strength` is not a number; choose one of the four"))?,
+                ),
             };
             ScreenSaid::Pairwise { pick, strength, edit: edit(fields, responses)? }
         }
@@ -91,7 +117,9 @@ pub(super) fn reply(fields: &Fields, kind: TaskKind, settings: &Settings, respon
         TaskKind::Demonstration => ScreenSaid::Demonstration { text: fields.get("text").to_owned() },
         TaskKind::Edit => ScreenSaid::Edit { text: fields.get("text").to_owned() },
     };
-    let flags = fields.all("flag").map(|name| FLAGS.iter().find(|(_, known, _)| *known == name).map(|(flag, ..)| *flag));
+    let flags = fields
+        .all("flag")
+        .map(|name| FLAGS.iter().find(|(_, known, _)| *known == name).map(|(flag, ..)| *flag));
     let flags: Option<Vec<Flag>> = flags.collect();
     Ok(Reply {
         said,
@@ -106,7 +134,9 @@ fn edit(fields: &Fields, responses: &[TaskResponse]) -> Result<Option<ScreenEdit
     for side in ["left", "right"] {
         let (text, id) = (fields.get(&format!("edit_{side}")), fields.get(&format!("response_{side}")));
         let Some(original) = responses.iter().find(|response| response.id == id) else { continue };
-        if !text.trim().is_empty() && text.trim() != marked_text(&original.response.text).replace("\r\n", "\n").trim() {
+        if !text.trim().is_empty()
+            && text.trim() != marked_text(&original.response.text).replace("\r\n", "\n").trim()
+        {
             edits.push(ScreenEdit { response: id.to_owned(), text: text.to_owned() });
         }
     }
@@ -119,7 +149,8 @@ fn edit(fields: &Fields, responses: &[TaskResponse]) -> Result<Option<ScreenEdit
 fn scores(fields: &Fields, settings: &Settings) -> Result<Vec<ScreenScore>> {
     let score = |question: &crate::settings::Question| {
         let value = fields.get(&format!("score_{}", question.name)).parse();
-        let value = value.map_err(|_| Error::invalid(format!("answer the question \"{}\"", question.text)))?;
+        let value =
+            value.map_err(|_| Error::invalid(format!("answer the question \"{}\"", question.text)))?;
         Ok(ScreenScore { question: question.name.clone(), value })
     };
     settings.questions.iter().map(score).collect()
@@ -128,7 +159,8 @@ fn scores(fields: &Fields, settings: &Settings) -> Result<Vec<ScreenScore>> {
 fn marks(fields: &Fields) -> Result<Vec<ScreenMarks>> {
     match fields.get("marks") {
         "" => Ok(Vec::new()),
-        text => serde_json::from_str(text).map_err(|_| Error::invalid("the marks cannot be read; clear them and mark again")),
+        text => serde_json::from_str(text)
+            .map_err(|_| Error::invalid("the marks cannot be read; clear them and mark again")),
     }
 }
 
@@ -172,14 +204,20 @@ pub(super) fn in_words(answer: &Answer, shown: Option<[Side; 2]>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Question, Scale};
     use crate::reply::Asked;
+    use crate::settings::{Question, Scale};
     use pavlov_schema::feedback::{NewResponse, Span};
 
     fn responses() -> Vec<TaskResponse> {
         let response = |id: &str, text: &str| TaskResponse {
             id: id.into(),
-            response: NewResponse { text: text.into(), policy: None, seed: None, sampling: None, token_logprobs: None },
+            response: NewResponse {
+                text: text.into(),
+                policy: None,
+                seed: None,
+                sampling: None,
+                token_logprobs: None,
+            },
         };
         vec![response("ra", "first answer"), response("rb", "second answer")]
     }
@@ -190,39 +228,85 @@ mod tests {
 
     #[test]
     fn what_is_submitted_is_what_is_kept_and_shown_again() {
-        let settings = Settings { questions: vec![Question { name: "q".into(), text: "?".into(), scale: Scale::Likert7, anchors: Default::default() }], ..Settings::default() };
+        let settings = Settings {
+            questions: vec![Question {
+                name: "q".into(),
+                text: "?".into(),
+                scale: Scale::Likert7,
+                anchors: Default::default(),
+            }],
+            ..Settings::default()
+        };
         let marks = r#"[{"response":"rb","spans":[{"start":0,"end":6,"sign":-1}]}]"#;
         for shown in [[Side::A, Side::B], [Side::B, Side::A]] {
             let (left, right) = if shown[0] == Side::A { ("ra", "rb") } else { ("rb", "ra") };
             for pick in ["left", "right", "tie", "both_bad"] {
-                let mut pairs = vec![("pick", pick), ("rationale", "why"), ("flag", "pii"), ("marks", marks),
-                                     ("response_left", left), ("response_right", right), ("edit_left", "mended")];
-                if matches!(pick, "left" | "right") { pairs.push(("strength", "3")) }
+                let mut pairs = vec![
+                    ("pick", pick),
+                    ("rationale", "why"),
+                    ("flag", "pii"),
+                    ("marks", marks),
+                    ("response_left", left),
+                    ("response_right", right),
+                    ("edit_left", "mended"),
+                ];
+                if matches!(pick, "left" | "right") {
+                    pairs.push(("strength", "3"))
+                }
                 let sent = fields(&pairs);
                 let reply = reply(&sent, TaskKind::Pairwise, &settings, &responses()).unwrap();
-                let asked = Asked { kind: TaskKind::Pairwise, responses: &responses(), shown: Some(shown), settings: &settings };
+                let asked = Asked {
+                    kind: TaskKind::Pairwise,
+                    responses: &responses(),
+                    shown: Some(shown),
+                    settings: &settings,
+                };
                 let again = of_answer(&reply.answer(asked).unwrap(), Some(shown), &responses());
                 for name in ["pick", "strength", "rationale", "flag", "edit_left", "edit_right"] {
                     assert_eq!(again.get(name), sent.get(name), "{name} of {pick} shown {shown:?}");
                 }
                 let spans: Vec<ScreenMarks> = serde_json::from_str(again.get("marks")).unwrap();
-                assert_eq!((spans[0].response.as_str(), spans[0].spans[0]), ("rb", Span { start: 0, end: 6, sign: -1 }));
+                assert_eq!(
+                    (spans[0].response.as_str(), spans[0].spans[0]),
+                    ("rb", Span { start: 0, end: 6, sign: -1 })
+                );
             }
         }
         let sent = fields(&[("score_q", "6")]);
         let said = reply(&sent, TaskKind::Pointwise, &settings, &responses()[..1]).unwrap();
-        let asked = Asked { kind: TaskKind::Pointwise, responses: &responses()[..1], shown: None, settings: &settings };
+        let asked = Asked {
+            kind: TaskKind::Pointwise,
+            responses: &responses()[..1],
+            shown: None,
+            settings: &settings,
+        };
         assert_eq!(of_answer(&said.answer(asked).unwrap(), None, &responses()).get("score_q"), "6");
     }
 
     #[test]
     fn an_untouched_edit_is_none_and_two_are_refused() {
-        let base = [("pick", "tie"), ("response_left", "ra"), ("response_right", "rb"), ("edit_left", "first answer\n")];
-        let said = |pairs: &[(&str, &str)]| reply(&fields(pairs), TaskKind::Pairwise, &Settings::default(), &responses());
+        let base = [
+            ("pick", "tie"),
+            ("response_left", "ra"),
+            ("response_right", "rb"),
+            ("edit_left", "first answer\n"),
+        ];
+        let said = |pairs: &[(&str, &str)]| {
+            reply(&fields(pairs), TaskKind::Pairwise, &Settings::default(), &responses())
+        };
         assert!(matches!(said(&base).unwrap().said, ScreenSaid::Pairwise { edit: None, .. }));
-        let both = [("pick", "tie"), ("response_left", "ra"), ("response_right", "rb"), ("edit_left", "x"), ("edit_right", "y")];
+        let both = [
+            ("pick", "tie"),
+            ("response_left", "ra"),
+            ("response_right", "rb"),
+            ("edit_left", "x"),
+            ("edit_right", "y"),
+        ];
         assert!(said(&both).unwrap_err().to_string().contains("both answers are edited"));
         assert!(said(&[]).unwrap_err().to_string().contains("choose"));
-        assert!(said(&[("pick", "tie"), ("marks", "nonsense")]).is_err() && said(&[("pick", "tie"), ("flag", "x")]).is_err());
+        assert!(
+            said(&[("pick", "tie"), ("marks", "nonsense")]).is_err()
+                && said(&[("pick", "tie"), ("flag", "x")]).is_err()
+        );
     }
 }

@@ -29,7 +29,9 @@ pub(super) async fn home(State(app): State<App>, viewer: Viewer) -> Result<Html<
         let projects = r.projects_of(account)?;
         projects
             .into_iter()
-            .map(|(project, role)| Ok((r.tally(project.id, account)?, r.progress(project.id)?, project, role)))
+            .map(|(project, role)| {
+                Ok((r.tally(project.id, account)?, r.progress(project.id)?, project, role))
+            })
             .collect::<crate::Result<Vec<_>>>()
     });
     let tiles = found.await?.into_iter().map(|(tally, progress, project, role)| {
@@ -48,7 +50,10 @@ pub(super) async fn create(State(app): State<App>, Form { viewer, fields }: Form
     if !may(role, Action::Administer) {
         return Err(Failure::new(StatusCode::FORBIDDEN, "only an owner makes projects; ask one"));
     }
-    let kind = KINDS.iter().find(|(kind, ..)| kind.name() == fields.get("kind")).map_or(TaskKind::Pairwise, |(kind, ..)| *kind);
+    let kind = KINDS
+        .iter()
+        .find(|(kind, ..)| kind.name() == fields.get("kind"))
+        .map_or(TaskKind::Pairwise, |(kind, ..)| *kind);
     let new = NewProject {
         name: fields.get("name").trim().to_owned(),
         settings: Settings { kind, ..Settings::default() },
@@ -57,7 +62,13 @@ pub(super) async fn create(State(app): State<App>, Form { viewer, fields }: Form
     let (id, code) = (viewer.account.id, viewer.account.code.clone());
     let made = app.store().write(move |w| {
         let project = w.create_project(&new, id)?;
-        w.audit(Some(project.id), &code, "project.create", &project.code, &serde_json::json!({ "name": project.name }))?;
+        w.audit(
+            Some(project.id),
+            &code,
+            "project.create",
+            &project.code,
+            &serde_json::json!({ "name": project.name }),
+        )?;
         Ok(project)
     });
     Ok(Redirect::to(&format!("/p/{}", made.await?.code)).into_response())

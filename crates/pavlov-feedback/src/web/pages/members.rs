@@ -17,7 +17,11 @@ use crate::web::session::{Inside, Viewer};
 const ROLES: [&str; 3] = ["rater", "reviewer", "manager"];
 const DAY_MS: i64 = 86_400_000;
 
-pub(super) async fn page(State(app): State<App>, Path(project): Path<String>, viewer: Viewer) -> Result<Html<String>> {
+pub(super) async fn page(
+    State(app): State<App>,
+    Path(project): Path<String>,
+    viewer: Viewer,
+) -> Result<Html<String>> {
     let here = viewer.enter(&app, &project, Action::SeeMembers).await?;
     list(&app, &here, None).await
 }
@@ -48,7 +52,7 @@ async fn list(app: &App, here: &Inside, link: Option<(String, u64)>) -> Result<H
     });
     let (link, days) = link.unzip();
     let more = context! { members => members.collect::<Vec<_>>(), invitations => invitations.collect::<Vec<_>>(), roles => ROLES,
-                          may_manage => manage, link, days };
+    may_manage => manage, link, days };
     Ok(inside(here, "members.html", "People", "members", more))
 }
 
@@ -112,7 +116,9 @@ pub(super) async fn change(
         let (action, detail) = match fields.get("do") {
             "role" => {
                 let role = Role::named(fields.get("role")).filter(|role| ROLES.contains(&role.name()));
-                let role = role.ok_or_else(|| Error::invalid("there is no such role; choose rater, reviewer or manager"))?;
+                let role = role.ok_or_else(|| {
+                    Error::invalid("there is no such role; choose rater, reviewer or manager")
+                })?;
                 w.set_member(id, account, role)?;
                 ("member.role", json!({ "role": role.name() }))
             }

@@ -84,7 +84,8 @@ async fn nothing() -> super::failure::Failure {
 
 /// A page outside projects.
 fn outside(visitor: &Visitor, template: &str, title: &str, more: Value) -> Html<String> {
-    let viewer = visitor.account.as_ref().map(|account| context! { name => &*account.name, owner => account.owner });
+    let viewer =
+        visitor.account.as_ref().map(|account| context! { name => &*account.name, owner => account.owner });
     let base = context! { title, viewer, token => visitor.token() };
     Html(view::page(template, context! { ..more, ..base }))
 }
@@ -107,7 +108,8 @@ fn inside(inside: &Inside, template: &str, title: &str, here: &str, more: Value)
     let links = sections.into_iter().filter(|(_, _, action)| inside.may(*action)).map(|(name, text, _)| {
         context! { href => format!("{path}/{name}"), text, here => name == here }
     });
-    let project = context! { name => &*inside.project.name, links => links.collect::<Vec<_>>(), path => &*path };
+    let project =
+        context! { name => &*inside.project.name, links => links.collect::<Vec<_>>(), path => &*path };
     let Viewer { account, visitor } = &inside.viewer;
     let viewer = context! { name => &*account.name, owner => account.owner };
     let base = context! { title => format!("{title} · {}", inside.project.name), viewer, project, token => visitor.token() };

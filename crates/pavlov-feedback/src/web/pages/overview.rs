@@ -13,7 +13,11 @@ use crate::web::render::markdown;
 use crate::web::session::{Inside, Viewer};
 use crate::web::view::safe;
 
-pub(super) async fn overview(State(app): State<App>, Path(project): Path<String>, viewer: Viewer) -> Result<Html<String>> {
+pub(super) async fn overview(
+    State(app): State<App>,
+    Path(project): Path<String>,
+    viewer: Viewer,
+) -> Result<Html<String>> {
     let here = viewer.enter(&app, &project, Action::SeeProject).await?;
     let (id, account) = (here.project.id, here.viewer.account.id);
     let read = app.store().read(move |r| Ok((r.progress(id)?, r.session_stats(id, account)?)));
@@ -50,11 +54,26 @@ fn steps(here: &Inside, tasks: u64, adjudicate: u64, held: u64) -> Vec<Value> {
             steps.push(context! { href => format!("{path}/{to}"), text });
         }
     };
-    step(tasks == 0, Action::SendTasks, "tasks", "Add tasks: what shall people compare, rate or write?".into());
-    step(here.project.guidelines.is_empty(), Action::ChangeProject, "settings", "Write guidelines: what is a good answer?".into());
+    step(
+        tasks == 0,
+        Action::SendTasks,
+        "tasks",
+        "Add tasks: what shall people compare, rate or write?".into(),
+    );
+    step(
+        here.project.guidelines.is_empty(),
+        Action::ChangeProject,
+        "settings",
+        "Write guidelines: what is a good answer?".into(),
+    );
     step(tasks > 0, Action::ManageMembers, "members", "Invite raters by link".into());
     step(adjudicate > 0, Action::Adjudicate, "review", format!("Decide {adjudicate} disagreements"));
-    step(held > 0, Action::SendTasks, "tasks?state=held", format!("Look at {held} tasks whose answers may name their model"));
+    step(
+        held > 0,
+        Action::SendTasks,
+        "tasks?state=held",
+        format!("Look at {held} tasks whose answers may name their model"),
+    );
     step(tasks > 0, Action::Rate, "rate", "Rate".into());
     steps
 }
@@ -73,10 +92,15 @@ pub(super) async fn audit(
     const PAGE: u32 = 100;
     let here = viewer.enter(&app, &project, Action::SeeAudit).await?;
     let id = here.project.id;
-    let read = app.store().read(move |r| Ok((r.audit_entries(Some(id), before.unwrap_or(u64::MAX), PAGE)?, r.accounts()?)));
+    let read = app
+        .store()
+        .read(move |r| Ok((r.audit_entries(Some(id), before.unwrap_or(u64::MAX), PAGE)?, r.accounts()?)));
     let (entries, accounts) = read.await?;
-    let name = |code: &str| accounts.iter().find(|account| account.code == code).map_or(code.to_owned(), |a| a.name.clone());
-    let older = (entries.len() == PAGE as usize).then(|| entries.last().map(|last| format!("{}/audit?before={}", here.path(), last.seq)));
+    let name = |code: &str| {
+        accounts.iter().find(|account| account.code == code).map_or(code.to_owned(), |a| a.name.clone())
+    };
+    let older = (entries.len() == PAGE as usize)
+        .then(|| entries.last().map(|last| format!("{}/audit?before={}", here.path(), last.seq)));
     let rows = entries.iter().map(|e| {
         let detail = match &e.detail {
             serde_json::Value::Object(map) if map.is_empty() => String::new(),
@@ -84,5 +108,11 @@ pub(super) async fn audit(
         };
         context! { at => when(e.at_ms), who => name(&e.actor), action => &*e.action, object => name(&e.object), detail }
     });
-    Ok(inside(&here, "audit.html", "Audit log", "audit", context! { entries => rows.collect::<Vec<_>>(), older => older.flatten() }))
+    Ok(inside(
+        &here,
+        "audit.html",
+        "Audit log",
+        "audit",
+        context! { entries => rows.collect::<Vec<_>>(), older => older.flatten() },
+    ))
 }

@@ -15,11 +15,16 @@ use crate::web::session::{Inside, Viewer};
 /// Above this share of excluded raters' answers somebody must look: honest votes were thrown away silently elsewhere.
 const ALARM: f64 = 0.1;
 
-pub(super) async fn page(State(app): State<App>, Path(project): Path<String>, viewer: Viewer) -> Result<Html<String>> {
+pub(super) async fn page(
+    State(app): State<App>,
+    Path(project): Path<String>,
+    viewer: Viewer,
+) -> Result<Html<String>> {
     let here = viewer.enter(&app, &project, Action::SeeQuality).await?;
     let id = here.project.id;
     let read = app.store().read(move |r| {
-        let members = r.members(id)?.into_iter().map(|member| Ok((r.tally(id, member.account)?, member.pseudonym)));
+        let members =
+            r.members(id)?.into_iter().map(|member| Ok((r.tally(id, member.account)?, member.pseudonym)));
         Ok((r.progress(id)?, members.collect::<crate::Result<Vec<_>>>()?))
     });
     let (progress, members) = read.await?;
@@ -56,11 +61,18 @@ async fn alarm(app: &App, here: &Inside) -> Result<Option<String>> {
     let (all, excluded) = read.await?;
     let share = excluded as f64 / all.max(1) as f64;
     Ok((share > ALARM).then(|| {
-        format!("{excluded} of {all} answers are excluded ({:.0}%): look whether the reasons still hold.", share * 100.0)
+        format!(
+            "{excluded} of {all} answers are excluded ({:.0}%): look whether the reasons still hold.",
+            share * 100.0
+        )
     }))
 }
 
-pub(super) async fn exclusions(State(app): State<App>, Path(project): Path<String>, viewer: Viewer) -> Result<Html<String>> {
+pub(super) async fn exclusions(
+    State(app): State<App>,
+    Path(project): Path<String>,
+    viewer: Viewer,
+) -> Result<Html<String>> {
     let here = viewer.enter(&app, &project, Action::ManageMembers).await?;
     exclusions_page(&app, &here, None).await
 }
@@ -93,7 +105,13 @@ pub(super) async fn exclude(
         let rater = w.account_by_code(fields.get("rater"))?;
         let (seq, reason) = (fields.number("seq"), fields.get("reason"));
         w.exclude(id, rater.id, seq, reason, by)?;
-        w.audit(Some(id), &actor, "exclusion.create", &rater.code, &json!({ "record": seq, "reason": reason }))
+        w.audit(
+            Some(id),
+            &actor,
+            "exclusion.create",
+            &rater.code,
+            &json!({ "record": seq, "reason": reason }),
+        )
     });
     match change.await {
         Ok(()) => Ok(back(&here, "/exclusions")),

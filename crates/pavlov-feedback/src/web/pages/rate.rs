@@ -13,7 +13,9 @@ use super::{back, entries, inside, long};
 use crate::error::Error;
 use crate::roles::Action;
 use crate::secret;
-use crate::store::{AccountId, Idle, Lease, MyAnswer, ProjectId, Read, Served, SessionStats, Standing, Submission};
+use crate::store::{
+    AccountId, Idle, Lease, MyAnswer, ProjectId, Read, Served, SessionStats, Standing, Submission,
+};
 use crate::web::App;
 use crate::web::failure::{Failure, Result};
 use crate::web::fields::{Fields, Form, Script};
@@ -22,7 +24,13 @@ use crate::web::session::{Inside, Viewer};
 use crate::web::view::safe;
 
 /// Why a task may be passed on.
-const SKIPS: [&str; 5] = ["I cannot judge this", "Too long", "Not my language", "I do not want to read this", "It does not show properly"];
+const SKIPS: [&str; 5] = [
+    "I cannot judge this",
+    "Too long",
+    "Not my language",
+    "I do not want to read this",
+    "It does not show properly",
+];
 
 #[derive(Deserialize)]
 pub(super) struct Query_ {
@@ -38,7 +46,9 @@ fn note(name: &str) -> Option<&'static str> {
         "undone" => Some("Taken back: say it anew."),
         "restored" => Some("Taken back: your earlier answer holds again."),
         "answered" => Some("You had answered that task already; nothing was changed."),
-        "sealed" => Some("That answer is sealed: you can still change it or take it back under “Your answers”."),
+        "sealed" => {
+            Some("That answer is sealed: you can still change it or take it back under “Your answers”.")
+        }
         _ => None,
     }
 }
@@ -63,7 +73,8 @@ async fn desk(
 ) -> Result<Response> {
     let (project, account) = (here.project.id, here.viewer.account.id);
     let served = app.store().write(move |w| w.claim(project, account)).await?;
-    let read = app.store().read(move |r| Ok((r.session_stats(project, account)?, undoable(r, project, account)?)));
+    let read =
+        app.store().read(move |r| Ok((r.session_stats(project, account)?, undoable(r, project, account)?)));
     let (stats, last) = read.await?;
     let more = context! { notice, progress => progress(&stats), undo => last };
     Ok(match served {
@@ -96,8 +107,12 @@ fn rest(here: &Inside, idle: &Idle, more: Value) -> Response {
                         model. Look again in a while.";
             ("Nothing for you right now", text.to_owned(), true)
         }
-        Idle::Paused(reason) => ("A short pause", format!("You get no tasks here until a manager has looked: {reason}."), true),
-        Idle::Closed => ("This project is closed", "It takes no more answers. What you said is kept.".to_owned(), false),
+        Idle::Paused(reason) => {
+            ("A short pause", format!("You get no tasks here until a manager has looked: {reason}."), true)
+        }
+        Idle::Closed => {
+            ("This project is closed", "It takes no more answers. What you said is kept.".to_owned(), false)
+        }
     };
     inside(here, "rest.html", title, "rate", context! { title, message, again, ..more }).into_response()
 }
@@ -105,7 +120,8 @@ fn rest(here: &Inside, idle: &Idle, more: Value) -> Response {
 fn task(here: &Inside, lease: &Lease, look: Look, more: Value, sent: Option<(&Fields, String)>) -> Response {
     let settings = &here.project.settings;
     let draft = lease.draft.as_ref();
-    let kept: entries::Draft = draft.and_then(|draft| serde_json::from_str(&draft.body).ok()).unwrap_or_default();
+    let kept: entries::Draft =
+        draft.and_then(|draft| serde_json::from_str(&draft.body).ok()).unwrap_or_default();
     let (values, error) = match sent {
         Some((fields, error)) => (fields.clone(), Some(error)),
         None => (Fields(kept.entries), None),
@@ -120,7 +136,14 @@ fn task(here: &Inside, lease: &Lease, look: Look, more: Value, sent: Option<(&Fi
         guidelines => (!here.project.guidelines.is_empty()).then(|| safe(markdown(&here.project.guidelines))),
     };
     let form = show::form(lease.kind, settings, &lease.responses, look, &values);
-    inside(here, "rate.html", show::heading(lease.kind), "rate", context! { ..about, ..context! { ..form, ..more } }).into_response()
+    inside(
+        here,
+        "rate.html",
+        show::heading(lease.kind),
+        "rate",
+        context! { ..about, ..context! { ..form, ..more } },
+    )
+    .into_response()
 }
 
 pub(super) async fn answer(
@@ -142,12 +165,14 @@ pub(super) async fn answer(
         Ok(submitted) => match submitted.lesson {
             Some(lesson) => {
                 let task = submitted.logged.task.clone();
-                let read = app.store().read(move |r| Ok(r.answers_of(r.task(id, &task)?.id)?.into_iter().find(|a| a.rater == account)));
+                let read = app.store().read(move |r| {
+                    Ok(r.answers_of(r.task(id, &task)?.id)?.into_iter().find(|a| a.rater == account))
+                });
                 let mine = read.await?;
                 let shown = mine.as_ref().and_then(|mine| mine.shown);
                 let said = mine.and_then(|mine| mine.answer).map(|answer| entries::in_words(&answer, shown));
                 let more = context! { right => lesson.right, said, wanted => entries::in_words(&lesson.gold, shown),
-                                      explanation => lesson.explanation.as_deref().map(|text| safe(markdown(text))) };
+                explanation => lesson.explanation.as_deref().map(|text| safe(markdown(text))) };
                 Ok(inside(&here, "lesson.html", "Practice", "rate", more).into_response())
             }
             None => Ok(back(&here, &format!("/rate?view={}", look.name()))),
@@ -174,7 +199,8 @@ pub(super) async fn skip(
     if reason.is_empty() {
         return desk(&app, &here, look, None, Some((&fields, "Say why you skip it.".into()))).await;
     }
-    let (account, lease, key) = (here.viewer.account.id, fields.get("lease").to_owned(), fields.get("key").to_owned());
+    let (account, lease, key) =
+        (here.viewer.account.id, fields.get("lease").to_owned(), fields.get("key").to_owned());
     match app.store().write(move |w| w.skip(account, &lease, &key, &reason)).await {
         Ok(_) => Ok(back(&here, &format!("/rate?view={}", look.name()))),
         Err(Error::Answered) => Ok(back(&here, "/rate?note=answered")),
@@ -194,12 +220,18 @@ pub(super) async fn undo(
         if let (Some(lease), Some(answer)) = (&undone.lease, &undone.answer) {
             // What was said comes back as a draft, in the order of the screen it was said on.
             let responses = w.words(w.task(id, &lease.task)?.id)?.responses;
-            let first = lease.responses.first().map(|shown| &shown.id) == responses.first().map(|first| &first.id);
+            let first =
+                lease.responses.first().map(|shown| &shown.id) == responses.first().map(|first| &first.id);
             let shown = if first { [Side::A, Side::B] } else { [Side::B, Side::A] };
             let fields = entries::of_answer(answer, Some(shown), &responses);
             let draft = entries::Draft { entries: fields.0, active: 0 };
             let body = serde_json::to_string(&draft).map_err(|error| Error::Bug(error.to_string()))?;
-            w.save_draft(account, &lease.code, lease.draft.as_ref().map_or(1, |draft| draft.revision + 1), &body)?;
+            w.save_draft(
+                account,
+                &lease.code,
+                lease.draft.as_ref().map_or(1, |draft| draft.revision + 1),
+                &body,
+            )?;
         }
         Ok(undone)
     });
@@ -226,7 +258,8 @@ pub(super) async fn draft(
 ) -> Result<impl IntoResponse> {
     let here = viewer.enter(&app, &project, Action::Rate).await.map_err(Failure::json)?;
     let account = here.viewer.account.id;
-    let saved = app.store().write(move |w| w.save_draft(account, &body.lease, body.revision, &body.body)).await;
+    let saved =
+        app.store().write(move |w| w.save_draft(account, &body.lease, body.revision, &body.body)).await;
     saved.map_err(|error| Failure::from(error).json())?;
     Ok(Json(json!({ "saved": true })))
 }

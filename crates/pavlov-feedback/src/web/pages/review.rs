@@ -26,7 +26,11 @@ const MOST: u32 = 100;
 /// Answers are numbered in the task's own order here, as the decision is.
 const ORDER: Option<[Side; 2]> = Some([Side::A, Side::B]);
 
-pub(super) async fn list(State(app): State<App>, Path(project): Path<String>, viewer: Viewer) -> Result<Html<String>> {
+pub(super) async fn list(
+    State(app): State<App>,
+    Path(project): Path<String>,
+    viewer: Viewer,
+) -> Result<Html<String>> {
     let here = viewer.enter(&app, &project, Action::Adjudicate).await?;
     let id = here.project.id;
     let read = app.store().read(move |r| {
@@ -39,7 +43,13 @@ pub(super) async fn list(State(app): State<App>, Path(project): Path<String>, vi
         let split = said.map(|answer| entries::in_words(answer, ORDER)).collect::<Vec<_>>().join(" · ");
         context! { code => task.code, prompt => show::brief(&prompt), split }
     });
-    Ok(inside(&here, "review.html", "Disagreements", "review", context! { tasks => rows.collect::<Vec<_>>() }))
+    Ok(inside(
+        &here,
+        "review.html",
+        "Disagreements",
+        "review",
+        context! { tasks => rows.collect::<Vec<_>>() },
+    ))
 }
 
 pub(super) async fn task(
@@ -60,7 +70,13 @@ pub(super) async fn decide_page(
     shown(&app, &here, task, true, None).await
 }
 
-async fn shown(app: &App, here: &Inside, code: String, decide: bool, error: Option<String>) -> Result<Response> {
+async fn shown(
+    app: &App,
+    here: &Inside,
+    code: String,
+    decide: bool,
+    error: Option<String>,
+) -> Result<Response> {
     let id = here.project.id;
     let read = app.store().read(move |r| {
         let task = r.task(id, &code)?;
@@ -101,16 +117,17 @@ fn page(
 
 /// One answer of one person.
 fn line(one: &TaskAnswer, exclusions: &[Exclusion]) -> Value {
-    let excluded = exclusions.iter().any(|e| {
-        e.lifted_at.is_none() && e.rater == one.rater && e.seq.is_none_or(|seq| seq == one.seq)
-    });
+    let excluded = exclusions
+        .iter()
+        .any(|e| e.lifted_at.is_none() && e.rater == one.rater && e.seq.is_none_or(|seq| seq == one.seq));
     let who = match one.pass {
         1 => format!("{} (again, swapped)", one.pseudonym),
         2 => format!("{} (decision)", one.pseudonym),
         _ => one.pseudonym.clone(),
     };
     let said = one.answer.as_ref().map(|answer| entries::in_words(answer, ORDER).replace("You ", ""));
-    let said = said.unwrap_or_else(|| if one.standing == Standing::Skipped { "skipped" } else { "taken back" }.into());
+    let said = said
+        .unwrap_or_else(|| if one.standing == Standing::Skipped { "skipped" } else { "taken back" }.into());
     context! {
         who, said, excluded, at => when(one.at_ms), why => one.answer.as_ref().and_then(|answer| answer.rationale.clone()),
         standing => if one.standing == Standing::Answered { "answered" } else { "no answer" },

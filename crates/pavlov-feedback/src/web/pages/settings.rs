@@ -26,47 +26,101 @@ use Ask::{Check, Select, Share, Whole};
 
 struct Field(&'static str, &'static str, &'static str, Ask);
 
-const SELECTIONS: &[(&str, &str)] =
-    &[("uniform", "at random"), ("in_order", "in the order they came"), ("information", "where the outcome is least certain")];
+const SELECTIONS: &[(&str, &str)] = &[
+    ("uniform", "at random"),
+    ("in_order", "in the order they came"),
+    ("information", "where the outcome is least certain"),
+];
 
 /// Every setting but the questions, in groups.
 const GROUPS: [(&str, &[Field]); 5] = [
-    ("What raters see", &[
-        Field("kind", "What they do where a task does not say", "", Select(&[])),
-        Field("strength", "Ask how clearly one is better", "", Check),
-        Field("rationale", "Let them say why", "", Check),
-        Field("marks", "Let them mark words", "The words that earned or lost it: a human credit map.", Check),
-        Field("edits", "Let them edit an answer of a comparison", "Gives a demonstration, and edited > original.", Check),
-        Field("blind_colleagues", "Hide colleagues' answers", "", Check),
-        Field("undo_window_s", "Seconds to undo an answer", "Then it is sealed, and training sees it.", Whole),
-    ]),
-    ("How many see a task", &[
-        Field("overlap", "People for each task", "", Whole),
-        Field("shared_share", "Share of tasks seen by more", "From 0 to 1.", Share),
-        Field("shared_overlap", "People for these", "", Whole),
-        Field("max_overlap", "People at most, where they disagree", "", Whole),
-        Field("adjudicate", "A reviewer decides what stays undecided", "", Check),
-        Field("lease_s", "Seconds a task is held at least", "Three times the median answer where that is longer.", Whole),
-    ]),
-    ("Which task comes next", &[
-        Field("selection", "Tasks are chosen", "", Select(SELECTIONS)),
-        Field("uniform_share", "Share chosen at random all the same", "At least 0.2: statistics are made from it.", Share),
-        Field("max_open_tasks", "Open tasks at most", "More are refused until some are answered.", Whole),
-        Field("max_staleness", "Policy updates until a task is withdrawn", "Empty: never.", Whole),
-    ]),
-    ("Quality", &[
-        Field("gold_share", "Share of tasks with a known answer", "Served silently.", Share),
-        Field("calibration", "Practice tasks before the first live one", "", Whole),
-        Field("calibration_pass", "Share of them that must be right", "Below it a manager looks first.", Share),
-        Field("repeat_share", "Share asked again, swapped", "For each rater's consistency.", Share),
-        Field("repeat_after", "Tasks before one may come again", "", Whole),
-        Field("promote_unanimous", "Make gold of tasks this many answered alike", "0: never.", Whole),
-        Field("hasty_ms", "Milliseconds under which an answer is marked hasty", "Nothing is excluded for it.", Whole),
-    ]),
+    (
+        "What raters see",
+        &[
+            Field("kind", "What they do where a task does not say", "", Select(&[])),
+            Field("strength", "Ask how clearly one is better", "", Check),
+            Field("rationale", "Let them say why", "", Check),
+            Field(
+                "marks",
+                "Let them mark words",
+                "The words that earned or lost it: a human credit map.",
+                Check,
+            ),
+            Field(
+                "edits",
+                "Let them edit an answer of a comparison",
+                "Gives a demonstration, and edited > original.",
+                Check,
+            ),
+            Field("blind_colleagues", "Hide colleagues' answers", "", Check),
+            Field(
+                "undo_window_s",
+                "Seconds to undo an answer",
+                "Then it is sealed, and training sees it.",
+                Whole,
+            ),
+        ],
+    ),
+    (
+        "How many see a task",
+        &[
+            Field("overlap", "People for each task", "", Whole),
+            Field("shared_share", "Share of tasks seen by more", "From 0 to 1.", Share),
+            Field("shared_overlap", "People for these", "", Whole),
+            Field("max_overlap", "People at most, where they disagree", "", Whole),
+            Field("adjudicate", "A reviewer decides what stays undecided", "", Check),
+            Field(
+                "lease_s",
+                "Seconds a task is held at least",
+                "Three times the median answer where that is longer.",
+                Whole,
+            ),
+        ],
+    ),
+    (
+        "Which task comes next",
+        &[
+            Field("selection", "Tasks are chosen", "", Select(SELECTIONS)),
+            Field(
+                "uniform_share",
+                "Share chosen at random all the same",
+                "At least 0.2: statistics are made from it.",
+                Share,
+            ),
+            Field("max_open_tasks", "Open tasks at most", "More are refused until some are answered.", Whole),
+            Field("max_staleness", "Policy updates until a task is withdrawn", "Empty: never.", Whole),
+        ],
+    ),
+    (
+        "Quality",
+        &[
+            Field("gold_share", "Share of tasks with a known answer", "Served silently.", Share),
+            Field("calibration", "Practice tasks before the first live one", "", Whole),
+            Field(
+                "calibration_pass",
+                "Share of them that must be right",
+                "Below it a manager looks first.",
+                Share,
+            ),
+            Field("repeat_share", "Share asked again, swapped", "For each rater's consistency.", Share),
+            Field("repeat_after", "Tasks before one may come again", "", Whole),
+            Field("promote_unanimous", "Make gold of tasks this many answered alike", "0: never.", Whole),
+            Field(
+                "hasty_ms",
+                "Milliseconds under which an answer is marked hasty",
+                "Nothing is excluded for it.",
+                Whole,
+            ),
+        ],
+    ),
     ("Blinding", &[Field("hold_leaks", "Hold back answers that name their model", "", Check)]),
 ];
 
-pub(super) async fn page(State(app): State<App>, Path(project): Path<String>, viewer: Viewer) -> Result<Html<String>> {
+pub(super) async fn page(
+    State(app): State<App>,
+    Path(project): Path<String>,
+    viewer: Viewer,
+) -> Result<Html<String>> {
     let here = viewer.enter(&app, &project, Action::ChangeProject).await?;
     Ok(form(&here, &here.project.settings, &here.project.guidelines, None))
 }
@@ -87,15 +141,19 @@ fn form(here: &Inside, settings: &Settings, guidelines: &str, error: Option<Stri
             Select(_) => ("select", ""),
         };
         let options: Vec<Value> = match ask {
-            Select([]) => KINDS.iter().map(|&(kind, title, _)| context! { name => kind.name(), title }).collect(),
+            Select([]) => {
+                KINDS.iter().map(|&(kind, title, _)| context! { name => kind.name(), title }).collect()
+            }
             Select(options) => options.iter().map(|&(name, title)| context! { name, title }).collect(),
             _ => Vec::new(),
         };
         context! { key, title, hint, value, options, step, type => kind }
     };
-    let groups = GROUPS.iter().map(|&(title, fields)| context! { title, fields => fields.iter().map(field).collect::<Vec<_>>() });
+    let groups = GROUPS
+        .iter()
+        .map(|&(title, fields)| context! { title, fields => fields.iter().map(field).collect::<Vec<_>>() });
     let more = context! { groups => groups.collect::<Vec<_>>(), questions => questions_text(&settings.questions), guidelines, error,
-                          closed => here.project.closed_at.is_some() };
+    closed => here.project.closed_at.is_some() };
     inside(here, "settings.html", "Settings", "settings", more)
 }
 
@@ -139,11 +197,17 @@ fn read(old: &Settings, fields: &Fields) -> Checked<Settings> {
             Check => json!(text == "true"),
             Select(_) => json!(text),
             Whole | Share if text.is_empty() && *key == "max_staleness" => json!(null),
-            Whole => json!(text.parse::<u64>().map_err(|_| Error::invalid(format!("“{title}” needs a whole number")))?),
-            Share => json!(text.parse::<f64>().map_err(|_| Error::invalid(format!("“{title}” needs a number from 0 to 1")))?),
+            Whole => json!(
+                text.parse::<u64>().map_err(|_| Error::invalid(format!("“{title}” needs a whole number")))?
+            ),
+            Share => json!(
+                text.parse::<f64>()
+                    .map_err(|_| Error::invalid(format!("“{title}” needs a number from 0 to 1")))?
+            ),
         };
     }
-    let mut settings: Settings = serde_json::from_value(values).map_err(|error| Error::invalid(error.to_string()))?;
+    let mut settings: Settings =
+        serde_json::from_value(values).map_err(|error| Error::invalid(error.to_string()))?;
     settings.questions = questions(fields.get("questions"))?;
     settings.validate()?;
     Ok(settings)
@@ -173,7 +237,12 @@ pub(super) async fn save(
     match saved {
         Ok(()) => Ok(back(&here, "")),
         Err(error) => {
-            let page = form(&here, &here.project.settings, &guidelines, Some(format!("Nothing was saved: {error}.")));
+            let page = form(
+                &here,
+                &here.project.settings,
+                &guidelines,
+                Some(format!("Nothing was saved: {error}.")),
+            );
             Ok((status(&error), page).into_response())
         }
     }
@@ -187,7 +256,12 @@ pub(super) async fn open(state: State<App>, path: Path<String>, form: Form) -> R
     set_closed(state, path, form, false).await
 }
 
-async fn set_closed(State(app): State<App>, Path(project): Path<String>, form: Form, closed: bool) -> Result<Response> {
+async fn set_closed(
+    State(app): State<App>,
+    Path(project): Path<String>,
+    form: Form,
+    closed: bool,
+) -> Result<Response> {
     let here = form.viewer.enter(&app, &project, Action::ChangeProject).await?;
     let (id, actor) = (here.project.id, here.viewer.account.code.clone());
     let change = app.store().write(move |w| {
@@ -208,13 +282,20 @@ mod tests {
         let values = serde_json::to_value(&old).unwrap();
         let mut sent: Vec<(String, String)> = vec![("questions".into(), questions_text(&old.questions))];
         for (key, value) in values.as_object().unwrap().iter().filter(|(key, _)| *key != "questions") {
-            assert!(GROUPS.iter().any(|(_, fields)| fields.iter().any(|field| field.0 == key)), "no field for `{key}`");
+            assert!(
+                GROUPS.iter().any(|(_, fields)| fields.iter().any(|field| field.0 == key)),
+                "no field for `{key}`"
+            );
             let text = value.as_str().map_or(value.to_string(), str::to_owned);
             if text != "false" {
                 sent.push((key.clone(), text));
             }
         }
-        assert_eq!(read(&Settings { gold_share: 0.5, strength: false, ..Settings::default() }, &Fields(sent)).unwrap(), old);
+        assert_eq!(
+            read(&Settings { gold_share: 0.5, strength: false, ..Settings::default() }, &Fields(sent))
+                .unwrap(),
+            old
+        );
     }
 
     #[test]

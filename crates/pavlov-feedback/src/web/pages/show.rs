@@ -107,24 +107,34 @@ pub(super) fn questions(settings: &Settings, values: &Fields) -> Vec<Value> {
         });
         let kind = if question.scale == Scale::Thumbs { "thumbs" } else { "likert" };
         context! { name => &*question.name, text => &*question.text, kind, low => &*question.anchors[0], high => &*question.anchors[1],
-                   points => points.collect::<Vec<_>>() }
+        points => points.collect::<Vec<_>>() }
     };
     settings.questions.iter().map(question).collect()
 }
 
 /// What every form on a task needs.
-pub(super) fn form(kind: TaskKind, settings: &Settings, responses: &[Shown], look: Look, values: &Fields) -> Value {
-    let picks = PICKS.iter().map(|&(_, name, title, key)| context! { name, title, key, on => values.get("pick") == name });
+pub(super) fn form(
+    kind: TaskKind,
+    settings: &Settings,
+    responses: &[Shown],
+    look: Look,
+    values: &Fields,
+) -> Value {
+    let picks = PICKS
+        .iter()
+        .map(|&(_, name, title, key)| context! { name, title, key, on => values.get("pick") == name });
     let strengths = STRENGTHS.iter().map(|&(value, title)| {
         context! { value, title, on => values.get("strength") == value.to_string() }
     });
-    let flags = FLAGS.iter().map(|&(_, name, title)| context! { name, title, on => values.all("flag").any(|flag| flag == name) });
+    let flags = FLAGS
+        .iter()
+        .map(|&(_, name, title)| context! { name, title, on => values.all("flag").any(|flag| flag == name) });
     let text = match (values.get("text"), responses.first()) {
         ("", Some(original)) if kind == TaskKind::Edit => marked_text(&original.text),
         (text, _) => text.to_owned(),
     };
     let written = context! { text, rationale => values.get("rationale"), marks => values.get("marks"),
-                             flagged => values.all("flag").next().is_some() };
+    flagged => values.all("flag").next().is_some() };
     context! {
         kind => kind.name(), answers => answers(responses, look, values), questions => questions(settings, values),
         picks => picks.collect::<Vec<_>>(), strengths => strengths.collect::<Vec<_>>(), flags => flags.collect::<Vec<_>>(),
@@ -168,9 +178,14 @@ pub(super) fn keys(kind: TaskKind) -> Vec<Value> {
             (&["d"], "show the differences"),
         ],
         TaskKind::Pointwise => {
-            vec![(&["1", "…", "7"], "answer the question; the next one follows"), (&["↑", "↓"], "another question")]
+            vec![
+                (&["1", "…", "7"], "answer the question; the next one follows"),
+                (&["↑", "↓"], "another question"),
+            ]
         }
-        TaskKind::Demonstration | TaskKind::Edit => vec![(&["e"], "write"), (&["Ctrl", "Enter"], "submit while you write")],
+        TaskKind::Demonstration | TaskKind::Edit => {
+            vec![(&["e"], "write"), (&["Ctrl", "Enter"], "submit while you write")]
+        }
     };
     keys.extend_from_slice(&[
         (&["Enter"], "submit"),
@@ -180,7 +195,10 @@ pub(super) fn keys(kind: TaskKind) -> Vec<Value> {
         (&["f"], "flag a problem"),
     ]);
     if kind != TaskKind::Demonstration {
-        keys.extend_from_slice(&[(&["+", "-"], "mark words you liked, disliked"), (&["p"], "show the text as written")]);
+        keys.extend_from_slice(&[
+            (&["+", "-"], "mark words you liked, disliked"),
+            (&["p"], "show the text as written"),
+        ]);
     }
     keys.extend_from_slice(&[(&["g"], "open or close the guidelines"), (&["?"], "this list")]);
     keys.into_iter().map(|(keys, text)| context! { keys => keys.to_vec(), text }).collect()

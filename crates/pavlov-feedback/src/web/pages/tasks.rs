@@ -48,14 +48,23 @@ pub(super) async fn list(
 }
 
 async fn page(app: &App, here: &Inside, which: Which, failed: Option<(String, String)>) -> Result<Response> {
-    let state = STATES.iter().find(|(state, _)| state.name() == which.state).map_or(TaskState::Open, |(state, _)| *state);
+    let state = STATES
+        .iter()
+        .find(|(state, _)| state.name() == which.state)
+        .map_or(TaskState::Open, |(state, _)| *state);
     let id = here.project.id;
     let read = app.store().read(move |r| {
         let before = which.before.map(|code| r.task(id, &code).map(|task| task.id)).transpose()?;
         let counts = STATES.map(|(state, _)| {
-            [TaskRole::Live, TaskRole::Gold, TaskRole::Calibration].iter().map(|role| r.task_count(id, *role, state)).sum()
+            [TaskRole::Live, TaskRole::Gold, TaskRole::Calibration]
+                .iter()
+                .map(|role| r.task_count(id, *role, state))
+                .sum()
         });
-        let tasks = r.tasks(id, state, before, PAGE)?.into_iter().map(|task| Ok((show::brief(&r.words(task.id)?.prompt), task)));
+        let tasks = r
+            .tasks(id, state, before, PAGE)?
+            .into_iter()
+            .map(|task| Ok((show::brief(&r.words(task.id)?.prompt), task)));
         Ok((tasks.collect::<crate::Result<Vec<_>>>()?, counts))
     });
     let (tasks, counts) = read.await?;
@@ -75,7 +84,7 @@ async fn page(app: &App, here: &Inside, which: Which, failed: Option<(String, St
     let (error, lines) = failed.unzip();
     let notice = which.added.map(|n| format!("{n} tasks were added."));
     let more = context! { tasks => rows.collect::<Vec<_>>(), states, state => state.name(), older, may_send => here.may(Action::SendTasks),
-                          error, rows => lines, notice };
+    error, rows => lines, notice };
     Ok(inside(here, "tasks.html", "Tasks", "tasks", more).into_response())
 }
 

@@ -10,12 +10,48 @@ const LONGEST: usize = 2_000;
 const DEEPEST: usize = 40;
 
 const TAGS: [&str; 24] = [
-    "math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot", "msub", "msup", "msubsup", "munder",
-    "mover", "munderover", "mtable", "mtr", "mtd", "mmultiscripts", "mprescripts", "mpadded", "mphantom", "mstyle",
+    "math",
+    "mrow",
+    "mi",
+    "mn",
+    "mo",
+    "mtext",
+    "mspace",
+    "mfrac",
+    "msqrt",
+    "mroot",
+    "msub",
+    "msup",
+    "msubsup",
+    "munder",
+    "mover",
+    "munderover",
+    "mtable",
+    "mtr",
+    "mtd",
+    "mmultiscripts",
+    "mprescripts",
+    "mpadded",
+    "mphantom",
+    "mstyle",
 ];
 const ATTRIBUTES: [&str; 16] = [
-    "display", "displaystyle", "scriptlevel", "mathvariant", "stretchy", "symmetric", "linethickness", "width", "accent",
-    "accentunder", "form", "fence", "separator", "lspace", "rspace", "movablelimits",
+    "display",
+    "displaystyle",
+    "scriptlevel",
+    "mathvariant",
+    "stretchy",
+    "symmetric",
+    "linethickness",
+    "width",
+    "accent",
+    "accentunder",
+    "form",
+    "fence",
+    "separator",
+    "lspace",
+    "rspace",
+    "movablelimits",
 ];
 
 /// A formula as MathML, or nothing where it must be shown as it was written.
@@ -24,7 +60,10 @@ pub(super) fn mathml(tex: &str, display: bool) -> Option<String> {
     let defines = ["\\def", "\\let", "\\newcommand", "\\renewcommand", "\\edef", "\\gdef", "\\futurelet"];
     let depth = tex.matches(['{', '[', '(']).count() + tex.matches("\\begin").count();
     let roots = tex.matches(['^', '_']).count() + tex.matches('\\').count();
-    if tex.len() > LONGEST || depth > 4 * DEEPEST || roots > 10 * DEEPEST || nesting(tex) > DEEPEST
+    if tex.len() > LONGEST
+        || depth > 4 * DEEPEST
+        || roots > 10 * DEEPEST
+        || nesting(tex) > DEEPEST
         || defines.iter().any(|word| tex.contains(word))
     {
         return None;
@@ -125,8 +164,11 @@ fn copy_attributes(out: &mut String, mut attributes: &str) -> Option<()> {
         let plain = value.len() <= 12 && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
         if plain && ATTRIBUTES.contains(&name) {
             out.push_str(&format!(" {name}=\"{value}\""));
-        } else if name == "class" && value.split(' ').all(|class| class.starts_with("menv-") && class.is_ascii()) {
-            let classes: String = value.chars().filter(|c| c.is_ascii_lowercase() || matches!(c, '-' | ' ')).collect();
+        } else if name == "class"
+            && value.split(' ').all(|class| class.starts_with("menv-") && class.is_ascii())
+        {
+            let classes: String =
+                value.chars().filter(|c| c.is_ascii_lowercase() || matches!(c, '-' | ' ')).collect();
             out.push_str(&format!(" class=\"{classes}\""));
         }
         attributes = rest;
@@ -145,7 +187,11 @@ pub(super) fn dollars(text: &str) -> String {
         if fence && !fenced {
             prose_dollars(&mut out, &std::mem::take(&mut prose));
         }
-        if fenced || fence { out.push_str(line) } else { prose.push_str(line) }
+        if fenced || fence {
+            out.push_str(line)
+        } else {
+            prose.push_str(line)
+        }
         fenced ^= fence;
     }
     prose_dollars(&mut out, &prose);

@@ -59,7 +59,8 @@ pub fn markdown(text: &str) -> String {
         | Options::ENABLE_STRIKETHROUGH
         | Options::ENABLE_TASKLISTS
         | Options::ENABLE_MATH;
-    let mut page = Page { out: String::with_capacity(text.len() * 2), places: Places::new(text), ..Page::default() };
+    let mut page =
+        Page { out: String::with_capacity(text.len() * 2), places: Places::new(text), ..Page::default() };
     for (event, range) in Parser::new_ext(&source, options).into_offset_iter() {
         page.event(event, range, &source);
     }
@@ -125,7 +126,9 @@ impl Page {
             Event::Start(tag) => self.start(tag),
             Event::End(tag) => self.end(tag),
             // Raw HTML is text like any other.
-            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => self.text(&text, range, source),
+            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => {
+                self.text(&text, range, source)
+            }
             Event::Code(text) => {
                 self.out.push_str("<code>");
                 // Its range has the backticks.
@@ -197,7 +200,9 @@ impl Page {
                 self.out.push_str("<thead><tr>");
             }
             Tag::TableRow => self.out.push_str("<tr>"),
-            Tag::TableCell => self.out.push_str(if self.head { "<th dir=\"auto\">" } else { "<td dir=\"auto\">" }),
+            Tag::TableCell => {
+                self.out.push_str(if self.head { "<th dir=\"auto\">" } else { "<td dir=\"auto\">" })
+            }
             Tag::Emphasis => self.out.push_str("<em>"),
             Tag::Strong => self.out.push_str("<strong>"),
             Tag::Strikethrough => self.out.push_str("<del>"),

@@ -3,14 +3,73 @@ use crate::web::attacks::ATTACKS;
 
 /// Tags that the renderer may write.
 const TAGS: &[&str] = &[
-    "div", "p", "span", "br", "hr", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong", "del", "ins", "table",
-    "thead", "tbody", "tr", "th", "td", "math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot",
-    "msub", "msup", "msubsup", "munder", "mover", "munderover", "mtable", "mtr", "mtd", "mmultiscripts", "mprescripts",
-    "mpadded", "mphantom", "mstyle",
+    "div",
+    "p",
+    "span",
+    "br",
+    "hr",
+    "ul",
+    "ol",
+    "li",
+    "blockquote",
+    "pre",
+    "code",
+    "em",
+    "strong",
+    "del",
+    "ins",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "math",
+    "mrow",
+    "mi",
+    "mn",
+    "mo",
+    "mtext",
+    "mspace",
+    "mfrac",
+    "msqrt",
+    "mroot",
+    "msub",
+    "msup",
+    "msubsup",
+    "munder",
+    "mover",
+    "munderover",
+    "mtable",
+    "mtr",
+    "mtd",
+    "mmultiscripts",
+    "mprescripts",
+    "mpadded",
+    "mphantom",
+    "mstyle",
 ];
 const ATTRIBUTES: &[&str] = &[
-    "class", "dir", "data-s", "data-e", "start", "display", "displaystyle", "scriptlevel", "mathvariant", "stretchy",
-    "symmetric", "linethickness", "width", "accent", "accentunder", "form", "fence", "separator", "lspace", "rspace",
+    "class",
+    "dir",
+    "data-s",
+    "data-e",
+    "start",
+    "display",
+    "displaystyle",
+    "scriptlevel",
+    "mathvariant",
+    "stretchy",
+    "symmetric",
+    "linethickness",
+    "width",
+    "accent",
+    "accentunder",
+    "form",
+    "fence",
+    "separator",
+    "lspace",
+    "rspace",
     "movablelimits",
 ];
 
@@ -31,14 +90,20 @@ fn assert_inert(html: &str, source: &str) {
         for attribute in tag[name.len()..].split_inclusive("\" ").map(str::trim).filter(|a| !a.is_empty()) {
             let (key, value) = attribute.split_once("=\"").unwrap_or_else(|| panic!("{source:?}: {tag}"));
             assert!(ATTRIBUTES.contains(&key), "{source:?}: {tag}");
-            assert!(value.trim_end_matches('"').chars().all(|c| c.is_ascii_alphanumeric() || " -.".contains(c)), "{tag}");
+            assert!(
+                value.trim_end_matches('"').chars().all(|c| c.is_ascii_alphanumeric() || " -.".contains(c)),
+                "{tag}"
+            );
         }
         if !matches!(name, "br" | "hr") {
             open.push(name);
         }
     }
     assert!(open.is_empty(), "{source:?}: {open:?} left open in {html}");
-    let raw = |c: char| !matches!(c, '\n' | '\t') && (c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{200B}' | '\u{FEFF}'));
+    let raw = |c: char| {
+        !matches!(c, '\n' | '\t')
+            && (c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{200B}' | '\u{FEFF}'))
+    };
     assert!(!html.contains(raw), "{source:?}: a hidden character is in {html:?}");
 }
 
@@ -65,7 +130,8 @@ fn hidden_characters_are_seen() {
     assert_eq!(seen("a\u{202E}b"), format!("a{}b", number("U+202E")));
     assert_eq!(seen("\u{200B}\0\u{E0041}"), ["U+200B", "U+0000", "U+E0041"].map(number).concat());
     // What scripts and emoji need stays; line ends of either kind too.
-    for fine in ["می\u{200C}خواهم", "👩\u{200D}🔬", "❤\u{FE0F}", "1\u{FE0F}\u{20E3}", "é e\u{301}", "a\nb\tc"] {
+    for fine in ["می\u{200C}خواهم", "👩\u{200D}🔬", "❤\u{FE0F}", "1\u{FE0F}\u{20E3}", "é e\u{301}", "a\nb\tc"]
+    {
         assert_eq!(seen(fine), fine, "{fine:?}");
     }
     assert_eq!(seen("a\r\nb"), "a\nb");
@@ -75,9 +141,17 @@ fn hidden_characters_are_seen() {
 
 #[test]
 fn markdown_reads_well() {
-    let html = markdown("# Title\n\n- one\n- **two**\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```rust\nfn main() {}\n```\n");
-    for part in ["<p class=\"heading big\" dir=\"auto\">", "<li dir=\"auto\">", "<strong>", "<th dir=\"auto\">",
-                 "<span class=\"language\">rust</span>", "<pre dir=\"ltr\">"] {
+    let html = markdown(
+        "# Title\n\n- one\n- **two**\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```rust\nfn main() {}\n```\n",
+    );
+    for part in [
+        "<p class=\"heading big\" dir=\"auto\">",
+        "<li dir=\"auto\">",
+        "<strong>",
+        "<th dir=\"auto\">",
+        "<span class=\"language\">rust</span>",
+        "<pre dir=\"ltr\">",
+    ] {
         assert!(html.contains(part), "{part} in {html}");
     }
     assert!(!html.contains("<h1"), "the text's headings are not the page's");
@@ -85,10 +159,18 @@ fn markdown_reads_well() {
 
 #[test]
 fn links_and_pictures_are_read_not_followed() {
-    let html = markdown("[the docs](https://evil.example/?q=1) ![cat](https://evil.example/c.png) <https://a.example>");
-    assert!(!html.contains("<a") && !html.contains("<img") && !html.contains("href") && !html.contains("src"));
+    let html = markdown(
+        "[the docs](https://evil.example/?q=1) ![cat](https://evil.example/c.png) <https://a.example>",
+    );
+    assert!(
+        !html.contains("<a") && !html.contains("<img") && !html.contains("href") && !html.contains("src")
+    );
     assert!(html.contains("(https://evil.example/?q=1)") && html.contains("(https://evil.example/c.png)"));
-    assert_eq!(html.matches("https://a.example").count(), 1, "an address that is its own text is shown once: {html}");
+    assert_eq!(
+        html.matches("https://a.example").count(),
+        1,
+        "an address that is its own text is shown once: {html}"
+    );
 }
 
 #[test]
@@ -127,7 +209,12 @@ fn every_word_knows_its_place() {
 #[test]
 fn differences_are_marked_on_both_sides() {
     let (left, right) = differences("the old house", "the new house");
-    assert!(left.contains("<del>") && !left.contains("<ins>") && right.contains("<ins>") && !right.contains("<del>"));
+    assert!(
+        left.contains("<del>")
+            && !left.contains("<ins>")
+            && right.contains("<ins>")
+            && !right.contains("<del>")
+    );
     assert_eq!(left.matches("data-s").count(), 3);
     let (same, _) = differences("one", "one");
     assert!(!same.contains("<del>"));
@@ -135,8 +222,17 @@ fn differences_are_marked_on_both_sides() {
 
 #[test]
 fn nothing_stalls() {
-    for text in [">".repeat(50_000), "[".repeat(50_000), "*a ".repeat(30_000), "$x".repeat(30_000), "- ".repeat(20_000),
-                 "`".repeat(60_000), "\\(".repeat(50_000), format!("${}$", "{".repeat(1900)), "<a ".repeat(30_000)] {
+    for text in [
+        ">".repeat(50_000),
+        "[".repeat(50_000),
+        "*a ".repeat(30_000),
+        "$x".repeat(30_000),
+        "- ".repeat(20_000),
+        "`".repeat(60_000),
+        "\\(".repeat(50_000),
+        format!("${}$", "{".repeat(1900)),
+        "<a ".repeat(30_000),
+    ] {
         let start = std::time::Instant::now();
         assert_inert(&markdown(&text), "long");
         assert!(start.elapsed().as_secs() < 2, "{}… took {:?}", &text[..8], start.elapsed());

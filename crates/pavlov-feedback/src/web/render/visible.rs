@@ -50,12 +50,17 @@ pub fn is_deceiving(c: char) -> bool {
 
 /// Joiners and variation selectors where a script or an emoji needs them.
 fn belongs(c: char, before: char, after: Option<char>) -> bool {
-    let joins = |c: char| matches!(c, '\u{600}'..='\u{8FF}' | '\u{900}'..='\u{DFF}' | '\u{FB50}'..='\u{FDFF}');
+    let joins =
+        |c: char| matches!(c, '\u{600}'..='\u{8FF}' | '\u{900}'..='\u{DFF}' | '\u{FB50}'..='\u{FDFF}');
     let emoji = |c: char| matches!(c, '\u{2190}'..='\u{2BFF}' | '\u{FE0F}' | '\u{1F000}'..='\u{1FAFF}');
     match c {
         '\u{200C}' => joins(before) && after.is_some_and(joins),
-        '\u{200D}' => (joins(before) && after.is_some_and(joins)) || (emoji(before) && after.is_some_and(emoji)),
-        '\u{FE0E}' | '\u{FE0F}' => emoji(before) && before != '\u{FE0F}' || matches!(before, '0'..='9' | '#' | '©' | '®'),
+        '\u{200D}' => {
+            (joins(before) && after.is_some_and(joins)) || (emoji(before) && after.is_some_and(emoji))
+        }
+        '\u{FE0E}' | '\u{FE0F}' => {
+            emoji(before) && before != '\u{FE0F}' || matches!(before, '0'..='9' | '#' | '©' | '®')
+        }
         _ => false,
     }
 }
