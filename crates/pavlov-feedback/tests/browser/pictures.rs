@@ -10,8 +10,8 @@ use crate::world::{World, settings_for};
 
 /// A project with something on each page: name of the page, whose browser, address.
 pub(crate) struct Showcase {
-    pub world: World,
-    pub pages: Vec<(&'static str, Page, String)>,
+    pub(crate) world: World,
+    pub(crate) pages: Vec<(&'static str, Page, String)>,
 }
 
 /// Nothing is wider than the screen, on any page, at either size.

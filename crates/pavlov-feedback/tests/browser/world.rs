@@ -19,10 +19,10 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// A server on a port of its own.
 pub(crate) struct World {
-    pub url: String,
-    pub store: Store,
-    pub time: Arc<AtomicI64>,
-    pub owner: Account,
+    pub(crate) url: String,
+    pub(crate) store: Store,
+    pub(crate) time: Arc<AtomicI64>,
+    pub(crate) owner: Account,
     _runtime: tokio::runtime::Runtime,
     _folder: TempDir,
 }

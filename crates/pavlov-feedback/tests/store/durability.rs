@@ -249,7 +249,10 @@ fn one_change_that_fails_or_panics_takes_no_other_along() {
             place.answer(a, Pick::Left);
         }
     });
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general in its lifetime")]
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method is not general in its lifetime"
+    )]
     let names = place.store.read_now(|r| r.accounts()).unwrap();
     assert!(names.iter().all(|account| !account.name.starts_with("half")));
     let unknown = Submission { lease: "none".into(), key: "k".into(), reply: picks(Pick::Tie), active_ms: 0 };

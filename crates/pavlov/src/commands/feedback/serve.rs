@@ -50,7 +50,10 @@ fn url(text: &str) -> Result<String, String> {
 
 pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let store = args.db.open(true)?;
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general in its lifetime")]
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method is not general in its lifetime"
+    )]
     let locked = store.read_now(|r| r.has_owner_with_password()).map_err(wrong)?;
     if !args.listen.ip().is_loopback() && !locked {
         return Err(bad_input(format!(
