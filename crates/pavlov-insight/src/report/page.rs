@@ -32,6 +32,7 @@ pub fn render(reports: &[Report], live: Option<&Live>) -> Result<String> {
     template.render(context! { reports, live, css => Value::from_safe_string(CSS.to_owned()) }).map_err(wrong)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
 fn wrong(error: minijinja::Error) -> Error {
     Error::Question(format!("the page could not be made ({error:#}); report it with the run's insight/"))
 }

@@ -87,6 +87,11 @@ impl Section {
     }
 }
 
+/// Answers that the section on credit shows.
+const SHADED: usize = 6;
+/// Lessons that the section on traces shows.
+const EXAMPLES: usize = 12;
+
 /// What is drawn of a run: a title, what it means, and the metrics in it.
 const CURVES: [(&str, &str, &[&str]); 9] = [
     (
@@ -277,9 +282,8 @@ fn cell(value: &Value, path: &str) -> String {
 /// Token credit.
 pub(super) fn credit(report: Option<Value>, run: &str) -> Section {
     let Some(report) = report else { return Section::unmeasured(format!("pavlov credit {run}")) };
-    const SHOWN: usize = 6;
     let answers = list(&report, "/answers");
-    let shaded = answers.iter().take(SHOWN).map(shaded).collect();
+    let shaded = answers.iter().take(SHADED).map(shaded).collect();
     let checks = answers.iter().flat_map(|answer| list(answer, "/agreement")).filter(|agreement| {
         let floor = number(agreement, "/rho/noise_floor").unwrap_or(0.0);
         number(agreement, "/rho/low").is_some_and(|low| low > floor)
@@ -422,8 +426,7 @@ pub(super) fn trace(report: Option<Value>, run: &str) -> Section {
     let Some(report) = report else {
         return Section::unmeasured(format!("pavlov trace {run} --behaviour BEHAVIOUR"));
     };
-    const SHOWN: usize = 12;
-    let rows = list(&report, "/examples").iter().take(SHOWN).map(|example| {
+    let rows = list(&report, "/examples").iter().take(EXAMPLES).map(|example| {
         let labels = example.pointer("/labels").and_then(Value::as_object);
         let labels: Vec<&str> =
             labels.into_iter().flatten().filter_map(|(_, label)| label.as_str()).collect();

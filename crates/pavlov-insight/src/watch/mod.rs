@@ -165,7 +165,7 @@ async fn run_as_json(
     off_the_loop(move || {
         let run = runs.get(number).ok_or(Refused::Unknown)?;
         Ok(Json(Watched {
-            metrics: Value::from_iter(metrics::read(run)?.into_iter().map(Value::Object)),
+            metrics: metrics::read(run)?.into_iter().map(Value::Object).collect(),
             report: report::read(run)?,
         }))
     })
