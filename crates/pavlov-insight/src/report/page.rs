@@ -25,15 +25,14 @@ pub fn render(reports: &[Report], live: Option<&Live>) -> Result<String> {
     let mut environment = Environment::new();
     // Everything is text unless it is marked as drawn here.
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment.add_template("page.html", PAGE).map_err(|e| wrong(&e))?;
+    environment.add_template("page.html", PAGE).map_err(wrong)?;
     environment.add_filter("drawn", |svg: String| Value::from_safe_string(svg));
-    let template = environment.get_template("page.html").map_err(|e| wrong(&e))?;
+    let template = environment.get_template("page.html").map_err(wrong)?;
     let (reports, live) = (Value::from(Serde(reports)), Value::from(Serde(live)));
-    template
-        .render(context! { reports, live, css => Value::from_safe_string(CSS.to_owned()) })
-        .map_err(|e| wrong(&e))
+    template.render(context! { reports, live, css => Value::from_safe_string(CSS.to_owned()) }).map_err(wrong)
 }
 
-fn wrong(error: &minijinja::Error) -> Error {
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+fn wrong(error: minijinja::Error) -> Error {
     Error::Question(format!("the page could not be made ({error:#}); report it with the run's insight/"))
 }

@@ -92,6 +92,11 @@ impl Section {
     }
 }
 
+/// Answers that the section on credit shows.
+const SHADED: usize = 6;
+/// Lessons that the section on traces shows.
+const EXAMPLES: usize = 12;
+
 /// What is drawn of a run: a title, what it means, and the metrics in it.
 const CURVES: [(&str, &str, &[&str]); 9] = [
     (
