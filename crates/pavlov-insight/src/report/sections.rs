@@ -12,11 +12,6 @@ use crate::ledger::noise::NO_DIRECTION;
 use crate::ledger::{Ledger, figure};
 use crate::metrics::curve;
 
-/// Answers whose credit is shown token by token.
-const SHADED: usize = 6;
-/// Examples behind a behaviour that are shown.
-const EXAMPLES: usize = 12;
-
 /// Whether something was checked on this very run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Badge {
