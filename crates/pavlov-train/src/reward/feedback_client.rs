@@ -17,7 +17,7 @@ settings! {
     /// Where people are asked.
     pub struct FeedbackSettings {
         /// The feedback application.
-        feedback_url: String = "http://127.0.0.1:8700".into(),
+        feedback_url: String = "http://127.0.0.1:8080".into(),
         /// A file that holds a token of the application for tasks and judgments; the environment variable
         /// PAVLOV_FEEDBACK_TOKEN_FILE names one too.
         feedback_token_file: Option<PathBuf> = None,
@@ -87,7 +87,7 @@ impl FeedbackClient {
     /// Reads the token; nothing is asked yet.
     pub fn new(settings: &FeedbackSettings, project: &str) -> Result<Self> {
         let Some(file) = &settings.feedback_token_file else {
-            let problem = "is not given; make a token with `pavlov feedback token`, put it into a file, and name the file here";
+            let problem = "is not given; make a token with `pavlov feedback invite --project P --role service`, put it into a file, and name the file here";
             return Err(Error::setting("feedback_token_file", problem));
         };
         let token = std::fs::read_to_string(file).map_err(|e| {

@@ -76,7 +76,7 @@ async fn serve(args: &ServeArgs, store: &Store) -> Result<()> {
         .map_err(|error| bad_input(format!("--listen: {}: {error}; choose another port", args.listen)))?;
     let bound = listener.local_addr().context("the address")?;
     let address = args.public_url.clone().unwrap_or_else(|| format!("http://{bound}"));
-    announce(args, store, &address)?;
+    announce(args, store, &address).await?;
 
     let stopped = std::sync::Arc::new(AtomicBool::new(false));
     let hooks = {
@@ -98,11 +98,11 @@ async fn serve(args: &ServeArgs, store: &Store) -> Result<()> {
 }
 
 /// Says where it is, and to whom it belongs.
-fn announce(args: &ServeArgs, store: &Store, address: &str) -> Result<()> {
+async fn announce(args: &ServeArgs, store: &Store, address: &str) -> Result<()> {
     let make_link = |w: &mut pavlov_feedback::store::Write<'_>| {
         if w.has_owner()? { Ok(None) } else { w.invite(None, Role::Owner, None, 86_400_000).map(Some) }
     };
-    let link = store.write_now(make_link).map_err(wrong)?.map(|token| format!("{address}/join/{token}"));
+    let link = store.write(make_link).await.map_err(wrong)?.map(|token| format!("{address}/join/{token}"));
     screen::line(&format!("pavlov feedback · {} · {address}", args.db.db.display()));
     if let Some(link) = &link {
         screen::line("nobody owns this installation yet; this link makes its owner, once, within a day:");
