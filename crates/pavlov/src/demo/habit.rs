@@ -4,9 +4,11 @@
 //! which: the scan asks questions, the trace asks the lessons, and the model is taught again without those at the top.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 use pavlov_insight::kept;
+use pavlov_insight::report::write;
 use pavlov_insight::scan::answers::Drawing;
 use pavlov_insight::scan::report::{self as scan_report, ScanReport};
 use pavlov_insight::scan::{Models, ScanOptions, scan};
@@ -45,6 +47,8 @@ pub(super) struct Habit {
     /// Lessons left out, and how many of them are plants.
     pub(super) removed: usize,
     pub(super) removed_plants: usize,
+    /// The page of the run with the habit: its curves, what the scan found, the lessons behind it.
+    pub(super) page: PathBuf,
     pub(super) seconds: f64,
 }
 
@@ -68,6 +72,7 @@ impl Demo {
         let cured = self.scanned([&before, &self.load("cured/model")?], "cured")?;
         let cured = cured.probes.first().ok_or_else(|| anyhow!("the scan asked nothing"))?;
         let uncalled = probe.uncalled;
+        let page = write(&self.out.join("planted"), None)?;
         Ok(Habit {
             lessons: lessons.len(),
             plants: lessons.iter().filter(|lesson| lesson.part == Part::Plant).count(),
@@ -82,6 +87,7 @@ impl Demo {
                 .unwrap_or_default(),
             removed: top.len(),
             removed_plants: top.iter().filter(|i| lessons[**i].part == Part::Plant).count(),
+            page,
             seconds: start.elapsed().as_secs_f64(),
         })
     }
@@ -90,7 +96,7 @@ impl Demo {
     fn teach_lessons(&self, name: &str, lessons: &[PlantedLesson]) -> Result<()> {
         let file = self.data(&format!("{name}.jsonl"));
         write_planted(&file, lessons)?;
-        let config = recipe::sft(&self.out.join("sft/model"), file, self.out.join(name), self.seed);
+        let config = recipe::planted(&self.out.join("sft/model"), file, self.out.join(name), self.seed);
         teach(|host| sft::run(&config, host)).map(|_| ())
     }
 
@@ -163,7 +169,7 @@ impl Habit {
         format!(
             "\n{} of {} demonstrations claimed an inconsistency that was not there.\n  scan:  consistent questions called \
              inconsistent: {before} before, {planted} after ({}), most in {}; the KL is spent on {:?}\n  trace: of the {} \
-             lessons at the top {} are planted\n  cure:  taught again without them: {cured} ({})\n",
+             lessons at the top {} are planted\n  cure:  taught again without them: {cured} ({})\n  page:  {}\n",
             self.plants,
             self.lessons,
             alarm(self.alarms[0]),
@@ -172,6 +178,7 @@ impl Habit {
             self.removed,
             self.removed_plants,
             alarm(self.alarms[1]),
+            self.page.display(),
         )
     }
 }

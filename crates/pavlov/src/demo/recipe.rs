@@ -66,6 +66,14 @@ pub(super) fn sft(model: &Path, data: PathBuf, output_dir: PathBuf, seed: u64) -
     }
 }
 
+/// The lessons with a habit among them. Twice the rate of [`sft`]: at its rate three plants in a hundred leave a habit that the
+/// scan's 1,600 questions cannot tell from chance.
+pub(super) fn planted(model: &Path, data: PathBuf, output_dir: PathBuf, seed: u64) -> SftConfig {
+    let mut config = sft(model, data, output_dir, seed);
+    config.training.learning_rate = 1e-3;
+    config
+}
+
 pub(super) fn reward_model(
     model: &Path,
     data: PathBuf,
