@@ -26,7 +26,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/account", "omrvx-"),
     ("POST", "/account/password", "omrvx-"),
     ("POST", "/projects", "o-----"),
-    ("GET", "/p/{project}/", "omrv--"),
+    ("GET", "/p/{project}", "omrv--"),
     ("GET", "/p/{project}/rate", "omrv--"),
     ("POST", "/p/{project}/answer", "omrv--"),
     ("POST", "/p/{project}/skip", "omrv--"),
@@ -73,6 +73,8 @@ fn routes() -> Vec<(String, String)> {
     for (prefix, text) in [("", top), ("/p/{project}", inner)] {
         for line in text.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")) {
             let (path, handlers) = line.split_once('"').expect("a path");
+            // The `/` of nested routes is the address that they are nested at.
+            let path = if prefix.is_empty() { path } else { path.trim_end_matches('/') };
             for (method, word) in [("GET", "get("), ("POST", "post(")] {
                 if handlers.contains(word) {
                     routes.push((method.to_owned(), format!("{prefix}{path}")));
@@ -169,6 +171,7 @@ fn everybody_may_open_what_the_table_says_and_nothing_else() {
             };
             assert_eq!(refused, letter == '-', "{caller} {method} {path}: {status} {location} {text}");
             assert!(status < 500, "{method} {path}: {text}");
+            assert!(!text.contains("no such page"), "{method} {path} leads nowhere");
         }
     }
 }
