@@ -194,7 +194,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("feedback.db");
         let store = Store::open(&path, Clock::system()).unwrap();
-        let pages = store.write_now(|w| Ok(w.db.query_row("PRAGMA page_count", [], |row| row.get(0))?));
+        let pages =
+            store.write_now(|w| Ok(w.db.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))?));
         room(&store, pages.unwrap() + 12);
         let answers: Vec<Result<()>> = thread::scope(|scope| {
             let one = || (0..20).map(|_| write(&store)).collect::<Vec<_>>();

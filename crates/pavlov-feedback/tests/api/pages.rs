@@ -135,7 +135,11 @@ fn request(method: &str, path: &str, cookie: &str, headers: &[(&str, &str)], tok
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let body = if script { "{}".to_owned() } else { format!("form_token={token}") };
+    let body = if script {
+        r#"{"lease": "none", "revision": 1, "body": "x"}"#.to_owned()
+    } else {
+        format!("form_token={token}")
+    };
     request.body(if method == "GET" { Body::empty() } else { Body::from(body) }).expect("a request")
 }
 
