@@ -26,6 +26,7 @@ pub use route::Who;
 pub use scope::Scope;
 
 use crate::limit::{Limit, Limits};
+use crate::quality::Cache;
 use crate::store::Store;
 use failure::Failure;
 use route::Routes;
@@ -58,11 +59,24 @@ struct Inner {
     limits: Limits,
     /// Passwords checked at once: each takes 19 MiB and a core.
     passwords: Semaphore,
+    quality: Cache,
+}
+
+impl Inner {
+    fn new(store: Store, config: Config) -> Self {
+        let (limits, quality) = (Limits::default(), Cache::default());
+        Self { store, config, limits, passwords: Semaphore::new(2), quality }
+    }
 }
 
 impl Api {
     fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// Figures of projects, kept until there are new answers.
+    fn quality(&self) -> &Cache {
+        &self.inner.quality
     }
 
     /// Counts something that may happen only so often.
@@ -76,8 +90,7 @@ impl Api {
 
 /// Everything under `/api/v1`, without that prefix.
 pub fn router(store: Store, config: Config) -> Router {
-    let inner = Inner { store, config, limits: Limits::default(), passwords: Semaphore::new(2) };
-    let api = Api { inner: Arc::new(inner) };
+    let api = Api { inner: Arc::new(Inner::new(store, config)) };
     let (router, document) = routes(&api).finish();
     let text = pretty(&document);
     let served = axum::routing::get(|| async { ([("content-type", "application/json")], text) });
@@ -92,8 +105,7 @@ pub fn router(store: Store, config: Config) -> Router {
 
 /// The OpenAPI document, as it is served and kept in `docs/openapi.json`.
 pub fn document(store: Store) -> String {
-    let inner =
-        Inner { store, config: Config::default(), limits: Limits::default(), passwords: Semaphore::new(2) };
+    let inner = Inner::new(store, Config::default());
     pretty(&routes(&Api { inner: Arc::new(inner) }).finish().1)
 }
 

@@ -16,6 +16,7 @@ use super::caller::Inside;
 use super::failure::{Asked, Failure, Named, Result};
 use super::route::{Method, Route, Routes, Who};
 use crate::io::export::{self, Format};
+use crate::quality::Quality;
 use crate::roles::Action;
 use crate::store::{Progress, ProjectId, Store};
 
@@ -49,6 +50,10 @@ pub(super) fn add(routes: &mut Routes) {
     Route::new(Get, "/projects/{project}/progress", Who::In(Action::SeeQuality), "Where the project stands")
         .answer::<Progress>()
         .to(routes, progress);
+    let see = Who::In(Action::SeeQuality);
+    Route::new(Get, "/projects/{project}/quality", see, "Agreement, biases, strengths and raters' figures")
+        .answer::<Quality>()
+        .to(routes, quality);
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -131,6 +136,13 @@ async fn export(
         (header::HeaderName::from_static("pavlov-left-out"), left_out),
     ];
     Ok((headers, made.lines()).into_response())
+}
+
+async fn quality(State(api): State<Api>, inside: Inside) -> Result<Response> {
+    let (cache, store, project) = (api.quality().clone(), api.store().clone(), inside.project.id);
+    let computed = tokio::task::spawn_blocking(move || cache.get(&store, project)).await;
+    let quality = computed.map_err(|error| crate::Error::Bug(error.to_string()))??;
+    Ok(Json(&*quality).into_response())
 }
 
 async fn progress(State(api): State<Api>, inside: Inside) -> Result<Json<Progress>> {

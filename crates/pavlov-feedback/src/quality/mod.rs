@@ -20,7 +20,7 @@ use crate::store::{CurrentAnswer, ProjectId, Store};
 pub use compute::of;
 
 /// What can be said about a project's answers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Quality {
     /// The record through which it was computed.
     pub seq: u64,
@@ -64,7 +64,7 @@ pub struct Quality {
 pub const EXCLUSION_ALARM: f64 = 0.2;
 
 /// Agreement on one question.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Agreement {
     /// `choice`, or the question's name.
     pub question: String,
@@ -79,7 +79,7 @@ pub struct Agreement {
 }
 
 /// An effect and the chance of one as large from nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Effect {
     /// Log-odds, nats.
     pub log_odds: Interval,
@@ -88,7 +88,8 @@ pub struct Effect {
 }
 
 /// A policy's strength.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyStrength)]
 pub struct Policy {
     /// Its name.
     pub policy: String,
@@ -101,7 +102,7 @@ pub struct Policy {
 }
 
 /// One rater.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct RaterQuality {
     /// The pseudonym.
     pub rater: String,
@@ -132,7 +133,7 @@ pub struct RaterQuality {
 }
 
 /// A task about which people disagree.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Disagreement {
     /// The task's code.
     pub task: String,
@@ -141,8 +142,9 @@ pub struct Disagreement {
 }
 
 /// What a reward model had learned after so many judgments.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = LearnedLesson)]
 pub struct Lesson {
     /// Judgments it learned from.
     pub judgments: u64,
@@ -155,6 +157,8 @@ pub struct Lesson {
 /// Quality, computed once for each state of the log. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
+    /// Held while figures are computed, so that many who ask at once wait for one computation.
+    computing: Arc<Mutex<()>>,
     known: Arc<Mutex<BTreeMap<ProjectId, Known>>>,
 }
 
@@ -168,6 +172,7 @@ impl Cache {
     /// The quality of a project; computed, if the log or the exclusions have changed since. Reads and computes on the calling
     /// thread, for up to seconds where answers are many: not for async code.
     pub fn get(&self, store: &Store, project: ProjectId) -> Result<Arc<Quality>> {
+        let _turn = self.computing.lock();
         let key = store.read_now(move |r| {
             let exclusions = r.exclusions(project)?;
             let lifted = exclusions.iter().filter(|one| one.lifted_at.is_some()).count();

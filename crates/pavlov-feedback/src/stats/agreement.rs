@@ -69,7 +69,7 @@ pub fn kappa(pairs: &[(f64, f64)]) -> Option<f64> {
 }
 
 /// Kappa of two people.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct PairKappa {
     /// The one.
     pub a: usize,

@@ -23,7 +23,7 @@ use serde::Serialize;
 pub(crate) const Z95: f64 = 1.959_963_984_540_054;
 
 /// A number with the two ends of its 95% interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Interval {
     /// The number.
     pub value: f64,

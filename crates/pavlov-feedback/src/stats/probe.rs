@@ -8,7 +8,7 @@ use super::bias::binomial;
 use super::strength::{Fit, Outcome, Terms, Vote, fit, groups, ratio_test};
 
 /// A defect that was found.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(tag = "probe", rename_all = "snake_case")]
 pub enum Finding {
     /// Strengths have no values: some policies were never better (or never worse) than the others, at any remove.

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
@@ -41,6 +42,7 @@ struct Made {
 /// The sending side of the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
+    file: Arc<Path>,
     changes: Option<Sender<Change>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,7 +58,7 @@ impl Writer {
             let what = format!("cannot start a thread: {error}");
             Error::Storage { file: path.to_owned(), what }
         })?;
-        Ok(Self { changes: Some(changes), thread: Some(thread) })
+        Ok(Self { file: path.into(), changes: Some(changes), thread: Some(thread) })
     }
 
     pub(super) fn send<T, F>(&self, change: F) -> Result<oneshot::Receiver<Result<T>>>
@@ -65,13 +67,14 @@ impl Writer {
         F: FnOnce(&mut Write<'_>) -> Result<T> + Send + 'static,
     {
         let (reply, receiver) = oneshot::channel();
+        let file = Arc::clone(&self.file);
         let change = Box::new(move |write: Option<&mut Write<'_>>| {
             let run = |write: &mut Write<'_>| {
                 // A bug in one change must not stop everyone's.
                 catch_unwind(AssertUnwindSafe(|| change(write)))
                     .unwrap_or_else(|panic| Err(Error::panic(&*panic)))
             };
-            let result = write.map_or(Err(Error::Closed), run);
+            let result = write.map_or(Err(Error::Closed), run).map_err(|error| error.in_file(&file));
             let succeeded = result.is_ok();
             // A caller that went away wants no answer.
             let answer = move |failed: Option<Error>| drop(reply.send(failed.map_or(result, Err)));
@@ -160,5 +163,56 @@ impl Loop {
             statement("ROLLBACK TO change").and_then(|_| statement("RELEASE change"))
         };
         (one, end.err().map(Error::from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::Store;
+
+    /// Lets the file grow to so many pages.
+    fn room(store: &Store, pages: i64) {
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        store.write_now(move |w| Ok(w.db.query_row(&sql, [], |row| row.get::<_, i64>(0))?)).unwrap();
+    }
+
+    fn write(store: &Store) -> Result<()> {
+        store.write_now(|w| w.audit(None, "a", "fill.up", "o", &json!({ "text": "x".repeat(3_000) })))
+    }
+
+    fn kept(store: &Store) -> usize {
+        store.read_now(|r| r.audit_entries(None, u64::MAX, 1_000)).unwrap().len()
+    }
+
+    #[test]
+    fn a_full_disk_is_said_to_everybody_and_loses_nothing_that_was_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("feedback.db");
+        let store = Store::open(&path, Clock::system()).unwrap();
+        let pages =
+            store.write_now(|w| Ok(w.db.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))?));
+        room(&store, pages.unwrap() + 12);
+        let answers: Vec<Result<()>> = thread::scope(|scope| {
+            let one = || (0..20).map(|_| write(&store)).collect::<Vec<_>>();
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+            all.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let acknowledged = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert!(acknowledged > 0 && acknowledged < 20, "{acknowledged} of {}", answers.len());
+        for error in answers.into_iter().filter_map(Result::err) {
+            let text = error.to_string();
+            assert!(matches!(error, Error::Storage { .. }), "{text}");
+            assert!(text.contains("feedback.db: the disk is full") && text.contains("make room"), "{text}");
+        }
+        assert_eq!(kept(&store), acknowledged, "what was refused was not kept");
+        room(&store, 1 << 30);
+        write(&store).unwrap();
+        drop(store);
+        assert_eq!(kept(&Store::open(&path, Clock::system()).unwrap()), acknowledged + 1);
     }
 }

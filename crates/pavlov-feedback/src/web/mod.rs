@@ -23,6 +23,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use tokio::sync::Semaphore;
 
+use crate::quality::Cache;
 use crate::store::Store;
 
 pub use server::serve;
@@ -53,18 +54,25 @@ struct Inner {
     /// Passwords checked at once: each takes 19 MiB and a core.
     passwords: Semaphore,
     limits: limit::Limits,
+    quality: Cache,
 }
 
 impl App {
     /// Pages over a store.
     pub fn new(store: Store, config: Config) -> App {
-        let inner = Inner { store, config, passwords: Semaphore::new(2), limits: limit::Limits::default() };
+        let (limits, quality) = (limit::Limits::default(), Cache::default());
+        let inner = Inner { store, config, passwords: Semaphore::new(2), limits, quality };
         App { inner: Arc::new(inner) }
     }
 
     /// The store.
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// What managers are shown of their answers, kept until there are new ones.
+    fn quality(&self) -> &Cache {
+        &self.inner.quality
     }
 
     /// How the server is reached.

@@ -4,11 +4,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
+use pavlov_feedback::settings::Settings;
 use pavlov_feedback::web::{self, App};
 use pavlov_feedback::{api, secret};
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::setup::{Place, plain};
+use super::setup::{Place, pick, plain};
 
 const CALLERS: [&str; 6] = ["owner", "manager", "reviewer", "rater", "outsider", "nobody"];
 
@@ -26,7 +28,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/account", "omrvx-"),
     ("POST", "/account/password", "omrvx-"),
     ("POST", "/projects", "o-----"),
-    ("GET", "/p/{project}/", "omrv--"),
+    ("GET", "/p/{project}", "omrv--"),
     ("GET", "/p/{project}/rate", "omrv--"),
     ("POST", "/p/{project}/answer", "omrv--"),
     ("POST", "/p/{project}/skip", "omrv--"),
@@ -73,6 +75,8 @@ fn routes() -> Vec<(String, String)> {
     for (prefix, text) in [("", top), ("/p/{project}", inner)] {
         for line in text.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")) {
             let (path, handlers) = line.split_once('"').expect("a path");
+            // The `/` of nested routes is the address that they are nested at.
+            let path = if prefix.is_empty() { path } else { path.trim_end_matches('/') };
             for (method, word) in [("GET", "get("), ("POST", "post(")] {
                 if handlers.contains(word) {
                     routes.push((method.to_owned(), format!("{prefix}{path}")));
@@ -131,7 +135,11 @@ fn request(method: &str, path: &str, cookie: &str, headers: &[(&str, &str)], tok
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let body = if script { "{}".to_owned() } else { format!("form_token={token}") };
+    let body = if script {
+        r#"{"lease": "none", "revision": 1, "body": "x"}"#.to_owned()
+    } else {
+        format!("form_token={token}")
+    };
     request.body(if method == "GET" { Body::empty() } else { Body::from(body) }).expect("a request")
 }
 
@@ -169,6 +177,7 @@ fn everybody_may_open_what_the_table_says_and_nothing_else() {
             };
             assert_eq!(refused, letter == '-', "{caller} {method} {path}: {status} {location} {text}");
             assert!(status < 500, "{method} {path}: {text}");
+            assert!(!text.contains("no such page"), "{method} {path} leads nowhere");
         }
     }
 }
@@ -249,4 +258,49 @@ fn a_login_starts_a_new_session() {
     assert_ne!(new, planted);
     let home = |cookie: &str| send(&router, request("GET", "/", cookie, &[], "")).0;
     assert_eq!((home(&new), home(&planted)), (200, 303), "the planted one is nobody's");
+}
+
+#[test]
+fn figures_are_shown_with_plots_and_names_stay_text() {
+    let place = Place::new(Settings { overlap: 2, ..plain() });
+    let task = |i| {
+        json!({"prompt": format!("q{i}"), "responses": [
+            {"text": format!("first {i}"), "policy": "<b>one</b>"}, {"text": format!("second {i}"), "policy": "two"}]})
+    };
+    let tasks: Vec<Value> = (0..6).map(task).collect();
+    let service = place.token("service").expect("a token");
+    place.post(&service, "/projects/worlds/tasks", &json!({ "tasks": tasks })).ok();
+    for name in ["ana", "ben"] {
+        let rater = place.rater(name);
+        for (i, side) in ["tie", "left", "right", "left", "right", "left"].into_iter().enumerate() {
+            let held = place.post(&rater, "/projects/worlds/claim", &json!({})).ok();
+            let lease = held["task"]["lease"].as_str().expect("a task");
+            let path = format!("/projects/worlds/leases/{lease}/submit");
+            place.post(&rater, &path, &pick(side, &i.to_string())).ok();
+        }
+    }
+    let router = router(&place, web::Config::default());
+    let owner = cookie(&place, "owner");
+    let (status, _, page) = send(&router, request("GET", "/p/worlds/quality", &owner, &[], ""));
+    assert_eq!(status, 200, "{page}");
+    for shown in ["As of record 12", "<svg class=\"plot\"", "Agreement", "Each rater", "Position and length"]
+    {
+        assert!(page.contains(shown), "{shown} is not on {page}");
+    }
+    assert!(page.contains("&lt;b&gt;one") && !page.contains("<b>one"), "{page}");
+    assert!(!page.contains("style=") && !page.contains("<script>"), "{page}");
+    let manager = place.token("manager").expect("a token");
+    let quality = place.get(&manager, "/projects/worlds/quality").ok();
+    assert_eq!((&quality["answers"], &quality["seq"]), (&json!(12), &json!(12)));
+    // What is excluded counts from the next look on, though no record came.
+    let (project, by, rater) = (place.project, place.accounts[0], quality["raters"][0]["rater"].clone());
+    let exclude = move |w: &mut pavlov_feedback::store::Write<'_>| {
+        let of = w.members(project)?.into_iter().find(|member| json!(member.pseudonym) == rater);
+        w.exclude(project, of.expect("a member").account, None, "asleep", by)
+    };
+    place.store.write_now(exclude).expect("an exclusion");
+    let (_, _, page) = send(&router, request("GET", "/p/worlds/quality", &owner, &[], ""));
+    assert!(page.contains("6 of 12 answers are excluded (50%)") && page.contains("asleep"), "{page}");
+    let (_, _, page) = send(&router, request("GET", "/p/worlds/exclusions", &owner, &[], ""));
+    assert!(page.contains("6 of 12 answers are excluded (50%)"), "{page}");
 }

@@ -71,6 +71,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/projects/{project}/records", "om--s--"),
     ("GET", "/projects/{project}/export/{format}", "om--s--"),
     ("GET", "/projects/{project}/progress", "omr-s--"),
+    ("GET", "/projects/{project}/quality", "omr-s--"),
     // Webhooks.
     ("GET", "/projects/{project}/webhooks", "om-----"),
     ("POST", "/projects/{project}/webhooks", "om-----"),

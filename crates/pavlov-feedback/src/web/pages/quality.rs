@@ -1,19 +1,23 @@
 //! Quality at a glance, and exclusions with their reasons.
 
+mod tables;
+
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
 use minijinja::context;
 use serde_json::json;
 
 use super::{back, inside, long, when};
+use crate::quality::plots::plots;
+use crate::quality::{EXCLUSION_ALARM, Quality};
 use crate::roles::Action;
 use crate::web::App;
 use crate::web::failure::{Failure, Result};
 use crate::web::fields::Form;
 use crate::web::session::{Inside, Viewer};
-
-/// Above this share of excluded raters' answers somebody must look: honest votes were thrown away silently elsewhere.
-const ALARM: f64 = 0.1;
+use crate::web::view::safe;
 
 pub(super) async fn page(
     State(app): State<App>,
@@ -22,12 +26,20 @@ pub(super) async fn page(
 ) -> Result<Html<String>> {
     let here = viewer.enter(&app, &project, Action::SeeQuality).await?;
     let id = here.project.id;
+    let quality = quality(&app, &here).await?;
     let read = app.store().read(move |r| {
-        let members =
-            r.members(id)?.into_iter().map(|member| Ok((r.tally(id, member.account)?, member.pseudonym)));
-        Ok((r.progress(id)?, members.collect::<crate::Result<Vec<_>>>()?))
+        let members = r.members(id)?;
+        let pseudonym = |account| {
+            let found = members.iter().find(|member| member.account == account);
+            found.map_or_else(|| "left the project".into(), |member| member.pseudonym.clone())
+        };
+        let exclusions: Vec<_> =
+            r.exclusions(id)?.into_iter().map(|one| (pseudonym(one.rater), one)).collect();
+        let tallies =
+            members.iter().map(|member| Ok((r.tally(id, member.account)?, member.pseudonym.clone())));
+        Ok((r.progress(id)?, tallies.collect::<crate::Result<Vec<_>>>()?, exclusions))
     });
-    let (progress, members) = read.await?;
+    let (progress, members, excluded) = read.await?;
     let figures = [
         ("answers", progress.answered),
         ("in the last hour", progress.last_hour),
@@ -42,30 +54,43 @@ pub(super) async fn page(
         let each = tally.active_ms.checked_div(tally.answered).map_or_else(|| "–".into(), long);
         vec![name, tally.answered.to_string(), tally.skipped.to_string(), each]
     });
-    let raters = context! { title => "Raters", head => ["rater", "answers", "skipped", "each about"], rows => rows.collect::<Vec<_>>() };
-    let more = context! { figures, alarms => alarm(&app, &here).await?, tables => [raters] };
+    let head = ["rater", "answers", "skipped", "each about"];
+    let mut shown = tables::tables(&quality);
+    shown.push(tables::table("Raters", "", &head, rows.collect()));
+    shown.extend(tables::exclusions(excluded));
+    let drawn = Arc::clone(&quality);
+    let plots = tokio::task::spawn_blocking(move || plots(&drawn)).await.map_err(bug)?;
+    let plots = plots.into_iter().map(|plot| context! { title => plot.title, svg => safe(plot.svg) });
+    let disagreements = quality.disagreements.iter().map(|one| {
+        let said: Vec<_> = one.said.iter().map(|(who, what)| format!("{who}: {what}")).collect();
+        context! { task => &*one.task, said => said.join(", ") }
+    });
+    let alarms: Vec<String> = alarm(&quality).into_iter().chain(tables::findings(&quality)).collect();
+    let more = context! { figures, alarms, tables => shown, seq => quality.seq, plots => plots.collect::<Vec<_>>(),
+    disagreements => disagreements.collect::<Vec<_>>() };
     Ok(inside(&here, "quality.html", "Quality", "quality", more))
 }
 
-/// Whether a large part of what was said is excluded.
-async fn alarm(app: &App, here: &Inside) -> Result<Option<String>> {
-    let id = here.project.id;
-    let read = app.store().read(move |r| {
-        let (mut all, mut excluded) = (0_u64, 0_u64);
-        r.current_answers(id, 0, |answer| {
-            all += 1;
-            excluded += u64::from(answer.excluded);
-        })?;
-        Ok((all, excluded))
-    });
-    let (all, excluded) = read.await?;
-    let share = excluded as f64 / all.max(1) as f64;
-    Ok((share > ALARM).then(|| {
+/// The figures as of the last record; computed, where there is a new one, on a thread for that.
+async fn quality(app: &App, here: &Inside) -> Result<Arc<Quality>> {
+    let (cache, store, id) = (app.quality().clone(), app.store().clone(), here.project.id);
+    Ok(tokio::task::spawn_blocking(move || cache.get(&store, id)).await.map_err(bug)??)
+}
+
+fn bug(error: impl ToString) -> crate::Error {
+    crate::Error::Bug(error.to_string())
+}
+
+/// Whether a large part of what was said is excluded: honest votes may be thrown away.
+fn alarm(quality: &Quality) -> Option<String> {
+    let (share, all) = (quality.exclusion_rate, quality.answers + quality.excluded);
+    (share > EXCLUSION_ALARM).then(|| {
         format!(
-            "{excluded} of {all} answers are excluded ({:.0}%): look whether the reasons still hold.",
+            "{} of {all} answers are excluded ({:.0}%): look whether the reasons still hold.",
+            quality.excluded,
             share * 100.0
         )
-    }))
+    })
 }
 
 pub(super) async fn exclusions(
@@ -90,7 +115,7 @@ async fn exclusions_page(app: &App, here: &Inside, error: Option<String>) -> Res
         Ok((rows.collect::<crate::Result<Vec<_>>>()?, members.collect::<Vec<_>>()))
     });
     let (exclusions, members) = read.await?;
-    let more = context! { exclusions, members, error, alarm => alarm(app, here).await? };
+    let more = context! { exclusions, members, error, alarm => alarm(&*quality(app, here).await?) };
     Ok(inside(here, "exclusions.html", "Exclusions", "exclusions", more))
 }
 
