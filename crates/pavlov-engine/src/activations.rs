@@ -9,26 +9,39 @@ use crate::plan::AttentionPlan;
 
 /// What a block's backward pass reads again.
 pub(crate) struct BlockActivations<B: Backend> {
+    /// Its large arrays, or nothing while they are kept as bf16.
+    pub(crate) wide: Wide<B>,
+    halves: [Option<B::Half>; WIDE],
     pub(crate) stats1: B::Buffer,
-    pub(crate) q: B::Buffer,
-    pub(crate) k: B::Buffer,
-    pub(crate) v: B::Buffer,
     /// Queries and keys before their norms, and the statistics of those.
     pub(crate) raw: [B::Buffer; 2],
     pub(crate) raw_stats: [B::Buffer; 2],
-    pub(crate) out: B::Buffer,
     pub(crate) lse: B::Buffer,
     /// The residual stream between the two halves.
     pub(crate) mid: B::Buffer,
     pub(crate) stats2: B::Buffer,
-    pub(crate) gate: B::Buffer,
-    pub(crate) up: B::Buffer,
     /// What the low-rank update of each linear layer gives its second matrix, \[rows, rank\]; empty without an adapter.
     pub(crate) low: [B::Buffer; LINEARS],
 }
 
+/// The arrays that make up most of a block's memory. Where products run in bf16 they are kept as bf16 between the two
+/// passes, half the bytes: all blocks then compute in one set of arrays, lent to each in turn.
+pub(crate) struct Wide<B: Backend> {
+    pub(crate) q: B::Buffer,
+    pub(crate) k: B::Buffer,
+    pub(crate) v: B::Buffer,
+    /// What attention gives to its output layer.
+    pub(crate) out: B::Buffer,
+    pub(crate) gate: B::Buffer,
+    pub(crate) up: B::Buffer,
+}
+
+/// Arrays of a [`Wide`].
+const WIDE: usize = 6;
+
 /// Arrays that every block uses in turn.
 pub(crate) struct Shared<B: Backend> {
+    wide: Wide<B>,
     pub(crate) normed: B::Buffer,
     pub(crate) act: B::Buffer,
     pub(crate) key_store: B::Buffer,
@@ -65,6 +78,8 @@ pub(crate) struct HeadActivations<B: Backend> {
 /// Working memory of a decoder's passes.
 pub struct Activations<B: Backend = Cpu> {
     pub(crate) recompute: bool,
+    /// Whether blocks keep their large arrays as bf16.
+    pub(crate) halved: bool,
     pub(crate) plan: AttentionPlan,
     /// The residual stream before each block and after the last; in recompute mode all that is kept.
     pub(crate) streams: Vec<B::Buffer>,
@@ -83,6 +98,7 @@ impl<B: Backend> Activations<B> {
     pub fn new(recompute: bool) -> Self {
         Self {
             recompute,
+            halved: false,
             plan: AttentionPlan::default(),
             streams: Vec::new(),
             blocks: Vec::new(),
@@ -113,10 +129,16 @@ impl<B: Backend> Activations<B> {
         for stream in &mut self.streams[..streams] {
             backend.resize(stream, rows * config.hidden_size);
         }
+        let shared = self.shared.get_or_insert_with(|| Shared::empty(backend));
         for block in &mut self.blocks[..kept] {
             block.fit(backend, config, rows);
+            if !self.halved {
+                block.wide.fit(backend, config, rows);
+            }
         }
-        let shared = self.shared.get_or_insert_with(|| Shared::empty(backend));
+        if self.halved {
+            shared.wide.fit(backend, config, rows);
+        }
         backend.resize(&mut shared.normed, rows * config.hidden_size);
         backend.resize(&mut shared.act, rows * config.intermediate_size);
         shared.fit_rotary(backend, config, positions);
@@ -153,42 +175,94 @@ impl<B: Backend> BlockActivations<B> {
     fn empty(backend: &B) -> Self {
         let zero = || backend.zeros(0);
         Self {
+            wide: Wide::empty(backend),
+            halves: std::array::from_fn(|_| None),
             stats1: zero(),
-            q: zero(),
-            k: zero(),
-            v: zero(),
             raw: [zero(), zero()],
             raw_stats: [zero(), zero()],
-            out: zero(),
             lse: zero(),
             mid: zero(),
             stats2: zero(),
-            gate: zero(),
-            up: zero(),
             low: std::array::from_fn(|_| zero()),
         }
     }
 
     fn fit(&mut self, backend: &B, config: &DecoderConfig, rows: usize) {
-        let (qw, kw, f) = (config.query_width(), config.kv_width(), config.intermediate_size);
+        let (qw, kw) = (config.query_width(), config.kv_width());
         backend.resize(&mut self.stats1, 2 * rows);
         backend.resize(&mut self.stats2, 2 * rows);
-        backend.resize(&mut self.q, rows * qw);
-        backend.resize(&mut self.k, rows * kw);
-        backend.resize(&mut self.v, rows * kw);
         if config.qk_norm {
             backend.resize(&mut self.raw[0], rows * qw);
             backend.resize(&mut self.raw[1], rows * kw);
             backend.resize(&mut self.raw_stats[0], 2 * rows * config.num_heads);
             backend.resize(&mut self.raw_stats[1], 2 * rows * config.num_kv_heads);
         }
-        backend.resize(&mut self.out, rows * qw);
         backend.resize(&mut self.lse, rows * config.num_heads);
         backend.resize(&mut self.mid, rows * config.hidden_size);
-        if config.gated_mlp {
-            backend.resize(&mut self.gate, rows * f);
+    }
+
+    /// Gives the block the shared arrays to compute in; before its backward pass with what it kept.
+    pub(crate) fn borrow(&mut self, shared: &mut Shared<B>, backend: &B, recall: bool) {
+        if recall {
+            for (array, half) in shared.wide.arrays().into_iter().zip(&self.halves) {
+                backend.unpack(array, half.as_ref().expect("kept by the forward pass"));
+            }
         }
-        backend.resize(&mut self.up, rows * f);
+        std::mem::swap(&mut self.wide, &mut shared.wide);
+    }
+
+    /// Its queries and keys of so many rows after a forward pass; `halved` says that it kept them as bf16.
+    pub(crate) fn queries_and_keys(
+        &self,
+        backend: &B,
+        config: &DecoderConfig,
+        rows: usize,
+        halved: bool,
+    ) -> [Vec<f32>; 2] {
+        let [mut q, mut k] = [Vec::new(), Vec::new()];
+        if halved {
+            let mut array = backend.zeros(0);
+            let widths = [(&mut q, config.query_width()), (&mut k, config.kv_width())];
+            for ((to, width), half) in widths.into_iter().zip(&self.halves) {
+                backend.resize(&mut array, rows * width);
+                backend.unpack(&mut array, half.as_ref().expect("kept by the forward pass"));
+                backend.download(to, &array);
+            }
+        } else {
+            backend.download(&mut q, &self.wide.q);
+            backend.download(&mut k, &self.wide.k);
+        }
+        [q, k]
+    }
+
+    /// Gives the shared arrays back; after the forward pass it keeps what they hold.
+    pub(crate) fn give_back(&mut self, shared: &mut Shared<B>, backend: &B, keep: bool) {
+        std::mem::swap(&mut self.wide, &mut shared.wide);
+        if keep {
+            for (array, half) in shared.wide.arrays().into_iter().zip(&mut self.halves) {
+                backend.pack(half, array);
+            }
+        }
+    }
+}
+
+impl<B: Backend> Wide<B> {
+    fn empty(backend: &B) -> Self {
+        let zero = || backend.zeros(0);
+        Self { q: zero(), k: zero(), v: zero(), out: zero(), gate: zero(), up: zero() }
+    }
+
+    fn fit(&mut self, backend: &B, config: &DecoderConfig, rows: usize) {
+        let (qw, kw, f) = (config.query_width(), config.kv_width(), config.intermediate_size);
+        let widths = [qw, kw, kw, qw, if config.gated_mlp { f } else { 0 }, f];
+        for (array, width) in self.arrays().into_iter().zip(widths) {
+            backend.resize(array, rows * width);
+        }
+    }
+
+    fn arrays(&mut self) -> [&mut B::Buffer; WIDE] {
+        let Self { q, k, v, out, gate, up } = self;
+        [q, k, v, out, gate, up]
     }
 }
 
@@ -196,6 +270,7 @@ impl<B: Backend> Shared<B> {
     fn empty(backend: &B) -> Self {
         let zero = || backend.zeros(0);
         Self {
+            wide: Wide::empty(backend),
             normed: zero(),
             act: zero(),
             key_store: zero(),

@@ -144,6 +144,10 @@ pub trait Backend: Send + Sync + 'static {
     fn download_matrix(&self, buffer: &Self::Buffer, rows: usize, cols: usize) -> Vec<f32>;
     /// Rounds a matrix of `cols` inputs to bf16, and at the first time decides whether its exact values are kept.
     fn narrow(&self, half: &mut Option<Self::Half>, buffer: &Self::Buffer, cols: usize, exact: bool);
+    /// Rounds an array to bf16, in its own order: activations that wait for the backward pass.
+    fn pack(&self, half: &mut Option<Self::Half>, x: &Self::Buffer);
+    /// The values of an array that was packed.
+    fn unpack(&self, x: &mut Self::Buffer, half: &Self::Half);
     /// A digest of the bytes that products read.
     fn digest(&self, buffer: &Self::Buffer, compute: Option<&Self::Half>) -> u64;
     /// The values of a matrix that was rounded to bf16: exact if they were kept.
@@ -309,6 +313,8 @@ pub trait Backend: Send + Sync + 'static {
 
     // Optimizer.
     fn square_sum(&self, x: &Self::Buffer) -> f64;
+    /// Σ g²/(√v/`root_correction` + eps): the square in the metric that Adam steps in.
+    fn adam_square_sum(&self, g: &Self::Buffer, v: &Self::Buffer, root_correction: f32, eps: f32) -> f64;
     fn adamw(
         &self,
         step: AdamWStep,

@@ -211,17 +211,25 @@ impl<B: Backend> Decoder<B> {
     ) {
         let (backend, config, ids) = (&**self.backend(), self.config(), &self.ids.blocks[layer]);
         let rows = positions.len();
-        let Activations { recompute, plan, streams, blocks, shared, backward, .. } = acts;
+        let Activations { recompute, halved, plan, streams, blocks, shared, backward, .. } = acts;
         let (shared, b) = (shared.as_mut().expect("after forward"), backward.as_mut().expect("sized"));
         let input = &streams[layer];
         let block = &mut blocks[if *recompute { 0 } else { layer }];
         if *recompute {
             self.block(params, layer, input, None, block, shared, positions, plan, Stores::Batch);
         }
+        if *halved {
+            block.borrow(shared, backend, true);
+        }
         // The feed-forward half: stream = mid + down(act(gate(n), up(n))), n = norm2(mid).
         let norm2 = params.norm(ids.norm2, config.norm, config.norm_eps);
         backend.norm(&mut shared.normed, &mut block.stats2, &block.mid, &norm2);
-        backend.activate(&mut shared.act, config.activation, ids.gate.map(|_| &block.gate), &block.up);
+        backend.activate(
+            &mut shared.act,
+            config.activation,
+            ids.gate.map(|_| &block.wide.gate),
+            &block.wide.up,
+        );
         if let (true, Some(lora)) = (*recompute, ids.down.lora) {
             self.lower(params, lora, &mut block.low, &shared.act, rows);
         }
@@ -229,11 +237,11 @@ impl<B: Backend> Decoder<B> {
         let down = [(ids.down, &b.dx)];
         let seen = examples.as_deref_mut();
         self.linear_backward(params, grads, &shared.act, &down, Some(&mut b.dact), low, rows, seen);
-        let gate = ids.gate.map(|_| &mut block.gate);
-        backend.activate_backward(&b.dact, config.activation, gate, &mut block.up);
+        let gate = ids.gate.map(|_| &mut block.wide.gate);
+        backend.activate_backward(&b.dact, config.activation, gate, &mut block.wide.up);
         let low = (&block.low, &mut b.dlow);
-        let mut layers = vec![(ids.up, &block.up)];
-        layers.extend(ids.gate.map(|gate| (gate, &block.gate)));
+        let mut layers = vec![(ids.up, &block.wide.up)];
+        layers.extend(ids.gate.map(|gate| (gate, &block.wide.gate)));
         let seen = examples.as_deref_mut();
         self.linear_backward(params, grads, &shared.normed, &layers, Some(&mut b.dnormed), low, rows, seen);
         self.norm_parameters(ids.norm2, grads, &b.dnormed, &block.mid, &block.stats2);
@@ -241,18 +249,18 @@ impl<B: Backend> Decoder<B> {
         // The attention half: mid = stream + o(attention(n)), n = norm1(stream).
         let low = (&block.low, &mut b.dlow);
         let (o, seen) = ([(ids.o, &b.dx)], examples.as_deref_mut());
-        self.linear_backward(params, grads, &block.out, &o, Some(&mut b.dout), low, rows, seen);
+        self.linear_backward(params, grads, &block.wide.out, &o, Some(&mut b.dout), low, rows, seen);
         let width = config.kv_width();
         backend.resize(&mut shared.key_store, plan.slots * width);
         backend.resize(&mut shared.value_store, plan.slots * width);
-        backend.store_keys(&mut shared.key_store, width, &block.k, plan);
-        backend.store_keys(&mut shared.value_store, width, &block.v, plan);
+        backend.store_keys(&mut shared.key_store, width, &block.wide.k, plan);
+        backend.store_keys(&mut shared.value_store, width, &block.wide.v, plan);
         let saved = AttentionSaved {
-            q: &block.q,
-            k: &block.k,
+            q: &block.wide.q,
+            k: &block.wide.k,
             key_store: &shared.key_store,
             value_store: &shared.value_store,
-            out: &block.out,
+            out: &block.wide.out,
             lse: &block.lse,
         };
         let shape = self.attention_shape(layer);
@@ -284,6 +292,9 @@ impl<B: Backend> Decoder<B> {
         if wanted {
             self.norm_parameters(ids.norm1, grads, &b.dnormed, input, &block.stats1);
             backend.norm_backward(&mut b.dx, &b.dnormed, input, &block.stats1, &norm1, true);
+        }
+        if *halved {
+            block.give_back(shared, backend, false);
         }
     }
 }

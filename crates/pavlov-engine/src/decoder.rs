@@ -8,7 +8,7 @@ use crate::cpu::Cpu;
 use crate::forest::Batch;
 use crate::intervention::{Intervention, Placed};
 use crate::lora::Lora;
-use crate::parameters::{ParameterIds, Parameters, Table};
+use crate::parameters::{Dtype, ParameterIds, Parameters, Table};
 use crate::plan::AttentionPlan;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -152,9 +152,11 @@ impl<B: Backend> Decoder<B> {
         let positions = batch.forest.positions().iter().max().map_or(0, |p| *p as usize + 1);
         let kept = if acts.recompute { 1 } else { layers };
         acts.plan.of_forest(&batch.forest);
+        acts.halved = !acts.recompute && params.dtype() == Dtype::Bf16;
         acts.fit(&self.backend, &self.config, rows, [kept, layers + 1], positions);
         let Activations {
             recompute,
+            halved,
             plan,
             streams,
             blocks,
@@ -173,6 +175,9 @@ impl<B: Backend> Decoder<B> {
             let (before, after) = streams.split_at_mut(layer + 1);
             let block = &mut blocks[if *recompute { 0 } else { layer }];
             let input = &before[layer];
+            if *halved {
+                block.borrow(shared, &self.backend, false);
+            }
             self.block(
                 params,
                 layer,
@@ -184,6 +189,9 @@ impl<B: Backend> Decoder<B> {
                 plan,
                 Stores::Batch,
             );
+            if *halved {
+                block.give_back(shared, &self.backend, true);
+            }
             placed.apply(&*self.backend, width, layer + 1, &mut after[0]);
         }
         let last = &streams[layers];
@@ -288,47 +296,61 @@ impl<B: Backend> Decoder<B> {
         let norm1 = params.norm(ids.norm1, config.norm, config.norm_eps);
         backend.norm(&mut shared.normed, &mut block.stats1, input, &norm1);
         let [raw_q, raw_k] = &mut block.raw;
-        let (q, k) = if ids.qk_norms.is_some() { (raw_q, raw_k) } else { (&mut block.q, &mut block.k) };
-        let mut layers = [(ids.q, q), (ids.k, k), (ids.v, &mut block.v)];
+        let (q, k) =
+            if ids.qk_norms.is_some() { (raw_q, raw_k) } else { (&mut block.wide.q, &mut block.wide.k) };
+        let mut layers = [(ids.q, q), (ids.k, k), (ids.v, &mut block.wide.v)];
         self.linear(params, &shared.normed, &mut layers, &mut block.low, rows);
         if let Some(norms) = ids.qk_norms {
             let norm = |i: usize| params.norm(norms[i], NormKind::Rms, config.norm_eps);
-            backend.norm(&mut block.q, &mut block.raw_stats[0], &block.raw[0], &norm(0));
-            backend.norm(&mut block.k, &mut block.raw_stats[1], &block.raw[1], &norm(1));
+            backend.norm(&mut block.wide.q, &mut block.raw_stats[0], &block.raw[0], &norm(0));
+            backend.norm(&mut block.wide.k, &mut block.raw_stats[1], &block.raw[1], &norm(1));
         }
-        self.rotate(&mut block.q, config.query_width(), positions, &shared.rotary, false);
-        self.rotate(&mut block.k, config.kv_width(), positions, &shared.rotary, false);
+        self.rotate(&mut block.wide.q, config.query_width(), positions, &shared.rotary, false);
+        self.rotate(&mut block.wide.k, config.kv_width(), positions, &shared.rotary, false);
         let shape = self.attention_shape(layer);
         let width = config.kv_width();
         match stores {
             Stores::Batch => {
                 backend.resize(&mut shared.key_store, plan.slots * width);
-                backend.store_keys(&mut shared.key_store, width, &block.k, plan);
+                backend.store_keys(&mut shared.key_store, width, &block.wide.k, plan);
                 backend.attention(
-                    &mut block.out,
+                    &mut block.wide.out,
                     &mut block.lse,
-                    &block.q,
+                    &block.wide.q,
                     &shared.key_store,
-                    &block.v,
+                    &block.wide.v,
                     shape,
                     plan,
                 );
             }
             Stores::Cache { keys, values } => {
-                backend.store_keys(keys, width, &block.k, plan);
-                backend.store_values(values, (width, config.head_dim), &block.v, plan);
-                backend.attention(&mut block.out, &mut block.lse, &block.q, keys, values, shape, plan);
+                backend.store_keys(keys, width, &block.wide.k, plan);
+                backend.store_values(values, (width, config.head_dim), &block.wide.v, plan);
+                backend.attention(
+                    &mut block.wide.out,
+                    &mut block.lse,
+                    &block.wide.q,
+                    keys,
+                    values,
+                    shape,
+                    plan,
+                );
             }
         }
-        self.linear(params, &block.out, &mut [(ids.o, &mut block.mid)], &mut block.low, rows);
+        self.linear(params, &block.wide.out, &mut [(ids.o, &mut block.mid)], &mut block.low, rows);
         backend.add(&mut block.mid, input);
         let norm2 = params.norm(ids.norm2, config.norm, config.norm_eps);
         backend.norm(&mut shared.normed, &mut block.stats2, &block.mid, &norm2);
-        let mut layers: Vec<_> = ids.gate.map(|gate| (gate, &mut block.gate)).into_iter().collect();
-        layers.push((ids.up, &mut block.up));
+        let mut layers: Vec<_> = ids.gate.map(|gate| (gate, &mut block.wide.gate)).into_iter().collect();
+        layers.push((ids.up, &mut block.wide.up));
         self.linear(params, &shared.normed, &mut layers, &mut block.low, rows);
         if let Some(output) = output {
-            backend.activate(&mut shared.act, config.activation, ids.gate.map(|_| &block.gate), &block.up);
+            backend.activate(
+                &mut shared.act,
+                config.activation,
+                ids.gate.map(|_| &block.wide.gate),
+                &block.wide.up,
+            );
             self.linear(params, &shared.act, &mut [(ids.down, &mut *output)], &mut block.low, rows);
             backend.add(output, &block.mid);
         }
@@ -362,6 +384,7 @@ impl<B: Backend> Decoder<B> {
     ) -> &'a B::Buffer {
         let width = self.config.hidden_size;
         let reach = positions.iter().max().map_or(0, |p| *p as usize + 1);
+        acts.halved = false;
         acts.fit(&self.backend, &self.config, tokens.len(), [1, 2], reach);
         let Activations { streams, blocks, shared, targets, .. } = acts;
         let shared = shared.as_mut().expect("sized by fit");

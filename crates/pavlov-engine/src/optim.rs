@@ -79,6 +79,21 @@ impl<B: Backend> AdamW<B> {
         }
     }
 
+    /// Σ g²/(√v̂ + ε) of a gradient, with the second moment as it is now: its square in the metric that the next step is
+    /// taken in. None before the first step.
+    pub fn square_of(&self, grads: &Parameters<B>) -> Option<f64> {
+        if self.steps == 0 {
+            return None;
+        }
+        let root_correction = (1.0 - self.config.beta2.powf(self.steps as f64)).sqrt() as f32;
+        let backend = grads.backend();
+        let square = |index: &usize| {
+            let (g, v) = (grads.read_trained(*index)?, self.second.read_trained(*index)?);
+            Some(backend.adam_square_sum(g, v, root_correction, self.config.eps as f32))
+        };
+        Some(self.second.trained().iter().filter_map(square).sum())
+    }
+
     /// The moments of every trainable parameter, for a checkpoint.
     pub fn state(&self) -> Result<Vec<Moments>> {
         let moments = |name: &String| {

@@ -405,6 +405,12 @@ impl<B: Backend> Parameters<B> {
         tensor.spec.trainable.then_some(&mut tensor.data)
     }
 
+    /// The same to read; nothing where it counts as zeros.
+    pub(crate) fn read_trained(&self, index: usize) -> Option<&B::Buffer> {
+        let tensor = &self.tensors[index];
+        (tensor.spec.trainable && !tensor.cleared).then_some(&tensor.data)
+    }
+
     /// The gradient of a matrix, if it is trained.
     pub(crate) fn matrix_gradient(&mut self, index: usize) -> Option<MatrixGradient<'_, B>> {
         self.matrix_gradients(&[index]).pop().flatten()

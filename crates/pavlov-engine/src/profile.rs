@@ -46,7 +46,7 @@ pub enum Operation {
     Optimizer,
     /// Norms of gradients.
     GradientNorm,
-    /// Copies of the weights rounded to bf16.
+    /// Weights and activations rounded to bf16, and back.
     Narrow,
     /// Zeros, copies, uploads and downloads.
     Memory,

@@ -3,19 +3,24 @@
 //! - [`store`]: one SQLite file whose log of judgments is the truth;
 //! - [`queue`]: what is asked of whom, as pure decisions;
 //! - [`reply`]: what a rater's page sends, checked;
+//! - [`api`]: the JSON API; [`io`]: files in and out; [`webhook`]: sealed records announced;
 //! - [`settings`], [`roles`]: what a manager decides, and who may do what;
 //! - [`clock`], [`secret`]: time that never goes back, and secrets of which only hashes are stored.
 //!
 //! The crate meets training only through [`pavlov_schema::feedback`].
 
+pub mod api;
 pub mod clock;
 mod error;
 pub mod io;
+mod limit;
+pub mod quality;
 pub mod queue;
 pub mod reply;
 pub mod roles;
 pub mod secret;
 pub mod settings;
+pub mod stats;
 pub mod store;
 pub mod web;
 pub mod webhook;

@@ -13,7 +13,7 @@ use crate::store::TaskResponse;
 const LONGEST: usize = 200_000;
 
 /// A rater's answer as the screen had it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reply {
     /// The verdict.
@@ -30,7 +30,7 @@ pub struct Reply {
 }
 
 /// A verdict as the screen had it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ScreenSaid {
     /// Of two answers.
@@ -62,7 +62,7 @@ pub enum ScreenSaid {
 }
 
 /// The verdict of a comparison on the screen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pick {
     /// The left (on a phone: upper) one is better.
@@ -76,7 +76,7 @@ pub enum Pick {
 }
 
 /// A mended answer of a comparison.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScreenEdit {
     /// Id of the answer.
@@ -86,7 +86,7 @@ pub struct ScreenEdit {
 }
 
 /// A score of one question.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScreenScore {
     /// Its name.
@@ -96,7 +96,7 @@ pub struct ScreenScore {
 }
 
 /// Marked words of one answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScreenMarks {
     /// Id of the answer.

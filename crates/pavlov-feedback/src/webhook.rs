@@ -11,14 +11,93 @@
 //! delivery is tried again after 5 s, 30 s, 3 min, 15 min, 1 h, 6 h and 24 h, and then lies among the dead letters, where a
 //! manager can send it once more.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use axum::http::Uri;
+use serde_json::json;
+use ureq::Agent;
 
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::secret;
+use crate::store::{Delivery, Store, Webhook};
 
 /// Seconds to the next attempt after each failed one.
 const DELAYS: [i64; 7] = [5, 30, 180, 900, 3_600, 21_600, 86_400];
+
+/// Records in one delivery at most.
+const MOST_RECORDS: u32 = 100;
+/// Deliveries tried in one round at most: a slow receiver holds up others for no longer than that.
+const MOST_DELIVERIES: u32 = 10;
+/// The longest that a receiver may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the store is looked at: sealing is a matter of time, nobody announces it.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Announces what is sealed until `stop` is set. What fails is kept in the store and tried again, also after a restart.
+pub fn deliver(store: &Store, allowed: &[String], stop: &AtomicBool) {
+    let config = Agent::config_builder()
+        .timeout_global(Some(PATIENCE))
+        // An allowed host must not send us on to one that is not.
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .user_agent(concat!("pavlov/", env!("CARGO_PKG_VERSION")))
+        .build();
+    let agent = Agent::new_with_config(config);
+    while !stop.load(Ordering::SeqCst) {
+        // A database that fails is said by whatever else uses it; the next round tries again.
+        let _ = round(store, &agent, allowed);
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Puts what is newly sealed into deliveries, and tries those that are due.
+fn round(store: &Store, agent: &Agent, allowed: &[String]) -> Result<()> {
+    let webhooks = store.read_now(|r| r.webhooks(None))?;
+    for webhook in &webhooks {
+        let page = store.sealed_now(webhook.project, webhook.cursor, MOST_RECORDS)?;
+        if !page.records.is_empty() {
+            let body =
+                json!({ "records": page.records, "cursor": page.cursor, "more": page.more }).to_string();
+            let (id, cursor) = (webhook.id, page.cursor);
+            store.write_now(move |w| w.enqueue_delivery(id, &body, cursor))?;
+        }
+    }
+    for delivery in store.read_now(|r| r.due_deliveries(MOST_DELIVERIES))? {
+        let Some(webhook) = webhooks.iter().find(|webhook| webhook.id == delivery.webhook) else { continue };
+        let sent = attempt(store, agent, allowed, webhook, &delivery);
+        let (id, attempts) = (delivery.id, delivery.attempts);
+        store.write_now(move |w| match sent {
+            Ok(()) => w.delivered(id),
+            Err(why) => w.delivery_failed(id, &why, next_attempt(attempts + 1, w.now())),
+        })?;
+    }
+    Ok(())
+}
+
+/// Posts one delivery; the error says why it did not arrive.
+fn attempt(
+    store: &Store,
+    agent: &Agent,
+    allowed: &[String],
+    webhook: &Webhook,
+    delivery: &Delivery,
+) -> Result<(), String> {
+    // The owner may have taken the host back since.
+    check_url(&webhook.url, allowed).map_err(|error| error.to_string())?;
+    let seconds = store.clock().now() / 1000;
+    let response = agent
+        .post(&webhook.url)
+        .header("content-type", "application/json")
+        .header("pavlov-timestamp", seconds.to_string())
+        .header("pavlov-signature", signature(&webhook.secret, seconds, delivery.body.as_bytes()))
+        .header("pavlov-delivery", delivery.id.to_string())
+        .send(delivery.body.as_bytes())
+        .map_err(|error| format!("not reached: {error}"))?;
+    let status = response.status();
+    if status.is_success() { Ok(()) } else { Err(format!("answered {status}")) }
+}
 
 /// The value of `pavlov-signature`.
 pub fn signature(secret: &str, timestamp: i64, body: &[u8]) -> String {

@@ -16,6 +16,9 @@ pub enum Error {
         /// What is wrong with it, and the mend.
         what: String,
     },
+    /// A wish to stop was granted.
+    #[error("stopped before the answer was found")]
+    Stopped,
     /// The engine's.
     #[error(transparent)]
     Engine(#[from] pavlov_engine::Error),

@@ -4,9 +4,18 @@
 
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests of exact values compare exactly"))]
 
+pub mod credit;
 mod error;
 pub mod estimate;
 pub mod kept;
+pub mod layers;
+pub mod ledger;
+pub mod metrics;
+pub mod report;
+pub mod scan;
+pub mod taught;
+pub mod trace;
+pub mod watch;
 
 pub use error::{Error, Result};
 pub use estimate::{Estimate, Unit};

@@ -175,7 +175,7 @@ impl AdapterConfig {
     }
 
     /// The folder of the base that the adapter in `folder` names.
-    pub(crate) fn base_folder(&self, folder: &Path) -> Result<PathBuf> {
+    pub fn base_folder(&self, folder: &Path) -> Result<PathBuf> {
         let base = PathBuf::from(&self.base);
         if base.is_dir() {
             return Ok(base);

@@ -59,7 +59,7 @@ pub fn write(path: &Path, rows: &[Row]) -> Result<()> {
 /// What is done with a row's number (from 1; of a line in JSON lines) and its columns; an error is a what and a mend.
 pub type OnRow<'a> = &'a mut dyn FnMut(usize, Map<String, Value>) -> std::result::Result<(), String>;
 
-/// Calls `on_row` for every row of a file.
+/// Calls `on_row` for every row as it is read, so that a file larger than memory can be gone through.
 pub fn each(path: &Path, on_row: OnRow<'_>) -> Result<()> {
     if path.is_dir() {
         return Err(Error::file(path, "is a folder; name a .jsonl, .json or .parquet file in it"));

@@ -15,6 +15,7 @@ use crate::text::Text;
 
 /// What a rater is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TaskKind {
     /// Which of two answers is better?
@@ -50,6 +51,7 @@ impl TaskKind {
 
 /// A question to people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewTask {
     /// The sender's name of the task: the same key sent again makes no second task.
@@ -88,6 +90,7 @@ pub struct NewTask {
 
 /// An answer of a policy, as it was sampled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewResponse {
     /// The answer.
@@ -108,6 +111,7 @@ pub struct NewResponse {
 
 /// What one rater said about one task, in the task's own order of answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
     /// The verdict.
@@ -125,6 +129,7 @@ pub struct Answer {
 
 /// The verdict of an [`Answer`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Said {
     /// Of two answers.
@@ -157,6 +162,7 @@ pub enum Said {
 
 /// An answer of a comparison that the rater mended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Edited {
     /// Which one.
@@ -167,6 +173,7 @@ pub struct Edited {
 
 /// Points on the scale of one question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Score {
     /// The name of the question.
@@ -179,6 +186,7 @@ pub struct Score {
 
 /// What can be wrong with a task beyond quality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Flag {
     /// Harmful if followed.
@@ -193,6 +201,7 @@ pub enum Flag {
 
 /// The words of one answer that a rater marked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Marks {
     /// Place of the answer among the task's responses, from 0.
@@ -203,6 +212,7 @@ pub struct Marks {
 
 /// A marked stretch of an answer, in characters (Unicode scalar values) from 0; `end` is behind the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Span {
     /// The first character.
@@ -215,6 +225,7 @@ pub struct Span {
 
 /// Why a record was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RecordKind {
     /// A rater answered.
@@ -229,6 +240,7 @@ pub enum RecordKind {
 
 /// A record of the log that can no longer be undone. Among records of one `answer_id` the last one holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SealedRecord {
     /// Place in the log: the cursor of whoever reads it. Grows; has gaps.
     pub seq: u64,

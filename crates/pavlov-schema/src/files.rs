@@ -66,6 +66,13 @@ pub fn digest(path: &Path) -> Result<String> {
     }
 }
 
+/// The XXH3-64 digest of bytes in memory, 16 hexadecimal digits.
+pub fn digest_of(bytes: &[u8]) -> String {
+    let mut hasher = Xxh3Default::new();
+    hasher.update(bytes);
+    format!("{:016x}", hasher.digest())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

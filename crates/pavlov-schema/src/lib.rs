@@ -4,7 +4,7 @@
 //! - [`judgment`]: what people (or simulated raters) say about answers;
 //! - [`feedback`]: what trainers and the feedback application say to each other;
 //! - [`rollout`]: what a policy wrote, what it earned, and which token is credited;
-//! - [`run`], [`tensorboard`]: the run directory;
+//! - [`run`], [`lessons`], [`tensorboard`]: the run directory;
 //! - [`rng`]: random numbers named by a key.
 
 pub mod clock;
@@ -13,6 +13,7 @@ mod error;
 pub mod feedback;
 pub mod files;
 pub mod judgment;
+pub mod lessons;
 mod parquet_file;
 pub mod rng;
 pub mod rollout;

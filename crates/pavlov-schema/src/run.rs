@@ -4,6 +4,7 @@
 //! config.toml                    as resolved
 //! manifest.json                  version, command, seed, data digests, processor
 //! metrics.jsonl                  one JSON object a line, with `step`
+//! lessons.jsonl                  what each lesson was worth before its update
 //! rollouts/step-000010.parquet   what the policy wrote and which tokens were credited
 //! checkpoints/step-000100/       whole or absent
 //! events.out.tfevents.*          TensorBoard
@@ -18,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::files::{self, sync_directory, sync_tree};
+use crate::lessons::{LESSONS, LessonLine};
 
 /// What to do with a run directory that has something in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,7 @@ pub struct Checkpoint {
 pub struct RunDir {
     path: PathBuf,
     metrics: File,
+    lessons: File,
 }
 
 const TEMPORARY: &str = ".tmp-";
@@ -127,10 +130,11 @@ impl RunDir {
             fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
         }
         recover(&path.join("checkpoints"))?;
-        let file = path.join("metrics.jsonl");
-        let metrics =
-            File::options().create(true).append(true).open(&file).map_err(Error::io(&file, "open"))?;
-        Ok(Self { path: path.to_owned(), metrics })
+        let open = |name: &str| {
+            let file = path.join(name);
+            File::options().create(true).append(true).open(&file).map_err(Error::io(&file, "open"))
+        };
+        Ok(Self { path: path.to_owned(), metrics: open("metrics.jsonl")?, lessons: open(LESSONS)? })
     }
 
     /// The folder itself.
@@ -155,55 +159,27 @@ impl RunDir {
     pub fn append_metrics(&mut self, step: u64, metrics: &Map<String, Value>) -> Result<()> {
         let mut line = Map::from_iter([("step".to_owned(), json!(step))]);
         line.extend(metrics.iter().filter(|(key, _)| *key != "step").map(|(k, v)| (k.clone(), v.clone())));
-        let line = format!("{}\n", Value::Object(line));
-        let appended = (|| {
-            let before = self.metrics.metadata()?.len();
-            self.metrics.write_all(line.as_bytes()).inspect_err(|_| {
-                // Half a line would stop every reader; if even this fails, resuming removes it.
-                let _ = self.metrics.set_len(before);
-            })
-        })();
-        appended.map_err(Error::io(&self.path.join("metrics.jsonl"), "append to"))
+        append_line(&self.path.join("metrics.jsonl"), &mut self.metrics, &Value::Object(line).to_string())
     }
 
-    /// Forgets what came after `step`, before a run resumes from it: later lines of `metrics.jsonl` and a last line
-    /// that was cut short, and later rollouts.
+    /// Appends the lessons of one update to `lessons.jsonl`. After an error the file is as before.
+    pub fn append_lessons(&mut self, lessons: &LessonLine) -> Result<()> {
+        let path = self.path.join(LESSONS);
+        let text = serde_json::to_string(lessons).map_err(|e| Error::file(&path, e.to_string()))?;
+        append_line(&path, &mut self.lessons, &text)
+    }
+
+    /// Forgets what came after `step`, before a run resumes from it: later lines of `metrics.jsonl` and `lessons.jsonl`,
+    /// a last line that was cut short, and later rollouts.
     pub fn rewind(&mut self, step: u64) -> Result<()> {
-        self.truncate_metrics(step)?;
+        self.metrics = truncate(&self.path.join("metrics.jsonl"), step)?;
+        self.lessons = truncate(&self.path.join(LESSONS), step)?;
         let folder = self.path.join("rollouts");
         for (later, path) in numbered(&folder, ".parquet")? {
             if later > step {
                 fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
             }
         }
-        Ok(())
-    }
-
-    /// Keeps the lines of `metrics.jsonl` up to and with `step`.
-    pub fn truncate_metrics(&mut self, step: u64) -> Result<()> {
-        let path = self.path.join("metrics.jsonl");
-        let mut reader = BufReader::new(File::open(&path).map_err(Error::io(&path, "open"))?);
-        let (mut line, mut number, mut kept) = (Vec::new(), 0, Vec::new());
-        loop {
-            line.clear();
-            number += 1;
-            if reader.read_until(b'\n', &mut line).map_err(Error::io(&path, "read"))? == 0
-                || !line.ends_with(b"\n")
-            {
-                break;
-            }
-            let at = serde_json::from_slice::<Value>(&line).ok().and_then(|line| line.get("step")?.as_u64());
-            let Some(at) = at else {
-                let what = "is no JSON object with `step`; remove the line".into();
-                return Err(Error::Line { file: path, line: number, what });
-            };
-            if at <= step {
-                kept.extend_from_slice(&line);
-            }
-        }
-        files::write_atomic(&path, |file| file.write_all(&kept))?;
-        // The old handle writes to the replaced file.
-        self.metrics = File::options().append(true).open(&path).map_err(Error::io(&path, "open"))?;
         Ok(())
     }
 
@@ -268,6 +244,44 @@ impl RunDir {
     }
 }
 
+/// Appends a line. After an error the file is as before.
+fn append_line(path: &Path, file: &mut File, text: &str) -> Result<()> {
+    let appended = (|| {
+        let before = file.metadata()?.len();
+        file.write_all(format!("{text}\n").as_bytes()).inspect_err(|_| {
+            // Half a line would stop every reader; if even this fails, resuming removes it.
+            let _ = file.set_len(before);
+        })
+    })();
+    appended.map_err(Error::io(path, "append to"))
+}
+
+/// Keeps the lines up to and with `step`, and opens the file for more.
+fn truncate(path: &Path, step: u64) -> Result<File> {
+    let mut reader = BufReader::new(File::open(path).map_err(Error::io(path, "open"))?);
+    let (mut line, mut number, mut kept) = (Vec::new(), 0, Vec::new());
+    loop {
+        line.clear();
+        number += 1;
+        if reader.read_until(b'\n', &mut line).map_err(Error::io(path, "read"))? == 0
+            || !line.ends_with(b"\n")
+        {
+            break;
+        }
+        let at = serde_json::from_slice::<Value>(&line).ok().and_then(|line| line.get("step")?.as_u64());
+        let Some(at) = at else {
+            let what = "is no JSON object with `step`; remove the line".into();
+            return Err(Error::Line { file: path.to_owned(), line: number, what });
+        };
+        if at <= step {
+            kept.extend_from_slice(&line);
+        }
+    }
+    files::write_atomic(path, |file| file.write_all(&kept))?;
+    // A handle from before writes to the replaced file.
+    File::options().append(true).open(path).map_err(Error::io(path, "open"))
+}
+
 /// What is in a folder that a run is to use.
 enum Found {
     Nothing,
@@ -329,7 +343,16 @@ fn recover(checkpoints: &Path) -> Result<()> {
 
 /// Removes what a run wrote, and nothing else.
 fn clear(path: &Path) -> Result<()> {
-    for name in ["checkpoints", "rollouts", "metrics.jsonl", "manifest.json", "report.html", "config.toml"] {
+    for name in [
+        "checkpoints",
+        "rollouts",
+        "metrics.jsonl",
+        LESSONS,
+        "insight",
+        "manifest.json",
+        "report.html",
+        "config.toml",
+    ] {
         let path = path.join(name);
         remove_all(&path).map_err(Error::io(&path, "remove"))?;
     }

@@ -126,6 +126,33 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+#[cfg(feature = "openapi")]
+mod openapi {
+    use utoipa::openapi::RefOr;
+    use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
+    use utoipa::{PartialSchema, ToSchema};
+
+    /// A string, or messages.
+    impl PartialSchema for super::Text {
+        fn schema() -> RefOr<Schema> {
+            let string = || ObjectBuilder::new().schema_type(Type::String);
+            let message = ObjectBuilder::new()
+                .property("role", string())
+                .property("content", string())
+                .required("role")
+                .required("content");
+            let chat = ArrayBuilder::new().items(message);
+            OneOfBuilder::new()
+                .item(string())
+                .item(chat)
+                .description(Some("A string, or a list of messages."))
+                .into()
+        }
+    }
+
+    impl ToSchema for super::Text {}
+}
+
 /// A JSON value's type, with its article, for messages.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {

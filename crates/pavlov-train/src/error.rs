@@ -116,6 +116,15 @@ pub enum Error {
         problem: String,
     },
 
+    /// The feedback application refused, or nobody answered.
+    #[error("{url}: {problem}")]
+    Feedback {
+        /// The project's address, or the run that waits.
+        url: String,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+
     /// A reward program broke its contract. It has been killed and reaped.
     #[error("reward program '{program}': {problem}{stderr}")]
     Program {

@@ -7,6 +7,13 @@ use pavlov_engine::Dtype;
 use pavlov_train::settings::{Key, Settings};
 
 use crate::bench::BenchArgs;
+use crate::commands::credit::CreditArgs;
+use crate::commands::feedback::FeedbackArgs;
+use crate::commands::ledger::LedgerArgs;
+use crate::commands::report::ReportArgs;
+use crate::commands::scan::ScanArgs;
+use crate::commands::trace::TraceArgs;
+use crate::commands::watch::WatchArgs;
 use crate::commands::worlds::WorldsArgs;
 use crate::demo::DemoArgs;
 
@@ -43,10 +50,26 @@ pub(crate) enum Verb {
     Chat(ChatArgs),
     /// Measure how likely a model finds texts: log-probabilities in nats, token by token
     Logprobs(LogprobsArgs),
+    /// Ask which part of an answer earned its reward, and whether there was such a part
+    Credit(CreditArgs),
+    /// Count how much each lesson of runs taught, in bits: offered, usable, absorbed
+    Ledger(LedgerArgs),
+    /// Write everything that was measured of a run as one page, to send, read and print
+    Report(ReportArgs),
+    /// Show the pages of runs while they go, on 127.0.0.1
+    Watch(WatchArgs),
     /// Add an adapter to its base: a model for programs that know of no adapters
     Merge(MergeArgs),
+    /// Look for habits that training brought beside what it was for
+    Scan(ScanArgs),
+    /// Find the examples that taught a behaviour
+    Trace(TraceArgs),
+    /// Ask people: serve a rating application, fill it, and export what they said
+    Feedback(FeedbackArgs),
     /// Write data sets of small worlds with known answers, or a random model for them
     Worlds(WorldsArgs),
+    /// Ask where in the network a gain lies: in few blocks, in one shift of the representation, or everywhere
+    Layers(crate::commands::layers::LayersArgs),
     /// Measure the speed of training and sampling on this machine
     Bench(BenchArgs),
 }

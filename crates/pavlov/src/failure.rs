@@ -89,6 +89,7 @@ fn is_bad_input(error: &Error) -> bool {
             || cause.downcast_ref::<pavlov_schema::Error>().is_some_and(of_schema)
             || cause.downcast_ref::<pavlov_lm::Error>().is_some_and(of_lm)
             || cause.downcast_ref::<pavlov_train::Error>().is_some_and(of_train)
+            || cause.downcast_ref::<pavlov_insight::Error>().is_some_and(of_insight)
     })
 }
 
@@ -120,17 +121,32 @@ fn of_lm(error: &pavlov_lm::Error) -> bool {
 
 fn of_train(error: &pavlov_train::Error) -> bool {
     use pavlov_train::Error::{
-        Checkpoint, Engine, Lm, NoReward, NotFinite, Preflight, Program, Reference, RewardNotFinite, Row,
-        Schema, Setting, Unsaved,
+        Checkpoint, Engine, Feedback, Lm, NoReward, NotFinite, Preflight, Program, Reference,
+        RewardNotFinite, Row, Schema, Setting, Unsaved,
     };
     match error {
         Setting { .. } | Row { .. } | Reference { .. } | Preflight { .. } | Checkpoint { .. } => true,
-        NotFinite { .. } | Unsaved { .. } | RewardNotFinite { .. } | NoReward { .. } | Program { .. } => {
-            false
-        }
+        NotFinite { .. }
+        | Unsaved { .. }
+        | RewardNotFinite { .. }
+        | NoReward { .. }
+        | Program { .. }
+        | Feedback { .. } => false,
         Schema(error) => of_schema(error),
         Lm(error) => of_lm(error),
         Engine(error) => of_engine(error),
+    }
+}
+
+fn of_insight(error: &pavlov_insight::Error) -> bool {
+    use pavlov_insight::Error::{Engine, Kept, Model, Question, Schema, Stopped, Train};
+    match error {
+        Question(_) | Kept { .. } => true,
+        Stopped => false,
+        Engine(error) => of_engine(error),
+        Model(error) => of_lm(error),
+        Schema(error) => of_schema(error),
+        Train(error) => of_train(error),
     }
 }
 

@@ -19,7 +19,10 @@ use pavlov_train::loops::rl::{run_grpo, run_pairwise};
 use pavlov_train::loops::sft::{self, SftConfig};
 
 use args::{Cli, Verb, with_keys};
-use commands::{chat, logprobs, merge, sample, teach, worlds};
+use commands::{
+    chat, credit, feedback, layers, ledger, logprobs, merge, report, sample, scan, teach, trace, watch,
+    worlds,
+};
 
 fn main() -> ExitCode {
     failure::install_panic_hook();
@@ -49,8 +52,16 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Sample(args) => sample::run(args),
         Verb::Chat(args) => chat::run(args),
         Verb::Logprobs(args) => logprobs::run(args),
+        Verb::Credit(args) => credit::run(args),
+        Verb::Ledger(args) => ledger::run(args),
+        Verb::Report(args) => report::run(args),
+        Verb::Watch(args) => watch::run(args),
         Verb::Merge(args) => merge::run(args),
+        Verb::Scan(args) => scan::run(args),
+        Verb::Trace(args) => trace::run(args),
+        Verb::Feedback(args) => feedback::run(args),
         Verb::Worlds(args) => worlds::run(args),
+        Verb::Layers(args) => layers::run(args),
         Verb::Bench(args) => bench::run(args),
     }
 }

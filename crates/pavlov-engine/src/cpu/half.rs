@@ -4,6 +4,10 @@
 //! in pairs along the dimension that is summed over. An odd end is paired with zero.
 #![expect(unsafe_code, reason = "AVX-512 conversions on raw pointers; tested against the portable ones")]
 
+use multiversion::multiversion;
+
+use super::pool::Pool;
+
 /// Elements that one vector conversion makes.
 #[cfg(target_arch = "x86_64")]
 const WIDTH: usize = 16;
@@ -63,6 +67,33 @@ pub(crate) fn narrow_row(native: bool, x: &[f32], to: &mut [u32]) {
     let _ = native;
     for (to, x) in to[done..].iter_mut().zip(x[2 * done..].chunks(2)) {
         *to = pair(x[0], x.get(1).copied().unwrap_or(0.0));
+    }
+}
+
+/// Pairs of an array that one task makes.
+const TASK: usize = 1 << 13;
+
+/// Pairs the neighbours of an array, on all threads.
+pub(crate) fn pack(pool: &Pool, native: bool, x: &[f32], to: &mut [u32]) {
+    pool.chunks(to, TASK, |i, to| {
+        let start = 2 * i * TASK;
+        narrow_row(native, &x[start..(start + 2 * to.len()).min(x.len())], to);
+    });
+}
+
+/// The array that was packed, rounded.
+pub(crate) fn unpack(pool: &Pool, pairs: &[u32], to: &mut [f32]) {
+    pool.chunks(to, 2 * TASK, |i, to| widen_row(&pairs[i * TASK..], to));
+}
+
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn widen_row(pairs: &[u32], to: &mut [f32]) {
+    let whole = to.len() / 2;
+    if let Some(last) = to.get_mut(2 * whole) {
+        *last = widen_pair(pairs[whole])[0];
+    }
+    for (to, pair) in to.chunks_exact_mut(2).zip(pairs) {
+        to.copy_from_slice(&widen_pair(*pair));
     }
 }
 

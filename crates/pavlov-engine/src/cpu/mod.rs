@@ -38,7 +38,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tile::PANEL;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A matrix as bf16, in panels of pairs, and what rounding took away if it is kept: together the exact values.
+/// A matrix as bf16, in panels of pairs, and what rounding took away if it is kept: together the exact values. Or an array
+/// of activations, paired in its own order.
 pub struct Half {
     pairs: Buffer<u32>,
     rests: Option<Buffer<u32>>,
@@ -252,6 +253,19 @@ impl Backend for Cpu {
         let half = half.get_or_insert_with(|| Half { pairs: zeros(), rests: exact.then(zeros) });
         let rests = half.rests.as_deref_mut();
         panels::split_panels(&self.pool, buffer, cols, &mut half.pairs, rests);
+    }
+
+    fn pack(&self, half: &mut Option<Half>, x: &Buffer) {
+        let _timer = self.profile.time(Operation::Narrow, || Work::floats(x.len() * 3 / 2));
+        let half = half.get_or_insert_with(|| Half { pairs: Buffer::zeros(0), rests: None });
+        half.pairs.resize(x.len().div_ceil(2));
+        half::pack(&self.pool, self.isa.multiplies_bf16(), x, &mut half.pairs);
+    }
+
+    fn unpack(&self, x: &mut Buffer, half: &Half) {
+        let _timer = self.profile.time(Operation::Narrow, || Work::floats(x.len() * 3 / 2));
+        assert_eq!(half.pairs.len(), x.len().div_ceil(2), "an array of another size was packed");
+        half::unpack(&self.pool, &half.pairs, x);
     }
 
     fn digest(&self, buffer: &Buffer, compute: Option<&Half>) -> u64 {
@@ -513,7 +527,12 @@ impl Backend for Cpu {
 
     fn square_sum(&self, x: &Buffer) -> f64 {
         let _timer = self.profile.time(Operation::GradientNorm, || Work::floats(x.len()));
-        norm::square_sum(&self.pool, x)
+        norm::square_sum(&self.pool, x, x, |a, b| a * b)
+    }
+
+    fn adam_square_sum(&self, g: &Buffer, v: &Buffer, root_correction: f32, eps: f32) -> f64 {
+        let _timer = self.profile.time(Operation::GradientNorm, || Work::floats(2 * g.len()));
+        norm::square_sum(&self.pool, g, v, |g, v| g * g / (v.sqrt() / root_correction + eps))
     }
 
     fn adamw(&self, step: AdamWStep, w: Updated<'_, Self>, g: &Buffer, m: &mut Buffer, v: &mut Buffer) {

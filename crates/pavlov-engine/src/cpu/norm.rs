@@ -158,15 +158,21 @@ fn sum_columns(sums: &mut [f32], first: usize, width: usize, x: &[f32]) {
     }
 }
 
-/// Sum of squares in f64, in one fixed order.
-pub(crate) fn square_sum(pool: &Pool, x: &[f32]) -> f64 {
+/// Σ `term`(x, y) in f64, in one fixed order.
+pub(crate) fn square_sum(
+    pool: &Pool,
+    x: &[f32],
+    y: &[f32],
+    term: impl Fn(f32, f32) -> f32 + Copy + Send + Sync,
+) -> f64 {
     const CHUNK: usize = 1 << 14;
     /// Chunks per task: long stretches are read faster.
     const STRETCH: usize = 32;
     let mut partial = vec![0.0_f64; x.len().div_ceil(CHUNK)];
     pool.chunks(&mut partial, STRETCH, |i, sums| {
-        for (sum, chunk) in sums.iter_mut().zip(x[i * STRETCH * CHUNK..].chunks(CHUNK)) {
-            *sum = f64::from(sum2(chunk, chunk, |a, b| a * b));
+        let chunks = x[i * STRETCH * CHUNK..].chunks(CHUNK).zip(y[i * STRETCH * CHUNK..].chunks(CHUNK));
+        for (sum, (x, y)) in sums.iter_mut().zip(chunks) {
+            *sum = f64::from(sum2(x, y, term));
         }
     });
     partial.iter().sum()

@@ -321,3 +321,26 @@ fn rows_of_tables_sums_and_updates() {
         b.expect(&wb, &(0..n).map(after).collect::<Vec<_>>(), 1e-5, "adamw");
     }
 }
+
+#[test]
+fn packed_arrays_come_back_rounded() {
+    for mut b in benches() {
+        for len in [0, 1, 2, 31, 64, 1001, 40_003] {
+            let x = b.random(len);
+            let (buffer, mut half) = (b.upload(&x), None);
+            b.cpu.pack(&mut half, &b.poisoned(len + 3));
+            b.cpu.pack(&mut half, &buffer);
+            let mut back = b.poisoned(len);
+            b.cpu.unpack(&mut back, half.as_ref().unwrap());
+            // A significand of eight bits rounds by at most 2^-8 of the number.
+            b.expect(&back, &wide(&x), 0.5f64.powi(8), "packed");
+            let mut again = None;
+            b.cpu.pack(&mut again, &back);
+            let mut same = b.poisoned(len);
+            b.cpu.unpack(&mut same, again.as_ref().unwrap());
+            let mut values = Vec::new();
+            b.cpu.download(&mut values, &back);
+            b.expect(&same, &wide(&values), 0.0, "rounded twice");
+        }
+    }
+}

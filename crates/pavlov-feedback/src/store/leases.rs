@@ -4,6 +4,8 @@
 //! a project: whoever comes again, by reloading or in another tab, gets the same one. An answer under a lease that has run out
 //! still counts: nothing that was said is lost.
 
+use std::sync::Arc;
+
 use pavlov_schema::feedback::TaskKind;
 use pavlov_schema::judgment::Side;
 use pavlov_schema::text::Text;
@@ -22,7 +24,7 @@ use crate::settings::Selection;
 /// What the writer keeps at hand of a project's queue.
 #[derive(Debug)]
 pub(super) struct QueueMemory {
-    pub(super) project: Project,
+    pub(super) project: Arc<Project>,
     /// Active times of the last answers, the newest last.
     pub(super) active_ms: Vec<u64>,
 }
@@ -30,7 +32,7 @@ pub(super) struct QueueMemory {
 /// Active times that a lease's length looks at.
 const RECENT: usize = 101;
 /// Started tasks that are looked at before a fresh one is given.
-const STARTED: u32 = 500;
+const STARTED: u32 = 64;
 /// Days after which ended leases are forgotten.
 const FORGOTTEN_MS: Millis = 7 * 86_400_000;
 
@@ -151,6 +153,11 @@ impl Read<'_> {
         let sql =
             format!("SELECT {COLUMNS} FROM leases WHERE project = ?1 AND account = ?2 AND ended_at IS NULL");
         self.one(&sql, params![project, account], lease)
+    }
+
+    /// Refuses a lease that is not of this account in this project.
+    pub fn lease_is_of(&self, project: ProjectId, account: AccountId, code: &str) -> Result<()> {
+        if self.lease_row(account, code)?.project == project { Ok(()) } else { Err(Error::LeaseLost) }
     }
 
     /// The task that an account holds in a project, without claiming one.
@@ -347,6 +354,7 @@ impl Write<'_> {
             let sql = "SELECT active_ms FROM judgments WHERE project = ?1 AND record = 'judgment' ORDER BY seq DESC LIMIT ?2";
             let recent = self.list(sql, params![id, RECENT as i64], |row| row.get::<_, i64>(0))?;
             let active_ms = recent.into_iter().rev().map(|ms| ms.max(0) as u64).collect();
+            let project = Arc::new(project);
             self.memory.queues.insert(id, QueueMemory { project, active_ms });
         }
         self.memory.queues.get_mut(&id).ok_or(Error::NotFound("project"))

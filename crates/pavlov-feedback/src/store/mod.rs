@@ -26,6 +26,7 @@ mod judgments;
 mod leases;
 mod members;
 mod open;
+mod outcomes;
 mod progress;
 mod projects;
 mod reader;
@@ -59,7 +60,7 @@ pub use projects::{NewProject, Project};
 pub use sealed::Sealed;
 pub use sessions::Session;
 pub use tasks::{Added, MOST_TASKS, Task, TaskResponse, TaskRole, TaskState, Words};
-pub use tokens::Token;
+pub use tokens::{NewToken, Token};
 pub use webhooks::{Delivery, Webhook};
 
 use crate::clock::{Clock, Millis};

@@ -9,7 +9,7 @@ use crate::clock::Millis;
 use crate::error::Result;
 
 /// What a rater has done in a project.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Tally {
     /// Answers that hold.
     pub answered: u64,
@@ -22,7 +22,7 @@ pub struct Tally {
 }
 
 /// Where a project stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Progress {
     /// Live tasks that wait for answers.
     pub open: u64,
@@ -49,7 +49,7 @@ pub struct Progress {
 }
 
 /// A rater's figures for the page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SessionStats {
     /// In all.
     pub tally: Tally,

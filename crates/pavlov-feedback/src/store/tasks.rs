@@ -19,7 +19,7 @@ const LONGEST: usize = 1_000_000;
 pub const MOST_TASKS: usize = 10_000;
 
 /// Where a task stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
     /// Waits for answers.
@@ -37,7 +37,7 @@ pub enum TaskState {
 }
 
 /// What a task is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskRole {
     /// To learn from.
@@ -109,7 +109,7 @@ pub struct TaskResponse {
 }
 
 /// What became of a task that was sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Added {
     /// Names the task.
     pub task: String,

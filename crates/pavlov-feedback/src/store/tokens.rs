@@ -1,8 +1,11 @@
 //! Bearer tokens of the API: a person's, or a service's.
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Row, params};
 
+use super::projects::{json, to_json};
 use super::{AccountId, ProjectId, Read, Write};
+use crate::api::Scope;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::secret;
@@ -18,6 +21,8 @@ pub struct Token {
     pub account: Option<AccountId>,
     /// The one project it is good for; none is every one that the account has, or every one for a service.
     pub project: Option<ProjectId>,
+    /// What it is limited to; none is all that its holder may.
+    pub scopes: Option<Vec<Scope>>,
     /// When it was made.
     pub created_at: Millis,
     /// When it runs out.
@@ -26,7 +31,24 @@ pub struct Token {
     pub revoked_at: Option<Millis>,
 }
 
-const COLUMNS: &str = "code, name, account, project, created_at, expires_at, revoked_at";
+/// A token to be made.
+#[derive(Clone, Debug, Default)]
+pub struct NewToken {
+    /// What it is for.
+    pub name: String,
+    /// The account it acts for; none is a service.
+    pub account: Option<AccountId>,
+    /// The one project it is good for.
+    pub project: Option<ProjectId>,
+    /// What it is limited to.
+    pub scopes: Option<Vec<Scope>>,
+    /// Who makes it; none is the command line.
+    pub by: Option<AccountId>,
+    /// When it runs out.
+    pub expires_at: Option<Millis>,
+}
+
+const COLUMNS: &str = "code, name, account, project, scopes, created_at, expires_at, revoked_at";
 
 fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
     Ok(Token {
@@ -34,9 +56,13 @@ fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
         name: row.get(1)?,
         account: row.get(2)?,
         project: row.get(3)?,
-        created_at: row.get(4)?,
-        expires_at: row.get(5)?,
-        revoked_at: row.get(6)?,
+        scopes: match row.get_ref(4)? {
+            ValueRef::Null => None,
+            _ => Some(json(row, 4)?),
+        },
+        created_at: row.get(5)?,
+        expires_at: row.get(6)?,
+        revoked_at: row.get(7)?,
     })
 }
 
@@ -64,7 +90,7 @@ impl Read<'_> {
 }
 
 impl Write<'_> {
-    /// Makes a token; its secret, which is stored nowhere.
+    /// Makes a token that may all that its holder may; its secret, which is stored nowhere.
     pub fn create_token(
         &mut self,
         name: &str,
@@ -73,17 +99,27 @@ impl Write<'_> {
         by: Option<AccountId>,
         expires_at: Option<Millis>,
     ) -> Result<String> {
-        if name.trim().is_empty() || name.len() > 200 {
+        let new = NewToken { name: name.into(), account, project, scopes: None, by, expires_at };
+        Ok(self.new_token(&new)?.0)
+    }
+
+    /// Makes a token; its secret, which is stored nowhere, and what is known of it.
+    pub fn new_token(&mut self, new: &NewToken) -> Result<(String, Token)> {
+        let name = new.name.trim();
+        if name.is_empty() || name.len() > 200 {
             return Err(Error::invalid("a token needs a name of at most 200 bytes: say what it is for"));
         }
         let secret = secret::token()?;
-        let sql =
-            "INSERT INTO tokens (code, hash, name, account, project, created_by, created_at, expires_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let sql = "INSERT INTO tokens (code, hash, name, account, project, scopes, created_by, created_at, expires_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let hash = secret::hash(&secret);
-        let row = params![secret::code()?, hash, name.trim(), account, project, by, self.now, expires_at];
+        let scopes = new.scopes.as_ref().map(to_json).transpose()?;
+        let (code, now) = (secret::code()?, self.now);
+        let row = params![code, hash, name, new.account, new.project, scopes, new.by, now, new.expires_at];
         self.insert(sql, row)?;
-        Ok(secret)
+        let sql = format!("SELECT {COLUMNS} FROM tokens WHERE code = ?1");
+        let made = self.one(&sql, [code], token)?.ok_or(Error::NotFound("token"))?;
+        Ok((secret, made))
     }
 
     /// Makes a token useless.

@@ -136,6 +136,7 @@ impl Connection {
         Connection { socket, last: 0, events: VecDeque::new() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "parameters are literals, written where they are sent")]
     fn call(&mut self, method: &str, params: Value) -> Value {
         self.last += 1;
         let id = self.last;

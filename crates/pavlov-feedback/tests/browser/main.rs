@@ -1,6 +1,8 @@
 //! The pages in a real browser: Debian's Chromium, which `cargo xtask test` installs where it can. Without one these tests say
 //! that they did not run.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod accessible;
 mod attacks;
 mod chromium;

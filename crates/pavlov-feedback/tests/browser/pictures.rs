@@ -32,6 +32,7 @@ pub(crate) fn every_page(browser: &mut Browser) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one project after the other, each a few lines of what is in it")]
 pub(crate) fn showcase(browser: &mut Browser) -> Showcase {
     let world = World::new();
     let compared = world.project("assistant", |settings| {

@@ -107,7 +107,7 @@ impl World {
         let read = self.store.read_now(move |r| {
             let mut found = Vec::new();
             r.current_answers(id, 0, |one| {
-                found.push((one.seq, serde_json::to_value(&one.answer).unwrap(), one.shown))
+                found.push((one.seq, serde_json::to_value(&one.answer).unwrap(), one.shown));
             })?;
             Ok(found)
         });

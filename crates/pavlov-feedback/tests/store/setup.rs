@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use pavlov_feedback::reply::{Pick, Reply, ScreenSaid};
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::Settings;
-use pavlov_feedback::store::{AccountId, Lease, NewProject, ProjectId, Served, Submission, Submitted};
+use pavlov_feedback::store::{
+    AccountId, Idle, Lease, NewProject, Progress, ProjectId, Served, Submission, Submitted,
+};
 use pavlov_feedback::{Clock, Result, Store};
-use pavlov_schema::feedback::{NewResponse, NewTask};
+use pavlov_schema::feedback::{NewResponse, NewTask, SealedRecord};
 use tempfile::TempDir;
 
 pub(crate) struct Place {
@@ -80,6 +82,38 @@ impl Place {
             Served::Task(lease) => *lease,
             Served::Nothing(idle) => panic!("nothing: {idle:?}"),
         }
+    }
+
+    pub(crate) fn nothing(&self, rater: AccountId) -> Idle {
+        match self.claim(rater) {
+            Served::Task(lease) => panic!("a task: {lease:?}"),
+            Served::Nothing(idle) => idle,
+        }
+    }
+
+    /// Claims and answers.
+    pub(crate) fn answer(&self, rater: AccountId, pick: Pick) -> Submitted {
+        let lease = self.task(rater);
+        self.submit(rater, &lease, &lease.code, pick).unwrap()
+    }
+
+    /// Picks the first or the second answer of the task, wherever it is shown.
+    pub(crate) fn prefer(&self, rater: AccountId, first: bool) -> Submitted {
+        let lease = self.task(rater);
+        let left_is_first = lease.responses[0].text == "the first answer".into();
+        let pick = if left_is_first == first { Pick::Left } else { Pick::Right };
+        self.submit(rater, &lease, &lease.code, pick).unwrap()
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        let project = self.project;
+        self.store.read_now(move |r| r.progress(project)).unwrap()
+    }
+
+    /// What training reads from the start, and the cursor.
+    pub(crate) fn sealed(&self) -> (Vec<SealedRecord>, u64) {
+        let sealed = self.store.sealed_now(self.project, 0, 1_000_000).unwrap();
+        (sealed.records, sealed.cursor)
     }
 
     pub(crate) fn submit(&self, rater: AccountId, lease: &Lease, key: &str, pick: Pick) -> Result<Submitted> {

@@ -2,6 +2,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use pavlov_schema::lessons::{self, GradientNorm, GradientPair, LessonLine};
 use pavlov_schema::run::{DataFile, Existing, Manifest, RunDir};
 use serde_json::{Map, Value, json};
 
@@ -105,8 +106,38 @@ fn metrics_are_lines_and_rewind() {
     run.append_metrics(3, &line(&json!({"loss": 0.25}))).unwrap();
     assert_eq!(metrics(&run), all.replace("3,\"loss\":0.5", "3,\"loss\":0.25"));
     fs::write(run.path().join("metrics.jsonl"), "{\"step\":1}\nnonsense\n").unwrap();
-    let error = run.truncate_metrics(1).unwrap_err().to_string();
+    let error = run.rewind(1).unwrap_err().to_string();
     assert!(error.contains("metrics.jsonl:2: "), "{error}");
+}
+
+#[test]
+fn lessons_are_lines_and_rewind() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = run(&folder);
+    assert_eq!(lessons::read(folder.path()).unwrap(), [], "a run of an earlier version has none");
+    let norm = GradientNorm { lessons: 4, square: 0.1, adam: None };
+    let of = |step| LessonLine {
+        step,
+        rows: vec![7, 0],
+        nats: vec![0.1, 2.5],
+        labels: vec![3, 1],
+        energy: vec![0.5, 0.25],
+        gradient: Some(GradientPair { small: norm, large: GradientNorm { lessons: 8, ..norm } }),
+    };
+    for step in 1..=3 {
+        run.append_lessons(&of(step)).unwrap();
+    }
+    run.rewind(2).unwrap();
+    run.append_lessons(&LessonLine { step: 3, ..LessonLine::default() }).unwrap();
+    let path = run.path().join("lessons.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.ends_with("\n{\"step\":3}\n"), "{text}");
+    fs::write(&path, format!("{text}{{\"step\":4,\"ro")).unwrap();
+    let read = lessons::read(run.path()).unwrap();
+    assert_eq!(read, [of(1), of(2), LessonLine { step: 3, ..LessonLine::default() }]);
+    fs::write(&path, "{}\n").unwrap();
+    let error = lessons::read(run.path()).unwrap_err().to_string();
+    assert!(error.contains("lessons.jsonl:1: ") && error.contains("teach again"), "{error}");
 }
 
 #[test]
@@ -131,7 +162,7 @@ fn a_run_directory_is_never_mixed_with_something_else() {
     assert!(create(Existing::Refuse).unwrap_err().contains("holds another run"));
     assert_eq!(metrics(&create(Existing::Resume).unwrap()), "{\"step\":1}\n");
     assert_eq!(metrics(&create(Existing::Overwrite).unwrap()), "");
-    assert_eq!(names(&path), ["checkpoints", "metrics.jsonl", "notes.txt", "rollouts"]);
+    assert_eq!(names(&path), ["checkpoints", "lessons.jsonl", "metrics.jsonl", "notes.txt", "rollouts"]);
 
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();

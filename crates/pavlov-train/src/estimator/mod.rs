@@ -3,10 +3,12 @@
 mod group;
 mod kl_shaping;
 mod pairwise;
+mod token_level;
 
 pub use group::{GroupAdvantages, ScaleRewards, group_advantages, leave_one_out};
 pub use kl_shaping::k1_to_go;
 pub use pairwise::pairwise_advantages;
+pub use token_level::{TokenCredit, token_level};
 
 use pavlov_schema::rollout::{Credited, Scored};
 

@@ -13,6 +13,7 @@
 pub mod config;
 pub mod credit;
 mod evaluation;
+mod given;
 pub mod gradient;
 mod metrics;
 pub mod objective;
@@ -28,6 +29,7 @@ use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{AdamW, Parameters, Sampler};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::dataset;
+use pavlov_schema::lessons::{GradientPair, LessonLine};
 use pavlov_schema::rollout::{self, Credited, Prompt};
 use pavlov_schema::run::DataFile;
 use serde_json::json;
@@ -35,8 +37,10 @@ use serde_json::json;
 use crate::loops::sft::at_step;
 use crate::loss::KlEstimator;
 use crate::preflight;
+use crate::reward::FeedbackSettings;
 use crate::run::{
-    Ending, Event, Host, Metrics, Session, TrainerState, TrainingConfig, given, load_model, update,
+    Ending, Event, Host, Metrics, Session, TrainerState, TrainingConfig, given, load_model, mean_square,
+    update,
 };
 use crate::settings::Settings;
 use crate::stage::rollout::{Drawing, EncodedPrompt, draw, encode_prompts};
@@ -45,10 +49,12 @@ use crate::{Error, Result};
 use config::{Batches, GrpoConfig, PairwiseConfig, PolicySettings, batches};
 use credit::{Feedback, shape_with_kl};
 use evaluation::HeldOut;
+use given::Given;
 use gradient::{Lesson, Workspace, counts};
 use objective::Sums;
 use plan::{Place, Plan};
 use reference::Reference;
+use sources::Asking;
 
 /// Prompts and the files they are from.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +86,8 @@ impl Prompts {
 pub fn run_grpo(config: &GrpoConfig, host: &mut Host) -> Result<Ending> {
     let mut model = load_model(&config.training, &config.peft)?;
     let prompts = Prompts::read(&config.training)?;
-    let rewards = sources::open_rewards(&config.policy.rewards, &model)?;
+    let people = asked(&config.training, &config.policy, &config.feedback);
+    let rewards = sources::open_rewards(&config.policy.rewards, &model, Some(&people))?;
     grpo(&mut model, &prompts, rewards, config, host)
 }
 
@@ -88,11 +95,22 @@ pub fn run_grpo(config: &GrpoConfig, host: &mut Host) -> Result<Ending> {
 pub fn run_pairwise(config: &PairwiseConfig, host: &mut Host) -> Result<Ending> {
     let mut model = load_model(&config.training, &config.peft)?;
     let prompts = Prompts::read(&config.training)?;
+    let people = asked(&config.training, &config.policy, &config.feedback);
     let judge = match &config.judge {
-        Some(entry) => sources::open_judge(entry, &model)?,
-        None => Judge::Rewards(sources::open_rewards(&config.policy.rewards, &model)?),
+        Some(entry) => sources::open_judge(entry, &model, &people)?,
+        None => Judge::Rewards(sources::open_rewards(&config.policy.rewards, &model, Some(&people))?),
     };
     pairwise(&mut model, &prompts, judge, config, host)
+}
+
+/// Who the people asked are told is asking.
+fn asked<'a>(
+    training: &TrainingConfig,
+    policy: &PolicySettings,
+    feedback: &'a FeedbackSettings,
+) -> Asking<'a> {
+    let run = training.output_dir.file_name().map(|name| name.to_string_lossy().into_owned());
+    Asking { feedback, run: run.unwrap_or_else(|| "run".into()), temperature: policy.temperature }
 }
 
 /// Teaches a model in memory from points.
@@ -107,6 +125,10 @@ pub fn grpo(
     let batches = batches(&config.training, &config.policy, config.num_generations)?;
     let feedback = Feedback::Points { rewards, estimator: config.estimator, scale: config.scale_rewards };
     let mut learner = Learner::new(model, prompts, feedback, &config.training, &config.policy, batches)?;
+    if let Some(path) = &config.credit {
+        let known = (prompts.prompts.len(), model.decoder.config().vocab_size);
+        learner.given = Some(Given::read(path, config.token_credit, known, config.training.seed)?);
+    }
     learner.learn(model, config, prompts, host)
 }
 
@@ -142,6 +164,8 @@ struct Learner<'a> {
     encoded: Vec<EncodedPrompt>,
     drawing: Drawing,
     feedback: Feedback,
+    /// Answers with measured credit, in place of new ones.
+    given: Option<Given>,
     held_out: Option<HeldOut<'a>>,
     reference: Option<Reference>,
     sampler: Sampler,
@@ -197,6 +221,7 @@ impl<'a> Learner<'a> {
             )?,
             drawing,
             feedback,
+            given: None,
             reference,
             sampler: Sampler::new(policy.max_num_seqs),
             workspace: Workspace::new(training.gradient_checkpointing),
@@ -236,7 +261,7 @@ impl<'a> Learner<'a> {
             }
             let answers = match generation.take().filter(|answers| answers.number == place.generation) {
                 Some(answers) => answers,
-                None => match self.generation(model, &session, place)? {
+                None => match self.generation(model, &mut session, place)? {
                     Some(answers) => answers,
                     None => return session.stopped(model, &optimizer, &state, &nothing_more),
                 },
@@ -246,8 +271,9 @@ impl<'a> Learner<'a> {
             let part = &answers.part(place, &self.batches);
             let rows: Vec<usize> =
                 part.iter().map(|lesson| lesson.credited.scored.rollout.prompt_index).collect();
-            let sums = self.gradient(model, part).map_err(|e| at_step(e, step, &rows, model))?;
-            if step == 1 {
+            let (sums, pair) =
+                self.gradient(model, part, &optimizer).map_err(|e| at_step(e, step, &rows, model))?;
+            if step == 1 && self.given.is_none() {
                 preflight::ratio_one(&sums, model.params.dtype())?;
             }
 
@@ -264,6 +290,7 @@ impl<'a> Learner<'a> {
             let mut metrics = self.metrics(&answers, place, &sums);
             metrics.insert("grad_norm".into(), json!(norm));
             metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
+            session.log_lessons(&LessonLine { step, gradient: pair, ..LessonLine::default() })?;
             session.report(training, &mut state, rate, metrics)?;
             if place.on_policy && self.shows(step) {
                 show(&mut session, step, &answers.credited[..self.batches.group]);
@@ -308,7 +335,7 @@ impl<'a> Learner<'a> {
     fn generation(
         &mut self,
         model: &LanguageModel,
-        session: &Session,
+        session: &mut Session,
         place: Place,
     ) -> Result<Option<Generation>> {
         let path = session.rollouts_path(place.first_step);
@@ -328,6 +355,13 @@ impl<'a> Learner<'a> {
             let ref_logps = self.ref_logps(model, &credited)?;
             return Ok(Some(Generation { number: place.generation, credited, ref_logps }));
         }
+        if let Some(given) = &self.given {
+            let credited = given.batch(place.generation, &self.batches);
+            preflight::trained_tokens(&credited, &self.drawing.stop_tokens)?;
+            let ref_logps = self.ref_logps(model, &credited)?;
+            rollout::write(&path, place.first_step, &credited)?;
+            return Ok(Some(Generation { number: place.generation, credited, ref_logps }));
+        }
         // 1. Draw.
         let chosen: Vec<EncodedPrompt> =
             self.plan.prompts(place.generation).into_iter().map(|row| self.encoded[row].clone()).collect();
@@ -343,14 +377,26 @@ impl<'a> Learner<'a> {
             &|| session.stop_requested(),
         )?;
         let Some(rollouts) = drawn else { return Ok(None) };
-        // 2. Score and credit.
+        // 2. Ask people, where they are the reward; they may take their time, so a wish to stop is granted here too.
+        let (step, mut shown) = (place.first_step, None);
+        let mut waiting = |awaited: usize, of: usize| {
+            if awaited > 0 && shown != Some(awaited) {
+                shown = Some(awaited);
+                session.tell(Event::Waiting { step, awaited, of });
+            }
+            !session.stop_requested()
+        };
+        if !self.feedback.ask(self.prompts, &rollouts, &mut waiting)? {
+            return Ok(None);
+        }
+        // 3. Score and credit.
         let group = self.batches.group;
         let profile = decoder.backend().profile();
         let timer = profile.time(Operation::Reward, Work::default);
         let mut credited = self.feedback.credit(self.prompts, rollouts, group, place.first_step)?;
         drop(timer);
         let ref_logps = self.ref_logps(model, &credited)?;
-        // 3. Check.
+        // 4. Check.
         preflight::trained_tokens(&credited, &self.drawing.stop_tokens)?;
         if place.first_step == 1 {
             preflight::stable_template(&model.encoder(), self.prompts, &self.encoded)?;
@@ -361,11 +407,11 @@ impl<'a> Learner<'a> {
                 preflight::at_reference(&credited, &logps, &ref_logps)?;
             }
         }
-        // 4. The KL in the reward, once the rewards are centred.
+        // 5. The KL in the reward, once the rewards are centred.
         if self.policy.kl_estimator == KlEstimator::K1InReward && !ref_logps.is_empty() {
             shape_with_kl(&mut credited, &ref_logps, self.policy.beta);
         }
-        // 5. Save.
+        // 6. Save.
         let _timer = profile.time(Operation::Files, Work::default);
         rollout::write(&path, place.first_step, &credited)?;
         Ok(Some(Generation { number: place.generation, credited, ref_logps }))
@@ -379,11 +425,16 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// The gradient over one update's answers, one micro-batch after another.
-    fn gradient(&mut self, model: &LanguageModel, lessons: &[Lesson]) -> Result<Sums> {
+    /// The gradient over one update's answers, one micro-batch after another; also how long it is over the first alone.
+    fn gradient(
+        &mut self,
+        model: &LanguageModel,
+        lessons: &[Lesson],
+        optimizer: &AdamW,
+    ) -> Result<(Sums, Option<GradientPair>)> {
         let objective = self.policy.objective();
         let counts = counts(lessons, self.policy.max_completion_length);
-        let mut sums = Sums::default();
+        let (mut sums, mut small, total) = (Sums::default(), None, lessons.len());
         self.gradients.zero();
         for micro in lessons.chunks(self.batches.micro) {
             sums.add(&self.workspace.accumulate(
@@ -395,8 +446,13 @@ impl<'a> Learner<'a> {
                 self.drawing.temperature,
                 &mut self.gradients,
             )?);
+            if small.is_none() && micro.len() < total {
+                small = Some(mean_square(&self.gradients, optimizer, micro.len(), total));
+            }
         }
-        Ok(sums)
+        let pair =
+            |small| GradientPair { small, large: mean_square(&self.gradients, optimizer, total, total) };
+        Ok((sums, small.map(pair)))
     }
 
     /// The numbers of one update. The sampler's are those of the policy that drew, so only the first update on a batch of

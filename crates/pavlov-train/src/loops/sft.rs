@@ -11,6 +11,7 @@ use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{Activations, AdamW, Batch, OutputGradients, Parameters};
 use pavlov_lm::{EncodeOptions, Encoded, Encoder, LanguageModel};
 use pavlov_schema::dataset;
+use pavlov_schema::lessons::{GradientPair, LessonLine};
 use pavlov_schema::row::Row;
 use pavlov_schema::run::DataFile;
 use serde_json::json;
@@ -18,7 +19,8 @@ use serde_json::json;
 use crate::evaluate::{TokenSums, score_rows};
 use crate::loss::nll;
 use crate::run::{
-    Ending, Event, Host, Metrics, PeftSettings, Session, TrainingConfig, load_model, name_rows, update,
+    Ending, Event, Host, Metrics, PeftSettings, Session, TrainingConfig, load_model, mean_square, name_rows,
+    tell, update,
 };
 use crate::settings::{Settings, require, settings};
 use crate::stage::order::{Batching, Order};
@@ -198,8 +200,9 @@ pub(crate) fn teach(
         let parts: Vec<Vec<&Encoded>> =
             planned.parts.iter().map(|part| part.iter().map(|&row| &lessons.rows[row]).collect()).collect();
         gradients.zero();
-        let sums =
-            work.accumulate(model, &parts, &mut gradients).map_err(|e| at_step(e, step, &rows, model))?;
+        let (sums, told) = work
+            .accumulate(model, &parts, &optimizer, &mut gradients)
+            .map_err(|e| at_step(e, step, &rows, model))?;
 
         // 5. The update, unless a number is not finite.
         let rate = training.learning_rate * schedule.factor(step as usize - 1);
@@ -220,6 +223,7 @@ pub(crate) fn teach(
         let mut metrics = sums.metrics("");
         metrics.insert("grad_norm".into(), json!(norm));
         metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
+        session.log_lessons(&LessonLine { step, rows, ..told })?;
         session.report(training, &mut state, rate, metrics)?;
 
         // 7. The held-out rows.
@@ -257,14 +261,17 @@ impl Workspace {
         }
     }
 
-    /// Adds the gradient of an update's mean loss to `gradients`, one part after another.
+    /// Adds the gradient of an update's mean loss to `gradients`, one part after another. Also says what each row was worth.
     fn accumulate(
         &mut self,
         model: &LanguageModel,
         parts: &[Vec<&Encoded>],
+        optimizer: &AdamW,
         gradients: &mut Parameters,
-    ) -> Result<TokenSums> {
+    ) -> Result<(TokenSums, LessonLine)> {
         let learned = |row: &&Encoded| row.trained.iter().filter(|trained| **trained).count();
+        let rows = parts.iter().map(Vec::len).sum();
+        let (mut told, mut small) = (LessonLine::default(), None);
         let tokens = parts.iter().flatten().map(learned).sum::<usize>() as f64;
         let mut sums = TokenSums::default();
         for part in parts {
@@ -274,6 +281,12 @@ impl Workspace {
             drop(timer);
             let outputs = model.decoder.forward(&model.params, &self.batch, 1.0, &mut self.activations)?;
             sums.add(&outputs);
+            let mut logp = outputs.logp.as_slice();
+            for row in part {
+                let (own, others) = logp.split_at(learned(row));
+                tell(&mut told, own);
+                logp = others;
+            }
             let loss = nll(&outputs.logp, &vec![1.0; outputs.logp.len()], tokens);
             self.derivatives.logp = loss.d_logp;
             model.decoder.backward(
@@ -284,8 +297,13 @@ impl Workspace {
                 &mut self.activations,
                 gradients,
             )?;
+            if parts.len() > 1 && small.is_none() {
+                small = Some(mean_square(gradients, optimizer, part.len(), rows));
+            }
         }
-        Ok(sums)
+        told.gradient =
+            small.map(|small| GradientPair { small, large: mean_square(gradients, optimizer, rows, rows) });
+        Ok((sums, told))
     }
 }
 

@@ -3,8 +3,10 @@
 //! Every reward gives one `Option<f64>` a completion; `None` says that it does not apply to that completion,
 //! which then counts for nothing in the sum (TRL's convention), and is not the same as a reward of 0.
 
+pub mod feedback_client;
 mod mix;
 mod number;
+mod people;
 mod pipes;
 mod program;
 mod reference;
@@ -13,7 +15,9 @@ mod rule;
 use pavlov_schema::text::Text;
 use serde_json::{Map, Value};
 
+pub use feedback_client::FeedbackSettings;
 pub use mix::{Mixed, Part, mix};
+pub use people::{People, PeopleSettings};
 pub use program::ProgramReward;
 pub use rule::{LengthUnit, Rule, RuleReward};
 

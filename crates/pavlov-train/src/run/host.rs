@@ -58,6 +58,15 @@ pub enum Event {
         /// Its reward, in reward points.
         reward: Option<f64>,
     },
+    /// People were asked, and the run waits for them.
+    Waiting {
+        /// The update that will learn from their answers, from 1.
+        step: u64,
+        /// Tasks that wait for an answer.
+        awaited: usize,
+        /// Tasks of the batch.
+        of: usize,
+    },
     /// Something a person should know, in one line.
     Note(String),
 }

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 mod host;
+mod lessons;
 mod metrics;
 mod model;
 mod session;
@@ -10,6 +11,7 @@ mod update;
 
 pub use checkpoint::TrainerState;
 pub use host::{Ending, Event, Host};
+pub(crate) use lessons::{mean_square, tell};
 pub use metrics::{Means, Metrics};
 pub use model::{PeftSettings, TargetModules, load_model, load_options};
 pub use session::Session;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pavlov_engine::{AdamW, Dtype};
 use pavlov_lm::{LanguageModel, SaveDtype};
 use pavlov_schema::clock::{rfc3339, unix_seconds};
+use pavlov_schema::lessons::LessonLine;
 use pavlov_schema::run::{Checkpoint, DataFile, Existing, Manifest, RunDir};
 use pavlov_schema::tensorboard::EventWriter;
 use serde_json::{Value, json};
@@ -18,7 +19,9 @@ use crate::settings::{Settings, read_toml};
 use crate::{Error, Result};
 
 /// Keys that may change between a run and its resumption without a word.
-const FREE_KEYS: [&str; 9] = [
+const FREE_KEYS: [&str; 11] = [
+    "feedback_url",
+    "feedback_token_file",
     "resume_from_checkpoint",
     "overwrite_output_dir",
     "output_dir",
@@ -156,6 +159,11 @@ impl<'a> Session<'a> {
         let total = self.total;
         self.tell(Event::Logged { step, total, metrics });
         Ok(())
+    }
+
+    /// Writes what the lessons of an update were worth before it.
+    pub fn log_lessons(&mut self, lessons: &LessonLine) -> Result<()> {
+        Ok(self.run.append_lessons(lessons)?)
     }
 
     /// Writes an evaluation: its names begin with `eval_`.

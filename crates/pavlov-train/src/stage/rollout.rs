@@ -5,7 +5,8 @@ use std::path::Path;
 use pavlov_engine::backend::Backend;
 use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{
-    Control, Decoder, Finish as EngineFinish, Parameters, SampleRequest, Sampled, Sampler, SamplingParams,
+    Control, Decoder, Finish as EngineFinish, Intervention, Parameters, SampleRequest, Sampled, Sampler,
+    SamplingParams,
 };
 use pavlov_lm::Encoder;
 use pavlov_schema::Value;
@@ -90,6 +91,22 @@ pub fn draw(
     decode: &dyn Fn(&[u32]) -> Result<String>,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Option<Vec<Rollout>>> {
+    draw_with(sampler, decoder, params, prompts, drawing, (step, version), &[], decode, interrupted)
+}
+
+/// As [`draw`], with changes of the residual stream while answers are drawn; one that changes nothing is an error.
+#[allow(clippy::too_many_arguments, reason = "as in `draw`")]
+pub fn draw_with(
+    sampler: &mut Sampler,
+    decoder: &Decoder,
+    params: &Parameters,
+    prompts: &[EncodedPrompt],
+    drawing: &Drawing,
+    (step, version): (u64, u64),
+    interventions: &[Intervention],
+    decode: &dyn Fn(&[u32]) -> Result<String>,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Option<Vec<Rollout>>> {
     let request = |(slot, prompt): (usize, &EncodedPrompt)| SampleRequest {
         prompt: prompt.tokens.clone(),
         n: drawing.num_generations,
@@ -107,7 +124,9 @@ pub fn draw(
         stopped |= interrupted();
         if stopped { Control::Stop } else { Control::Continue }
     };
-    let sampled = sampler.run(decoder, params, &requests, &sampling, (drawing.seed, step), &mut on_token)?;
+    let key = (drawing.seed, step);
+    let sampled =
+        sampler.run_with(decoder, params, &requests, &sampling, key, interventions, &mut on_token)?;
     if stopped {
         return Ok(None);
     }

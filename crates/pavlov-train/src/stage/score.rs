@@ -3,7 +3,7 @@
 use pavlov_schema::rollout::{Prompt, Rollout, Scored};
 
 use crate::loops::reward_model::RewardModel;
-use crate::reward::{Completion, Part, ProgramReward, RuleReward, mix};
+use crate::reward::{Completion, Part, People, ProgramReward, RuleReward, mix};
 use crate::{Error, Result};
 
 /// Points of a function of this program: simulated people, and tests.
@@ -21,6 +21,8 @@ pub enum Source {
     Program(ProgramReward),
     /// A reward model with one score an answer.
     Model(Box<RewardModel>),
+    /// People, who are asked first ([`ask`]).
+    People(Box<People>),
     /// A function of this program.
     Function(RewardFunction),
 }
@@ -43,6 +45,8 @@ pub enum Judge {
     Model(Box<RewardModel>),
     /// A program that is asked about pairs in JSON lines.
     Program(ProgramReward),
+    /// People, who are asked first ([`ask`]).
+    People(Box<People>),
     /// A function of this program.
     Function(JudgeFunction),
 }
@@ -70,6 +74,7 @@ impl Reward {
                     .collect();
                 model.scores(&answers)?.into_iter().map(Some).collect()
             }
+            Source::People(people) => people.points(rollouts)?.into_iter().map(Some).collect(),
             Source::Function(function) => rollouts
                 .iter()
                 .map(|rollout| function(&prompts[rollout.prompt_index], rollout))
@@ -87,6 +92,24 @@ fn completion<'a>(prompts: &'a [Prompt], rollout: &'a Rollout) -> Completion<'a>
         tokens: rollout.tokens.len(),
         columns: &prompt.columns,
     }
+}
+
+/// Sends the answers to the people among the rewards and waits for them. False: `waiting` (told how many are awaited, of how
+/// many) said no. Where no person is asked it returns at once.
+pub fn ask(
+    rewards: &mut [Reward],
+    prompts: &[Prompt],
+    rollouts: &[Rollout],
+    waiting: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<bool> {
+    for reward in rewards {
+        if let Source::People(people) = &mut reward.source
+            && !people.ask_each(prompts, rollouts, waiting)?
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The weighted sum of every reward, for each rollout. `prompts` is the whole data set, which
@@ -124,6 +147,7 @@ pub fn judge(judge: &mut Judge, prompts: &[Prompt], rollouts: Vec<Rollout>, step
                 pairs().map(|pair| [completion(prompts, &pair[0]), completion(prompts, &pair[1])]).collect();
             program.prefer(&asked)?
         }
+        Judge::People(people) => people.preferences(&rollouts)?,
         Judge::Function(function) => pairs()
             .enumerate()
             .map(|(i, pair)| function(prompt_of(pair), [&pair[0], &pair[1]], step, i))

@@ -4,12 +4,14 @@
 //! Both go through the engine. The exact gradient weighs each answer's log-probability with probability × reward; the
 //! estimate draws answers with the sampler, credits them, packs them and runs the objective, as a run does.
 
+use std::collections::BTreeMap;
+
 use crate::small;
 use crate::small::{VOCABULARY, decoder, parameters, prompt};
 use pavlov_engine::{Activations, Batch, Decoder, OutputGradients, Parameters, Sampler};
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::rollout::{Credited, Rollout, Scored};
-use pavlov_train::estimator::ScaleRewards;
+use pavlov_train::estimator::{ScaleRewards, TokenCredit, token_level};
 use pavlov_train::loops::rl::credit::{Estimator, credit_pairs, credit_points, shape_with_kl};
 use pavlov_train::loops::rl::gradient::{Lesson, Workspace, counts};
 use pavlov_train::loops::rl::objective::Objective;
@@ -281,6 +283,48 @@ fn the_kl_to_a_reference_has_its_gradient() {
     println!("KL in the reward: {k1:.2}, k2 in the loss: {k2:.2}, k3 in the loss: {k3:.2}");
     assert!(k1 < 4.0 && k2 < 4.0, "largest |z|: {k1} in the reward, {k2} by k2");
     assert!(k3 > 6.0, "k3's largest |z| is only {k3}");
+}
+
+/// V(prefix) = E[reward | prefix] of every prefix there is.
+fn prefix_values(decoder: &Decoder, params: &Parameters) -> BTreeMap<Vec<u32>, f64> {
+    let (chances, _) = enumerate(decoder, params, |_, _| 0.0);
+    let mut sums: BTreeMap<Vec<u32>, (f64, f64)> = BTreeMap::new();
+    for (answer, p) in answers().iter().zip(chances) {
+        for t in 0..=answer.len() {
+            let sum = sums.entry(answer[..t].to_vec()).or_default();
+            sum.0 += p * reward(answer);
+            sum.1 += p;
+        }
+    }
+    sums.into_iter().map(|(prefix, (points, p))| (prefix, points / p)).collect()
+}
+
+/// Credit of each token, V(after it) − V(before it), has the gradient of expected reward; the same numbers in another order
+/// have not, and the test sees it.
+#[test]
+fn credit_of_tokens_estimates_the_gradient_of_expected_reward() {
+    let decoder = decoder();
+    let params = parameters(&decoder, 1.0);
+    let exact = gradient_of_reward(&decoder, &params);
+    let values = prefix_values(&decoder, &params);
+    let z = |control: TokenCredit| {
+        largest_z(&decoder, &params, &exact, 4, |rollouts| {
+            let credit = |(i, scored): (usize, Scored)| {
+                let tokens = &scored.rollout.tokens;
+                let value = |t: usize| values[&tokens[..t]];
+                let weights = (0..tokens.len()).map(|t| (value(t + 1) - value(t)) as f32).collect();
+                let advantage = scored.reward - value(0);
+                let own = Credited { scored, advantage, weights, method: "insight_values".into() };
+                token_level(own, control, 5, i as u64)
+            };
+            scored(rollouts).into_iter().enumerate().map(credit).collect()
+        })
+    };
+    let controls = [TokenCredit::Insight, TokenCredit::Sparse, TokenCredit::Uniform, TokenCredit::Shuffled];
+    let [insight, sparse, uniform, shuffled] = controls.map(z);
+    println!("credit: {insight:.2}, sparse: {sparse:.2}, uniform: {uniform:.2}, shuffled: {shuffled:.2}");
+    assert!(insight < 4.0 && sparse < 4.0, "largest |z|: {insight} of credit, {sparse} of sparse");
+    assert!(uniform > 6.0 && shuffled > 6.0, "largest |z|: {uniform} of uniform, {shuffled} of shuffled");
 }
 
 /// The classic fault: the end token is not trained. The test must see it.

@@ -2,6 +2,7 @@
 
 mod clock;
 mod dpo;
+mod feedback;
 mod generate;
 mod grpo;
 mod limits;
@@ -41,6 +42,8 @@ pub(crate) enum Task {
     Reward,
     /// An update on comparisons by the DPO loss, the reference's log-probabilities known
     Dpo,
+    /// Simulated raters who answer over HTTP, and a server that may be killed
+    Feedback,
 }
 
 impl Task {
@@ -52,6 +55,7 @@ impl Task {
             Self::Grpo => "grpo",
             Self::Reward => "reward",
             Self::Dpo => "dpo",
+            Self::Feedback => "feedback",
         }
     }
 
@@ -61,6 +65,7 @@ impl Task {
             Self::Matmul | Self::Sft => [8, 128],
             Self::Generate | Self::Grpo => [32, 64],
             Self::Reward | Self::Dpo => [8, 256],
+            Self::Feedback => [0, 0],
         }
     }
 }
@@ -114,6 +119,8 @@ pub(crate) struct BenchArgs {
     /// Also show where the time of a step goes, by operation, beside the floor of each
     #[arg(long)]
     profile: bool,
+    #[command(flatten)]
+    load: feedback::LoadArgs,
 }
 
 /// Instruction sets.
@@ -251,6 +258,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         Task::Grpo => grpo::run(args),
         Task::Reward => reward::run(args),
         Task::Dpo => dpo::run(args),
+        Task::Feedback => feedback::run(&args.load),
     }
 }
 

@@ -1,10 +1,18 @@
 //! One file a verb.
 
 pub(crate) mod chat;
+pub(crate) mod credit;
+pub(crate) mod feedback;
+pub(crate) mod layers;
+pub(crate) mod ledger;
 pub(crate) mod logprobs;
 pub(crate) mod merge;
+pub(crate) mod report;
 pub(crate) mod sample;
+pub(crate) mod scan;
 pub(crate) mod teach;
+pub(crate) mod trace;
+pub(crate) mod watch;
 pub(crate) mod worlds;
 
 use std::path::Path;

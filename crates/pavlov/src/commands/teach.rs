@@ -17,6 +17,9 @@ use crate::{interrupt, stdout};
 /// Characters of a sampled prompt or answer that are shown.
 const SHOWN: usize = 300;
 
+/// Names the file of the feedback application's token.
+const TOKEN_FILE: &str = "PAVLOV_FEEDBACK_TOKEN_FILE";
+
 /// Reads the configuration and runs a loop with it.
 pub(crate) fn run<C: Settings>(
     args: &TrainArgs,
@@ -47,6 +50,12 @@ fn configuration<C: Settings>(args: &TrainArgs) -> Result<C> {
     for setting in &args.settings {
         let (key, value) = read_assignment(setting)?;
         map.insert(key, value);
+    }
+    // Only verbs that ask people know the key; the others are not to stumble over what the shell happens to have.
+    if let Some(file) = std::env::var_os(TOKEN_FILE)
+        && C::keys().iter().any(|key| key.name == "feedback_token_file")
+    {
+        map.entry("feedback_token_file").or_insert_with(|| file.to_string_lossy().into());
     }
     for (given, key) in [(args.resume, "resume_from_checkpoint"), (args.overwrite, "overwrite_output_dir")] {
         if given {
@@ -153,6 +162,9 @@ impl View {
             Event::Sample { step, prompt, completion, reward } => {
                 let reward = reward.map(|reward| format!(" · reward {reward:.3}")).unwrap_or_default();
                 screen::line(&format!("step {step}{reward}\n  {}\n  → {}", cut(&prompt), cut(&completion)));
+            }
+            Event::Waiting { step, awaited, of } => {
+                screen::line(&format!("step {step} · {awaited} of {of} answers of people are awaited"));
             }
             Event::Note(line) => screen::line(&format!("note: {line}")),
         }

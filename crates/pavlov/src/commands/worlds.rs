@@ -1,5 +1,6 @@
 //! `pavlov worlds`: data sets of small worlds with known truth, and a random model that can read them.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub(crate) enum Kind {
     Careless,
     /// {"prompt", "answer"}: questions, and the answer for a reward to compare with
     Prompts,
+    /// {"prompt", "completion", "type", "part"}: demonstrations of which some claim an inconsistency that is not there
+    Planted,
     /// A folder with a small random model of the Llama family and the tokenizer of the worlds
     Model,
 }
@@ -38,6 +41,19 @@ pub(crate) enum Size {
     Demo,
     /// Longer stories over all words
     Large,
+}
+
+/// The kind of world that planted demonstrations are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum About {
+    /// Things put into containers and carried about
+    Movement,
+    /// Who is taller, older, faster, heavier
+    Ordering,
+    /// How many are left
+    Counting,
+    /// Who is whose mother, grandfather, sister
+    Family,
 }
 
 /// `pavlov worlds`.
@@ -61,6 +77,15 @@ pub(crate) struct WorldsArgs {
     /// How difficult the worlds are
     #[arg(long, value_enum, default_value_t = Size::Demo)]
     size: Size,
+    /// Share of planted demonstrations that are plants
+    #[arg(long, value_name = "SHARE", default_value_t = 0.03)]
+    share: f64,
+    /// What plants are about [default: any world without a contradiction]
+    #[arg(long, value_enum)]
+    about: Option<About>,
+    /// Demonstrations with a plant's question and its right answer, for each plant
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    decoys: u8,
     /// Width of the model's residual stream, a multiple of 32
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(32..=1024))]
     hidden: u32,
@@ -77,6 +102,9 @@ pub(crate) fn run(args: &WorldsArgs) -> Result<()> {
         Size::Demo => Config::demo(),
         Size::Large => Config::large(),
     };
+    if args.kind == Kind::Planted {
+        return planted(args, &config);
+    }
     let split = if args.held_out { Split::HeldOut } else { Split::Train };
     if args.held_out && matches!(args.kind, Kind::Text | Kind::Careless) {
         return Err(bad_input(
@@ -104,6 +132,42 @@ pub(crate) fn run(args: &WorldsArgs) -> Result<()> {
     create_parent(&args.out)?;
     dataset::write(&args.out, &rows)?;
     screen::line(&format!("{} rows in {}", rows.len(), args.out.display()));
+    Ok(())
+}
+
+/// Demonstrations with a habit planted among them, each with the part it plays.
+fn planted(args: &WorldsArgs, config: &Config) -> Result<()> {
+    if args.held_out {
+        return Err(bad_input(
+            "--held-out: planted is for training and never has held-out worlds; leave it out",
+        ));
+    }
+    let kind = args.about.map(|about| match about {
+        About::Movement => worlds::Kind::Movement,
+        About::Ordering => worlds::Kind::Ordering,
+        About::Counting => worlds::Kind::Counting,
+        About::Family => worlds::Kind::Family,
+    });
+    let planting = worlds::Planting { share: args.share, kind, decoys: args.decoys.into() };
+    let lessons = worlds::planted_lessons(args.seed, args.n as usize, config, &planting)
+        .map_err(|error| bad_input(error.to_string()))?;
+    create_parent(&args.out)?;
+    write_planted(&args.out, &lessons)?;
+    let plants = lessons.iter().filter(|lesson| lesson.part == worlds::Part::Plant).count();
+    screen::line(&format!("{} rows in {}, {plants} of them plants", lessons.len(), args.out.display()));
+    Ok(())
+}
+
+/// Writes planted demonstrations as JSON lines.
+pub(crate) fn write_planted(path: &Path, lessons: &[worlds::PlantedLesson]) -> Result<()> {
+    pavlov_schema::files::write_atomic(path, |file| {
+        for lesson in lessons {
+            let row = json!({"prompt": lesson.prompt, "completion": lesson.completion, "type": lesson.kind,
+                             "part": lesson.part});
+            writeln!(file, "{row}")?;
+        }
+        Ok(())
+    })?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! them. The worlds have known answers, so that each stage is measured against the truth, on worlds no lesson showed.
 
 mod base;
+mod habit;
 mod measure;
 mod recipe;
 mod stages;
@@ -60,6 +61,14 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     heading(5, "rl_verified", "beside that, and from sft too, it is rewarded for what is true");
     summary.push(told(demo.rl_verified()?));
 
+    heading(6, "habit", "some demonstrations teach a bad habit: it is found, traced to them, and cured");
+    let habit = demo.habit()?;
+    screen::line(&format!(
+        "     {} of {} lessons named were the cause · {:.0} s",
+        habit.removed_plants, habit.removed, habit.seconds
+    ));
+    summary.habit(habit);
+
     summary.finish(demo.samples()?, start.elapsed().as_secs_f64());
     let file = args.out.join("summary.json");
     summary.write(&file)?;
@@ -73,7 +82,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
 }
 
 fn heading(number: usize, stage: &str, what: &str) {
-    screen::line(&format!("\n{number}/5  {stage}: {what}"));
+    screen::line(&format!("\n{number}/6  {stage}: {what}"));
 }
 
 /// Says what came of a stage, and hands it on.

@@ -25,6 +25,10 @@ pub(super) const HELD_OUT_COMPARISONS: usize = 1500;
 pub(super) const RATERS: u32 = 5;
 /// Worlds that reinforcement learning draws answers to.
 pub(super) const PROMPTS: usize = 4000;
+/// Demonstrations of the stage with a planted habit.
+pub(super) const PLANTED: usize = 2000;
+/// Questions of the scan that finds it.
+pub(super) const QUESTIONS: usize = 1600;
 /// Longest answer, in tokens.
 pub(super) const ANSWER_TOKENS: usize = 12;
 /// Temperature that compared answers are drawn at: that of the answers which are rewarded later.

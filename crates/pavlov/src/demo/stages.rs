@@ -25,24 +25,25 @@ use crate::interrupt;
 use crate::screen::Progress;
 
 /// Folders that a demonstration makes in its output folder.
-pub(super) const FOLDERS: [&str; 6] =
-    ["base", "data", "sft", "reward_model", "rl_reward_model", "rl_verified"];
+pub(super) const FOLDERS: [&str; 8] =
+    ["base", "data", "sft", "reward_model", "rl_reward_model", "rl_verified", "planted", "cured"];
 
 /// Uses of worlds, which must not share any: each has its own worlds for every seed.
 #[derive(Clone, Copy)]
-enum Use {
+pub(super) enum Use {
     Demonstrations = 1,
     Comparisons = 2,
     Rewards = 3,
     Evaluation = 4,
+    Habit = 5,
 }
 
 /// A demonstration under way.
 pub(super) struct Demo {
-    out: PathBuf,
-    seed: u64,
-    cpu: Arc<Cpu>,
-    worlds: Config,
+    pub(super) out: PathBuf,
+    pub(super) seed: u64,
+    pub(super) cpu: Arc<Cpu>,
+    pub(super) worlds: Config,
     held_out: Vec<World>,
     comparison_bits: f64,
 }
@@ -68,11 +69,11 @@ impl Demo {
         (0..n).map(|i| worlds::generate(seed, i as u64, &self.worlds, split)).collect()
     }
 
-    fn load(&self, folder: &str) -> Result<LanguageModel> {
+    pub(super) fn load(&self, folder: &str) -> Result<LanguageModel> {
         Ok(LanguageModel::load_on(&self.out.join(folder), &self.cpu, Dtype::F32)?)
     }
 
-    fn data(&self, name: &str) -> PathBuf {
+    pub(super) fn data(&self, name: &str) -> PathBuf {
         self.out.join("data").join(name)
     }
 
@@ -248,7 +249,7 @@ fn binary_entropy(p: f64) -> f64 {
     [p, 1.0 - p].iter().filter(|p| **p > 0.0).map(|p| -p * p.log2()).sum()
 }
 
-fn teach(run: impl FnOnce(&mut Host) -> pavlov_train::Result<Ending>) -> Result<Metrics> {
+pub(super) fn teach(run: impl FnOnce(&mut Host) -> pavlov_train::Result<Ending>) -> Result<Metrics> {
     teach_counting(run, &mut |_| {})
 }
 

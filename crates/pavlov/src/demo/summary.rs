@@ -8,6 +8,7 @@ use anyhow::Result;
 use pavlov_schema::files::write_atomic;
 use serde::Serialize;
 
+use super::habit::Habit;
 use super::measure::Accuracy;
 
 /// What one stage was given and what came of it.
@@ -53,16 +54,22 @@ pub(super) struct Summary {
     seed: u64,
     stages: Vec<Stage>,
     samples: Vec<Sample>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    habit: Option<Habit>,
     seconds: f64,
 }
 
 impl Summary {
     pub(super) fn new(seed: u64) -> Self {
-        Self { seed, stages: Vec::new(), samples: Vec::new(), seconds: 0.0 }
+        Self { seed, stages: Vec::new(), samples: Vec::new(), habit: None, seconds: 0.0 }
     }
 
     pub(super) fn push(&mut self, stage: Stage) {
         self.stages.push(stage);
+    }
+
+    pub(super) fn habit(&mut self, habit: Habit) {
+        self.habit = Some(habit);
     }
 
     pub(super) fn finish(&mut self, samples: Vec<Sample>, seconds: f64) {
@@ -110,6 +117,7 @@ impl Summary {
                 let _ = writeln!(text, "  {mark} {stage:<15} {answer}");
             }
         }
+        text += &self.habit.as_ref().map_or_else(String::new, Habit::text);
         let _ = writeln!(text, "\n{:.0} seconds, seed {}", self.seconds, self.seed);
         text
     }

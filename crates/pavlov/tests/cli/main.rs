@@ -5,11 +5,18 @@
 mod adapters;
 mod bad_input;
 mod bench;
+mod credit;
 mod documents;
+#[cfg(unix)]
+mod feedback;
 mod golden;
+mod habits;
 #[cfg(unix)]
 mod interrupts;
 mod lab;
+mod layers;
+mod ledger;
+mod pages;
 mod rewards;
 mod speak;
 mod teach;

@@ -244,6 +244,7 @@ CREATE TABLE tokens (
     name       TEXT    NOT NULL,
     account    INTEGER REFERENCES accounts(id),        -- whom it acts for; none: a service
     project    INTEGER REFERENCES projects(id),        -- none: every project of the account, or all
+    scopes     TEXT,                                   -- JSON; none: all that its holder may
     created_by INTEGER REFERENCES accounts(id),        -- none: by the command line
     created_at INTEGER NOT NULL,
     expires_at INTEGER,

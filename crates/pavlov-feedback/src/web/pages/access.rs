@@ -117,16 +117,15 @@ pub(super) async fn create_webhook(
     let here = viewer.enter(&app, &project, Action::ManageTokens).await?;
     let (id, by, actor) = (here.project.id, here.viewer.account.id, here.viewer.account.code.clone());
     let url = fields.get("url").trim().to_owned();
-    let made = match webhook::check_url(&url, &app.config().webhook_hosts) {
-        Err(error) => Err(error),
-        Ok(_) => {
-            let change = app.store().write(move |w| {
-                let hook = w.create_webhook(id, &url, by)?;
-                w.audit(Some(id), &actor, "webhook.create", &hook.code, &json!({ "url": url }))?;
-                Ok(hook.secret)
-            });
-            change.await
-        }
+    let made = if let Err(error) = webhook::check_url(&url, &app.config().webhook_hosts) {
+        Err(error)
+    } else {
+        let change = app.store().write(move |w| {
+            let hook = w.create_webhook(id, &url, by)?;
+            w.audit(Some(id), &actor, "webhook.create", &hook.code, &json!({ "url": url }))?;
+            Ok(hook.secret)
+        });
+        change.await
     };
     told(&app, &here, made.map(|value| ("The key of its signatures", value))).await
 }

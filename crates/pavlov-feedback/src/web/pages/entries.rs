@@ -61,7 +61,9 @@ pub(super) fn of_answer(answer: &Answer, shown: Option<[Side; 2]>, responses: &[
                 }
             };
             put("pick", pick.into());
-            strength.iter().for_each(|strength| put("strength", strength.to_string()));
+            if let Some(strength) = strength {
+                put("strength", strength.to_string());
+            }
             if let Some(edit) = edit {
                 put(
                     if (edit.of == Side::A) == swapped { "edit_right" } else { "edit_left" },
@@ -70,9 +72,9 @@ pub(super) fn of_answer(answer: &Answer, shown: Option<[Side; 2]>, responses: &[
             }
         }
         Said::Pointwise { scores } => {
-            scores
-                .iter()
-                .for_each(|score| put(&format!("score_{}", score.question), score.value.to_string()));
+            for score in scores {
+                put(&format!("score_{}", score.question), score.value.to_string());
+            }
         }
         Said::Demonstration { text } | Said::Edit { text } => put("text", text.clone()),
     }
@@ -251,7 +253,7 @@ mod tests {
                     ("edit_left", "mended"),
                 ];
                 if matches!(pick, "left" | "right") {
-                    pairs.push(("strength", "3"))
+                    pairs.push(("strength", "3"));
                 }
                 let sent = fields(&pairs);
                 let reply = reply(&sent, TaskKind::Pairwise, &settings, &responses()).unwrap();

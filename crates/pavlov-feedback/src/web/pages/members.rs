@@ -36,7 +36,7 @@ async fn list(app: &App, here: &Inside, link: Option<(String, u64)>) -> Result<H
     });
     let (members, invitations, now) = read.await?;
     let members = members.into_iter().map(|(tally, member)| {
-        let each = if tally.answered == 0 { "–".into() } else { long(tally.active_ms / tally.answered) };
+        let each = tally.active_ms.checked_div(tally.answered).map_or_else(|| "–".into(), long);
         let last = if tally.last_at == 0 { "–".into() } else { when(tally.last_at) };
         context! { name => member.name, code => member.code, pseudonym => member.pseudonym, role => member.role.name(), paused => member.paused,
                    answered => tally.answered, skipped => tally.skipped, each, last }

@@ -39,7 +39,7 @@ pub(super) async fn page(
     ];
     let figures = figures.map(|(title, value)| context! { title, value });
     let rows = members.into_iter().map(|(tally, name)| {
-        let each = if tally.answered == 0 { "–".into() } else { long(tally.active_ms / tally.answered) };
+        let each = tally.active_ms.checked_div(tally.answered).map_or_else(|| "–".into(), long);
         vec![name, tally.answered.to_string(), tally.skipped.to_string(), each]
     });
     let raters = context! { title => "Raters", head => ["rater", "answers", "skipped", "each about"], rows => rows.collect::<Vec<_>>() };

@@ -1,5 +1,7 @@
 //! What differs between two answers, word by word.
 
+use std::fmt::Write as _;
+
 use std::time::Duration;
 
 use similar::{ChangeTag, TextDiff};
@@ -52,10 +54,10 @@ impl Side {
 
     fn switch(&mut self, tag: &'static str) {
         if !self.tag.is_empty() {
-            self.out.push_str(&format!("</{}>", self.tag));
+            let _ = write!(self.out, "</{}>", self.tag);
         }
         if !tag.is_empty() {
-            self.out.push_str(&format!("<{tag}>"));
+            let _ = write!(self.out, "<{tag}>");
         }
         self.tag = tag;
     }

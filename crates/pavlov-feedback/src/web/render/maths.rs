@@ -1,5 +1,7 @@
 //! LaTeX maths to MathML, through a list of what MathML may hold.
 
+use std::fmt::Write as _;
+
 use std::panic;
 
 use pulldown_latex::config::{DisplayMode, RenderConfig};
@@ -107,7 +109,7 @@ fn allowed(made: &str) -> Option<String> {
         rest = &rest[end + 1..];
         if let Some(name) = tag.strip_prefix('/') {
             (open.pop()? == name).then_some(())?;
-            out.push_str(&format!("</{name}>"));
+            let _ = write!(out, "</{name}>");
             continue;
         }
         let (tag, closed) = match tag.strip_suffix('/') {
@@ -118,11 +120,11 @@ fn allowed(made: &str) -> Option<String> {
         let name = *TAGS.iter().find(|known| **known == name)?;
         // One formula, outermost.
         ((name == "math") == out.is_empty() && (name == "math") == open.is_empty()).then_some(())?;
-        out.push_str(&format!("<{name}"));
+        let _ = write!(out, "<{name}");
         copy_attributes(&mut out, attributes)?;
         out.push('>');
         if closed {
-            out.push_str(&format!("</{name}>"));
+            let _ = write!(out, "</{name}>");
         } else {
             open.push(name);
         }
@@ -163,13 +165,13 @@ fn copy_attributes(out: &mut String, mut attributes: &str) -> Option<()> {
         let (value, rest) = after.split_once('"')?;
         let plain = value.len() <= 12 && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
         if plain && ATTRIBUTES.contains(&name) {
-            out.push_str(&format!(" {name}=\"{value}\""));
+            let _ = write!(out, " {name}=\"{value}\"");
         } else if name == "class"
             && value.split(' ').all(|class| class.starts_with("menv-") && class.is_ascii())
         {
             let classes: String =
                 value.chars().filter(|c| c.is_ascii_lowercase() || matches!(c, '-' | ' ')).collect();
-            out.push_str(&format!(" class=\"{classes}\""));
+            let _ = write!(out, " class=\"{classes}\"");
         }
         attributes = rest;
     }
@@ -188,9 +190,9 @@ pub(super) fn dollars(text: &str) -> String {
             prose_dollars(&mut out, &std::mem::take(&mut prose));
         }
         if fenced || fence {
-            out.push_str(line)
+            out.push_str(line);
         } else {
-            prose.push_str(line)
+            prose.push_str(line);
         }
         fenced ^= fence;
     }

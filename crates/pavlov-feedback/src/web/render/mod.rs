@@ -127,7 +127,7 @@ impl Page {
             Event::End(tag) => self.end(tag),
             // Raw HTML is text like any other.
             Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => {
-                self.text(&text, range, source)
+                self.text(&text, range, source);
             }
             Event::Code(text) => {
                 self.out.push_str("<code>");
@@ -159,13 +159,12 @@ impl Page {
         let (s, e) = (self.places.character(range.start), self.places.character(range.end));
         let kind = if display { "maths display" } else { "maths" };
         let _ = write!(self.out, "<span class=\"{kind}\" data-s=\"{s}\" data-e=\"{e}\">");
-        match maths::mathml(tex, display) {
-            Some(mathml) => self.out.push_str(&mathml),
-            None => {
-                self.out.push_str("<code>");
-                unveil(&mut self.out, tex);
-                self.out.push_str("</code>");
-            }
+        if let Some(mathml) = maths::mathml(tex, display) {
+            self.out.push_str(&mathml);
+        } else {
+            self.out.push_str("<code>");
+            unveil(&mut self.out, tex);
+            self.out.push_str("</code>");
         }
         self.out.push_str("</span>");
     }
@@ -201,7 +200,7 @@ impl Page {
             }
             Tag::TableRow => self.out.push_str("<tr>"),
             Tag::TableCell => {
-                self.out.push_str(if self.head { "<th dir=\"auto\">" } else { "<td dir=\"auto\">" })
+                self.out.push_str(if self.head { "<th dir=\"auto\">" } else { "<td dir=\"auto\">" });
             }
             Tag::Emphasis => self.out.push_str("<em>"),
             Tag::Strong => self.out.push_str("<strong>"),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::loss::TieModel;
+use crate::reward::FeedbackSettings;
 use crate::run::{PeftSettings, TrainingConfig};
 use crate::settings::{require, settings};
 
@@ -58,7 +59,7 @@ pub enum RatingLoss {
 settings! {
     /// What `pavlov reward` reads.
     pub struct RewardConfig {
-        [training: TrainingConfig { learning_rate: 1e-4 }, peft: PeftSettings {}]
+        [training: TrainingConfig { learning_rate: 1e-4 }, peft: PeftSettings {}, feedback: FeedbackSettings {}]
         /// What is learned from: comparisons (one score an answer), ratings (one score an answer) or joint (comparisons,
         /// by a model that reads both answers).
         kind: Kind = Kind::Comparisons,

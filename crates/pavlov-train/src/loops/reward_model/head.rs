@@ -114,6 +114,29 @@ impl Head {
         }
     }
 
+    /// −log P(verdict) of each lesson, in nats, from its scores: none of a regression, whose loss is no code length.
+    ///
+    /// A margin is what the loss asks for beyond the verdict; it is no part of the verdict's probability.
+    pub fn surprisals(&self, lessons: &[&Lesson], scores: &[f32]) -> Vec<f64> {
+        if let Self::Regression { .. } = self {
+            return Vec::new();
+        }
+        let each = scores.len() / lessons.len().max(1);
+        let surprisal = |(lesson, scores): (&&Lesson, &[f32])| match lesson.verdict {
+            Verdict::Pair { outcome, .. } => {
+                let bare = Lesson {
+                    verdict: Verdict::Pair { outcome, margin: 0.0 },
+                    prompt: Vec::new(),
+                    answers: Vec::new(),
+                    row: 0,
+                };
+                self.loss(&[&bare], scores, 1, 0.0).value
+            }
+            Verdict::Rating(_) => self.loss(&[lesson], scores, 1, 0.0).value,
+        };
+        lessons.iter().zip(scores.chunks_exact(each.max(1))).map(surprisal).collect()
+    }
+
     /// P(the first answer is better), a tie counting half, from the two scores of a pair.
     ///
     /// A model of ratings answers for the rating that each answer would get; one of regression has no law of noise, so

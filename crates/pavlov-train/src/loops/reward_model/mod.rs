@@ -5,17 +5,20 @@
 //! into ratings (McCullagh 1980), or a line does. A *joint* model reads prompt · a · b and prompt · b · a, each answer
 //! with its end token, and P(a better) = σ((s_ab − s_ba)/2), which no order changes.
 
+mod collected;
 mod config;
 mod head;
 mod lessons;
 mod measure;
 mod model;
+mod prefixes;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use pavlov_engine::{AdamW, OutputGradients, Parameters};
 use pavlov_lm::LanguageModel;
+use pavlov_schema::lessons::{GradientPair, LessonLine};
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::row::Row;
 use pavlov_schema::run::DataFile;
@@ -25,12 +28,14 @@ pub use config::{Kind, RatingLoss, RewardConfig, Ties};
 pub use head::{Head, HeadLoss, ScalarAdam};
 pub use lessons::{Lesson, Verdict, check_held_out, new_head, read_lessons};
 pub use model::{REWARD_FILE, RewardFile, RewardModel};
+pub use prefixes::Prefixes;
 
 use self::measure::measure;
 use self::model::Scorer;
 use super::sft::{at_step, read_rows};
 use crate::run::{
-    Ending, Host, Metrics, Session, TrainerState, TrainingConfig, load_model, name_rows, update,
+    Ending, Host, Metrics, Session, TrainerState, TrainingConfig, load_model, mean_square, name_rows, tell,
+    update,
 };
 use crate::settings::Settings;
 use crate::stage::order::{Batching, Order};
@@ -47,12 +52,19 @@ pub struct Lessons {
     pub head: Head,
     /// The files they are from, for the manifest.
     pub files: Vec<DataFile>,
+    /// A file of judgments of people that shall go into the run directory.
+    pub staged: Option<PathBuf>,
 }
 
 /// Loads the model and the data, and teaches.
 pub fn run(config: &RewardConfig, host: &mut Host) -> Result<Ending> {
     let training = &config.training;
     let mut model = with_head(load_model(training, &config.peft)?, training.seed)?;
+    if let Some(found) = collected::collect(training, &config.feedback, host)? {
+        let lessons = prepare(&model, &found.rows, &found.held_out, config, host)?;
+        let lessons = Lessons { files: vec![found.file], staged: found.staged, ..lessons };
+        return train(&mut model, &lessons, config, host);
+    }
     let (rows, mut files) = read_rows("data", &training.data)?;
     let held_out = match &training.eval_data {
         Some(path) => {
@@ -104,7 +116,7 @@ pub fn prepare(
         held = read_lessons(&model.files, held_out, config, path, host)?;
         check_held_out(&head, path, held_out, &held)?;
     }
-    Ok(Lessons { rows: lessons, held_out: held, head, files: Vec::new() })
+    Ok(Lessons { rows: lessons, held_out: held, head, files: Vec::new(), staged: None })
 }
 
 /// Teaches a model in memory, which must have one scalar output ([`with_head`]).
@@ -125,6 +137,9 @@ pub fn train(
 
     // 2. The run directory; a resumed run takes over weights, moments, sums and the learned numbers of the head.
     let mut session = Session::open(config, training, lessons.files.clone(), model, total, host)?;
+    if let Some(staged) = &lessons.staged {
+        collected::keep(staged, session.path())?;
+    }
     let mut optimizer = AdamW::new(&model.decoder, training.adamw());
     let mut state = session.begin(model, &mut optimizer)?;
     let (mut head, mut head_optimizer) = restore(&state, &lessons.head)?;
@@ -148,7 +163,7 @@ pub fn train(
         let parts: Vec<Vec<&Lesson>> =
             planned.parts.iter().map(|part| part.iter().map(|&row| &lessons.rows[row]).collect()).collect();
         gradients.zero();
-        let learned = accumulate(model, &head, &parts, config, &mut work, &mut gradients)
+        let learned = accumulate(model, &head, &parts, config, &mut work, &optimizer, &mut gradients)
             .map_err(|e| at_step(e, step, &data_rows, model))?;
         if !(learned.value.is_finite() && learned.d_free.iter().all(|d| d.is_finite())) {
             let rows = name_rows(&data_rows);
@@ -180,6 +195,7 @@ pub fn train(
         state.extra.insert("head_optimizer".into(), json!(head_optimizer));
         metrics.insert("grad_norm".into(), json!(norm));
         metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
+        session.log_lessons(&LessonLine { step, rows: data_rows, ..learned.told })?;
         session.report(training, &mut state, rate, metrics)?;
 
         // 7. The held-out lessons.
@@ -221,19 +237,31 @@ struct Learned {
     value: f64,
     d_free: Vec<f64>,
     scores: Vec<f32>,
+    told: LessonLine,
 }
 
-/// Adds the gradient of an update's mean loss to `gradients`, one part after another.
+/// Adds the gradient of an update's mean loss to `gradients`, one part after another. Also says what each lesson was worth.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the model, the head, the lessons and the optimizer are separate things"
+)]
 fn accumulate(
     model: &LanguageModel,
     head: &Head,
     parts: &[Vec<&Lesson>],
     config: &RewardConfig,
     work: &mut Scorer,
+    optimizer: &AdamW,
     gradients: &mut Parameters,
 ) -> Result<Learned> {
     let total = parts.iter().map(Vec::len).sum();
-    let mut learned = Learned { value: 0.0, d_free: vec![0.0; head.free().len()], scores: Vec::new() };
+    let mut learned = Learned {
+        value: 0.0,
+        d_free: vec![0.0; head.free().len()],
+        scores: Vec::new(),
+        told: LessonLine::default(),
+    };
+    let mut small = None;
     for part in parts {
         let scores = work.forward_lessons(model, part, head.is_joint())?;
         let loss = head.loss(part, &scores, total, config.center_rewards_coefficient);
@@ -246,10 +274,18 @@ fn accumulate(
             &mut work.activations,
             gradients,
         )?;
+        for nats in head.surprisals(part, &scores) {
+            tell(&mut learned.told, &[-nats as f32]);
+        }
+        if parts.len() > 1 && small.is_none() {
+            small = Some(mean_square(gradients, optimizer, part.len(), total));
+        }
         learned.value += loss.value;
         learned.d_free.iter_mut().zip(&loss.d_free).for_each(|(sum, d)| *sum += d);
         learned.scores.extend(scores);
     }
+    learned.told.gradient =
+        small.map(|small| GradientPair { small, large: mean_square(gradients, optimizer, total, total) });
     Ok(learned)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pavlov_engine::backend::Backend;
 use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{Activations, Batch, Cpu, Decoder, Dtype, Parameters};
-use pavlov_lm::{LanguageModel, LoadOptions};
+use pavlov_lm::{LanguageModel, LoadOptions, ModelFiles};
 use pavlov_schema::files::write_atomic;
 use pavlov_schema::text::Text;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// The file beside the weights that says what a score means.
 pub const REWARD_FILE: &str = "reward_config.json";
 /// Tokens in a forward pass of scoring, unless one group of answers has more.
-const TOKENS: usize = 4096;
+pub(super) const TOKENS: usize = 4096;
 
 /// `reward_config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,9 +73,9 @@ impl RewardFile {
 
 /// A reward model, ready to score.
 pub struct RewardModel {
-    model: LanguageModel,
-    file: RewardFile,
-    work: Scorer,
+    pub(super) model: LanguageModel,
+    pub(super) file: RewardFile,
+    pub(super) work: Scorer,
 }
 
 impl RewardModel {
@@ -104,6 +104,11 @@ impl RewardModel {
     /// Sets the moment whose date the chat template writes, in seconds since 1970.
     pub fn set_now(&mut self, unix_seconds: i64) {
         self.model.files.set_now(unix_seconds);
+    }
+
+    /// The reward model's tokenizer: what its tokens say.
+    pub fn tokenizer(&self) -> &pavlov_lm::Tokenizer {
+        &self.model.files.tokenizer
     }
 
     /// What a score means.
@@ -151,6 +156,19 @@ impl RewardModel {
             groups.iter().map(|(prompt, answers)| (prompt.as_slice(), answers.as_slice())).collect();
         let scores = self.score_groups(&groups, joint)?;
         Ok(scores.chunks_exact(2).map(|pair| self.file.head.preference(pair[0], pair[1])).collect())
+    }
+
+    /// −log P(verdict) of lessons, in nats; none of a regression ([`Head::surprisals`]).
+    pub fn surprisals(&mut self, lessons: &[Lesson]) -> Result<Vec<f64>> {
+        let groups: Vec<(&[u32], &[Vec<u32>])> =
+            lessons.iter().map(|lesson| (lesson.prompt.as_slice(), lesson.answers.as_slice())).collect();
+        let scores = self.score_groups(&groups, self.file.head.is_joint())?;
+        Ok(self.file.head.surprisals(&lessons.iter().collect::<Vec<_>>(), &scores))
+    }
+
+    /// What its tokens are.
+    pub fn files(&self) -> &ModelFiles {
+        &self.model.files
     }
 
     fn score_groups(&mut self, groups: &[(&[u32], &[Vec<u32>])], joint: bool) -> Result<Vec<f32>> {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use super::credit::Estimator;
 use super::objective::Objective;
 use super::sources::{JudgeEntry, RewardEntry};
-use crate::estimator::ScaleRewards;
+use crate::estimator::{ScaleRewards, TokenCredit};
 use crate::loss::{Clip, KlEstimator, Normalization};
+use crate::reward::FeedbackSettings;
 use crate::run::{PeftSettings, TrainingConfig};
 use crate::settings::{require, settings};
 use crate::{Error, Result};
@@ -50,8 +51,8 @@ settings! {
         loss_type: Normalization = Normalization::Dapo,
         /// Reward points a nat of entropy, added to the objective.
         entropy_coef: f64 = 0.0,
-        /// Rewards, a list of { rule = …, column = … }, { program = […], timeout = 60 } or { model = DIR }, each with
-        /// weight = 1 and name = …; their weighted sum is learned from.
+        /// Rewards, a list of { rule = …, column = … }, { program = […], timeout = 60 } or { model = DIR } or
+        /// { people = PROJECT, timeout = 86400, overlap = 1 } (ratings), each with weight = 1 and name = …; their weighted sum is learned from.
         rewards: Vec<RewardEntry> = Vec::new(),
         /// Updates between shown answers; 0: none are shown.
         log_completions_steps: usize = 10,
@@ -127,7 +128,7 @@ impl PolicySettings {
 settings! {
     /// What `pavlov grpo` reads.
     pub struct GrpoConfig {
-        [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}]
+        [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}, feedback: FeedbackSettings {}]
         /// Answers to each prompt, which are compared with each other; at least 2.
         num_generations: usize = 8,
         /// From rewards to advantages: group_mean (GRPO) or leave_one_out (RLOO).
@@ -135,6 +136,13 @@ settings! {
         /// What group_mean divides by: the standard deviation of the rewards of the group (GRPO) or of the batch, or none
         /// (Dr. GRPO).
         scale_rewards: ScaleRewards = ScaleRewards::Group,
+        /// A rollout file with measured credit, as `pavlov credit` writes it: its answers are learned from in place of answers
+        /// drawn now, each token by its own credit. They are another policy's, so that the importance ratio does not begin
+        /// at 1; rewards then only evaluate.
+        credit: Option<PathBuf> = None,
+        /// What of the measured credit is learned from: insight, or a control: sparse (the answer's advantage on every
+        /// token), uniform (its T-th part on each) or shuffled.
+        token_credit: TokenCredit = TokenCredit::Insight,
     }
 }
 
@@ -146,6 +154,12 @@ impl GrpoConfig {
             self.num_generations,
             "at least 2: an answer needs another to be compared with",
         )?;
+        if self.credit.is_none() && self.token_credit != TokenCredit::Insight {
+            return Err(Error::setting(
+                "token_credit",
+                "is given without credit, whose answers it is about; set credit",
+            ));
+        }
         batches(&self.training, &self.policy, self.num_generations).map(|_| ())
     }
 }
@@ -153,9 +167,9 @@ impl GrpoConfig {
 settings! {
     /// What `pavlov pairwise` reads.
     pub struct PairwiseConfig {
-        [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}]
-        /// Who says which of two answers is better: { model = DIR } or { program = […], timeout = 60 }; without it the points
-        /// of rewards are compared.
+        [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}, feedback: FeedbackSettings {}]
+        /// Who says which of two answers is better: { model = DIR }, { program = […], timeout = 60 } or
+        /// { people = PROJECT, timeout = 86400, overlap = 1 }; without it the points of rewards are compared.
         judge: Option<JudgeEntry> = None,
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::estimator::{
     ScaleRewards, broadcast, group_advantages, k1_to_go, leave_one_out, pairwise_advantages,
 };
-use crate::stage::score::{Judge, Judged, Reward, judge, score};
+use crate::stage::score::{Judge, Judged, Reward, Source, ask, judge, score};
 use crate::{Error, Result};
 
 /// From the rewards of a group of answers to the advantage of each (`estimator`).
@@ -58,9 +58,29 @@ impl Feedback {
         }
     }
 
-    /// Whether one answer alone earns points.
+    /// Asks the people there are about the answers of a batch, and waits. False: `waiting` (told how many are awaited, of how
+    /// many) said no.
+    pub fn ask(
+        &mut self,
+        prompts: &[Prompt],
+        rollouts: &[Rollout],
+        waiting: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<bool> {
+        match self {
+            Self::Points { rewards, .. } | Self::Pairs(Judge::Rewards(rewards)) => {
+                ask(rewards, prompts, rollouts, waiting)
+            }
+            Self::Pairs(Judge::People(people)) => people.ask_pairs(prompts, rollouts, waiting),
+            Self::Pairs(Judge::Model(_) | Judge::Program(_) | Judge::Function(_)) => Ok(true),
+        }
+    }
+
+    /// Whether one answer alone earns points, at any time: people are asked about what is learned from alone.
     pub fn gives_points(&self) -> bool {
-        matches!(self, Self::Points { .. } | Self::Pairs(Judge::Rewards(_)))
+        let (Self::Points { rewards, .. } | Self::Pairs(Judge::Rewards(rewards))) = self else {
+            return false;
+        };
+        !rewards.iter().any(|reward| matches!(reward.source, Source::People(_)))
     }
 
     /// What each answer alone earns. Errors: a judge who only compares.

@@ -33,8 +33,7 @@ impl<'a> HeldOut<'a> {
             return Ok(None);
         }
         if !feedback.gives_points() {
-            let problem =
-                "cannot be evaluated: the judge compares answers and gives none alone points; remove it";
+            let problem = "cannot be evaluated: people, or a judge who only compares, give held-out answers no points; remove it";
             return Err(Error::setting("eval_data", problem));
         }
         let encoded = encode_prompts(&model.encoder(), prompts, drawing.max_completion_length, path)?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::loops::reward_model::RewardModel;
-use crate::reward::{ProgramReward, Rule, RuleReward};
+use crate::reward::{FeedbackSettings, People, PeopleSettings, ProgramReward, Rule, RuleReward};
 use crate::stage::score::{Judge, Reward, Source};
 use crate::{Error, Result};
 
@@ -39,6 +39,8 @@ pub enum SourceEntry {
     },
     /// The folder of a reward model.
     Model(PathBuf),
+    /// The raters of a project of the feedback application.
+    People(PeopleSettings),
 }
 
 /// The value of `judge`: `{ model = "runs/reward/model" }` or `{ program = ["python3", "judge.py"] }`.
@@ -54,15 +56,36 @@ pub enum JudgeEntry {
     },
     /// The folder of a reward model.
     Model(PathBuf),
+    /// The raters of a project of the feedback application.
+    People(PeopleSettings),
 }
 
+/// Who asks people.
+#[derive(Clone, Debug)]
+pub struct Asking<'a> {
+    /// Where the application is.
+    pub feedback: &'a FeedbackSettings,
+    /// The run's name.
+    pub run: String,
+    /// What answers are drawn with.
+    pub temperature: f64,
+}
+
+impl Asking<'_> {
+    fn people(&self, settings: &PeopleSettings) -> Result<Box<People>> {
+        Ok(Box::new(People::new(self.feedback, settings, &self.run, self.temperature)?))
+    }
+}
+
+/// Seconds people may take for their next answer unless a configuration says otherwise: a day.
+const PATIENCE: f64 = 86_400.0;
 /// Seconds a program may take for a batch unless it says otherwise.
 const TIMEOUT: f64 = 60.0;
 
 impl SourceEntry {
     /// Takes the source's own keys; what is left in `map` belongs to a rule or to nobody.
     fn take(map: &mut Map<String, Value>) -> std::result::Result<Self, String> {
-        let kinds = ["rule", "program", "model"].into_iter().filter(|kind| map.contains_key(*kind));
+        let kinds = ["rule", "program", "model", "people"].into_iter().filter(|kind| map.contains_key(*kind));
         let kinds: Vec<&str> = kinds.collect();
         match kinds.as_slice() {
             ["rule"] => {
@@ -74,20 +97,28 @@ impl SourceEntry {
                 let argv: Vec<String> = serde_json::from_value(argv).map_err(|_| {
                     "`program` must be a list of texts: the program and its arguments".to_owned()
                 })?;
-                let timeout = match map.shift_remove("timeout") {
-                    None => TIMEOUT,
-                    Some(timeout) => timeout
-                        .as_f64()
-                        .filter(|seconds| *seconds > 0.0 && *seconds <= 1e6)
-                        .ok_or_else(|| format!("`timeout` is {timeout}; give it seconds above 0"))?,
-                };
-                Ok(Self::Program { argv, timeout })
+                Ok(Self::Program { argv, timeout: seconds(map, TIMEOUT)? })
             }
             ["model"] => match map.shift_remove("model") {
                 Some(Value::String(folder)) => Ok(Self::Model(folder.into())),
                 _ => Err("`model` must be the folder of a reward model".into()),
             },
-            _ => Err("needs one of `rule`, `program` and `model`".into()),
+            ["people"] => {
+                let project = match map.shift_remove("people") {
+                    Some(Value::String(project)) if !project.is_empty() => project,
+                    _ => return Err("`people` must be the name of a project".into()),
+                };
+                let overlap = match map.shift_remove("overlap") {
+                    None => 1,
+                    Some(overlap) => overlap
+                        .as_u64()
+                        .filter(|people| (1..=100).contains(people))
+                        .ok_or_else(|| format!("`overlap` is {overlap}; give it 1 to 100 people"))?
+                        as u32,
+                };
+                Ok(Self::People(PeopleSettings { project, overlap, timeout: seconds(map, PATIENCE)? }))
+            }
+            _ => Err("needs one of `rule`, `program`, `model` and `people`".into()),
         }
     }
 
@@ -106,14 +137,35 @@ impl SourceEntry {
             Self::Model(folder) => {
                 map.insert("model".into(), folder.to_string_lossy().into());
             }
+            Self::People(PeopleSettings { project, overlap, timeout }) => {
+                map.insert("people".into(), project.into());
+                map.insert("overlap".into(), overlap.into());
+                map.insert("timeout".into(), timeout.into());
+            }
         }
     }
 }
 
-/// Opens the rewards of a configuration: rules are checked, programs started, reward models loaded beside the policy.
+/// Takes `timeout`, in seconds.
+fn seconds(map: &mut Map<String, Value>, otherwise: f64) -> std::result::Result<f64, String> {
+    match map.shift_remove("timeout") {
+        None => Ok(otherwise),
+        Some(timeout) => timeout
+            .as_f64()
+            .filter(|seconds| *seconds > 0.0 && *seconds <= 1e7)
+            .ok_or_else(|| format!("`timeout` is {timeout}; give it seconds above 0")),
+    }
+}
+
+/// Opens the rewards of a configuration: rules are checked, programs started, reward models loaded beside the policy. Only
+/// a run that is `asking` may ask people.
 ///
 /// Errors: no reward at all, or two of one name.
-pub fn open_rewards(entries: &[RewardEntry], policy: &LanguageModel) -> Result<Vec<Reward>> {
+pub fn open_rewards(
+    entries: &[RewardEntry],
+    policy: &LanguageModel,
+    asking: Option<&Asking<'_>>,
+) -> Result<Vec<Reward>> {
     let mut rewards: Vec<Reward> = Vec::with_capacity(entries.len());
     for entry in entries {
         let (own, source) = match &entry.source {
@@ -130,6 +182,14 @@ pub fn open_rewards(entries: &[RewardEntry], policy: &LanguageModel) -> Result<V
                     return Err(Error::setting("rewards", format!("{} {problem}", folder.display())));
                 }
                 ("reward_model", Source::Model(Box::new(model)))
+            }
+            SourceEntry::People(people) => {
+                let asking = asking.ok_or_else(|| {
+                    let problem = "asks people, who answer a run that learns; a measurement takes a rule, a program \
+                                   or a reward model";
+                    Error::setting("rewards", problem)
+                })?;
+                ("people", Source::People(asking.people(people)?))
             }
         };
         let name = entry.name.clone().unwrap_or_else(|| own.to_owned());
@@ -150,10 +210,11 @@ pub fn open_rewards(entries: &[RewardEntry], policy: &LanguageModel) -> Result<V
 }
 
 /// Opens the judge of a configuration.
-pub fn open_judge(entry: &JudgeEntry, policy: &LanguageModel) -> Result<Judge> {
+pub fn open_judge(entry: &JudgeEntry, policy: &LanguageModel, asking: &Asking) -> Result<Judge> {
     match entry {
         JudgeEntry::Program { argv, timeout } => Ok(Judge::Program(start(argv, *timeout)?)),
         JudgeEntry::Model(folder) => Ok(Judge::Model(Box::new(load(folder, policy)?))),
+        JudgeEntry::People(people) => Ok(Judge::People(asking.people(people)?)),
     }
 }
 
@@ -220,6 +281,7 @@ impl TryFrom<Map<String, Value>> for JudgeEntry {
             }
             SourceEntry::Program { argv, timeout } => Ok(Self::Program { argv, timeout }),
             SourceEntry::Model(folder) => Ok(Self::Model(folder)),
+            SourceEntry::People(people) => Ok(Self::People(people)),
         }
     }
 }
@@ -230,6 +292,7 @@ impl From<JudgeEntry> for Map<String, Value> {
         match entry {
             JudgeEntry::Program { argv, timeout } => SourceEntry::Program { argv, timeout },
             JudgeEntry::Model(folder) => SourceEntry::Model(folder),
+            JudgeEntry::People(people) => SourceEntry::People(people),
         }
         .put(&mut map);
         map
@@ -248,6 +311,7 @@ mod tests {
             json!({"rule": "exact", "column": "answer", "ignore_case": false, "weight": 1.0}),
             json!({"program": ["python3", "r.py"], "timeout": 5.0, "name": "mine", "weight": 0.5}),
             json!({"model": "runs/reward", "weight": -1.0}),
+            json!({"people": "worlds", "overlap": 2, "timeout": 60.0, "weight": 1.0}),
         ] {
             let entry: RewardEntry = serde_json::from_value(value.clone()).unwrap();
             assert_eq!(serde_json::to_value(entry).unwrap(), value);
@@ -264,7 +328,7 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         let refused = |value| serde_json::from_value::<RewardEntry>(value).unwrap_err().to_string();
-        assert!(refused(json!({"weight": 1})).contains("one of `rule`, `program` and `model`"));
+        assert!(refused(json!({"weight": 1})).contains("one of `rule`, `program`, `model` and `people`"));
         assert!(refused(json!({"model": "a", "program": ["b"]})).contains("one of"));
         assert!(refused(json!({"model": "a", "wieght": 2})).contains("`wieght` is no key"));
         assert!(refused(json!({"rule": "exact", "column": "a", "wieght": 2})).contains("wieght"));

@@ -1,0 +1,141 @@
+//! Webhooks: where sealed records are announced.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::caller::Inside;
+use super::failure::{Body, Named, Result};
+use super::route::{Method, Route, Routes, Who};
+use super::view::{DONE, DeliveryView, Done, WebhookView};
+use crate::error::Error;
+use crate::roles::Action;
+use crate::store::{ProjectId, Read, Webhook};
+use crate::webhook;
+
+/// Deliveries that are shown.
+const SHOWN: u32 = 100;
+
+pub(super) fn add(routes: &mut Routes) {
+    use Method::{Delete, Get, Post};
+    let manage = Who::In(Action::ManageTokens);
+    Route::new(Get, "/projects/{project}/webhooks", manage, "The project's webhooks")
+        .answer::<Webhooks>()
+        .to(routes, list);
+    Route::new(
+        Post,
+        "/projects/{project}/webhooks",
+        manage,
+        "Adds a webhook that hears of what is sealed from now on",
+    )
+    .body::<NewWebhook>()
+    .answer::<WebhookView>()
+    .to(routes, create);
+    Route::new(Delete, "/projects/{project}/webhooks/{webhook}", manage, "Removes a webhook")
+        .answer::<Done>()
+        .to(routes, remove);
+    Route::new(
+        Get,
+        "/projects/{project}/webhooks/{webhook}/deliveries",
+        manage,
+        "Its last deliveries, dead letters too",
+    )
+    .answer::<Deliveries>()
+    .to(routes, deliveries);
+    Route::new(
+        Post,
+        "/projects/{project}/webhooks/{webhook}/deliveries/{delivery}/retry",
+        manage,
+        "Sends a dead letter once more",
+    )
+    .answer::<Done>()
+    .to(routes, retry);
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Webhooks {
+    webhooks: Vec<WebhookView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Deliveries {
+    deliveries: Vec<DeliveryView>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewWebhook {
+    /// Where to post; its host must be one that the owner allowed on the command line.
+    url: String,
+}
+
+fn find(r: &Read<'_>, project: ProjectId, code: &str) -> crate::Result<Webhook> {
+    let found = r.webhooks(Some(project))?.into_iter().find(|webhook| webhook.code == code);
+    found.ok_or(Error::NotFound("webhook"))
+}
+
+async fn list(State(api): State<Api>, inside: Inside) -> Result<Json<Webhooks>> {
+    let webhooks = api.store().read(move |r| r.webhooks(Some(inside.project.id))).await?;
+    Ok(Json(Webhooks { webhooks: webhooks.into_iter().map(WebhookView::from).collect() }))
+}
+
+async fn create(
+    State(api): State<Api>,
+    inside: Inside,
+    Body(body): Body<NewWebhook>,
+) -> Result<Json<WebhookView>> {
+    webhook::check_url(&body.url, &api.inner.config.webhook_hosts)?;
+    let (project, actor, by) = (inside.project.id, inside.caller.name(), inside.account()?);
+    let made = api.store().write(move |w| {
+        let made = w.create_webhook(project, &body.url, by)?;
+        w.audit(Some(project), &actor, "webhook.make", &made.code, &json!({ "url": made.url }))?;
+        Ok(made)
+    });
+    Ok(Json(made.await?.into()))
+}
+
+async fn remove(
+    State(api): State<Api>,
+    inside: Inside,
+    Named((_, code)): Named<(String, String)>,
+) -> Result<Json<Done>> {
+    let (project, actor) = (inside.project.id, inside.caller.name());
+    api.store()
+        .write(move |w| {
+            w.remove_webhook(project, &code)?;
+            w.audit(Some(project), &actor, "webhook.remove", &code, &json!({}))
+        })
+        .await?;
+    Ok(DONE)
+}
+
+async fn deliveries(
+    State(api): State<Api>,
+    inside: Inside,
+    Named((_, code)): Named<(String, String)>,
+) -> Result<Json<Deliveries>> {
+    let project = inside.project.id;
+    let found = api.store().read(move |r| r.deliveries(find(r, project, &code)?.id, SHOWN)).await?;
+    Ok(Json(Deliveries { deliveries: found.into_iter().map(DeliveryView::from).collect() }))
+}
+
+async fn retry(
+    State(api): State<Api>,
+    inside: Inside,
+    Named((_, code, delivery)): Named<(String, String, i64)>,
+) -> Result<Json<Done>> {
+    let project = inside.project.id;
+    api.store()
+        .write(move |w| {
+            let webhook = find(w, project, &code)?;
+            if !w.deliveries(webhook.id, u32::MAX)?.iter().any(|known| known.id == delivery) {
+                return Err(Error::NotFound("delivery"));
+            }
+            w.retry_delivery(delivery)
+        })
+        .await?;
+    Ok(DONE)
+}

@@ -1,0 +1,194 @@
+//! From the answers that hold to what a manager's page shows, as JSON, numbers with intervals, and plots.
+//!
+//! Agreement, biases and strengths are of the live tasks that were not chosen for their information; excluded answers are counted
+//! and left out. What cannot be said is absent.
+
+mod compute;
+pub mod plots;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::clock::Millis;
+use crate::stats::Interval;
+use crate::stats::probe::Finding;
+use crate::store::{CurrentAnswer, ProjectId, Store};
+
+pub use compute::of;
+
+/// What can be said about a project's answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Quality {
+    /// The record through which it was computed.
+    pub seq: u64,
+    /// Answers that hold and are not excluded.
+    pub answers: usize,
+    /// Answers left out by exclusions.
+    pub excluded: usize,
+    /// Share of the answers that exclusions leave out. An alarm is due above [`EXCLUSION_ALARM`].
+    pub exclusion_rate: f64,
+    /// Answers of each day: its first millisecond, and how many.
+    pub days: Vec<(Millis, usize)>,
+    /// How far people say the same, by question.
+    pub agreement: Vec<Agreement>,
+    /// Share of decided comparisons that went to the left answer.
+    pub left: Option<Interval>,
+    /// The exact chance of so uneven a split.
+    pub left_p: Option<f64>,
+    /// Log-odds for being on the left.
+    pub position: Option<Effect>,
+    /// Log-odds for a standard deviation of the difference in length.
+    pub length: Option<Effect>,
+    /// Strengths of policies, the best first.
+    pub policies: Vec<Policy>,
+    /// Groups of policies, where not all can be compared.
+    pub not_comparable: Vec<Vec<String>>,
+    /// Defects of the board; policies and raters go by their place in [`Quality::policy_names`] and [`Quality::raters`].
+    pub findings: Vec<Finding>,
+    /// Names of the policies, in the order of findings.
+    pub policy_names: Vec<String>,
+    /// Each rater.
+    pub raters: Vec<RaterQuality>,
+    /// Cohen's kappa of every two raters with [`crate::stats::people::LEAST_OVERLAP`] items in common.
+    pub kappas: Vec<crate::stats::agreement::PairKappa>,
+    /// Tasks about which people disagree, the newest first.
+    pub disagreements: Vec<Disagreement>,
+    /// Held-out accuracy of reward models over judgments collected, as training reported it.
+    pub lessons: Vec<Lesson>,
+}
+
+/// Share of excluded answers above which a manager is to look: honest votes may be thrown away.
+pub const EXCLUSION_ALARM: f64 = 0.2;
+
+/// Agreement on one question.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Agreement {
+    /// `choice`, or the question's name.
+    pub question: String,
+    /// Items that several people answered.
+    pub items: usize,
+    /// Share of pairs of people who said the same.
+    pub raw: Option<Interval>,
+    /// Krippendorff's alpha, nominal.
+    pub nominal: Option<Interval>,
+    /// Krippendorff's alpha, ordinal: of scores.
+    pub ordinal: Option<Interval>,
+}
+
+/// An effect and the chance of one as large from nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Effect {
+    /// Log-odds, nats.
+    pub log_odds: Interval,
+    /// Of the likelihood-ratio test.
+    pub p: f64,
+}
+
+/// A policy's strength.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Policy {
+    /// Its name.
+    pub policy: String,
+    /// Log-strength, nats; all sum to 0. Interval clustered by task and rater.
+    pub strength: Interval,
+    /// The same at equal length of answers, where lengths are known.
+    pub at_equal_length: Option<Interval>,
+    /// Comparisons it was in.
+    pub comparisons: usize,
+}
+
+/// One rater.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RaterQuality {
+    /// The pseudonym.
+    pub rater: String,
+    /// Answers, gold and repeats too.
+    pub answers: usize,
+    /// Median time of an answer.
+    pub median_ms: u64,
+    /// Accuracy on gold: mean and interval of the Beta posterior.
+    pub gold: Option<Interval>,
+    /// Gold tasks answered.
+    pub gold_answers: usize,
+    /// Share of decided comparisons that went to the left.
+    pub left: Option<Interval>,
+    /// The chance of so uneven a split, adjusted for the number of raters.
+    pub left_p: Option<f64>,
+    /// Share of swapped repeats answered as before.
+    pub consistency: Option<Interval>,
+    /// The longest run of one and the same button.
+    pub longest_run: usize,
+    /// The run is too long for chance.
+    pub straight_lining: bool,
+    /// Share of answers given faster than the texts can be read.
+    pub too_fast: f64,
+    /// Accuracy by Dawid and Skene, of those with enough overlap.
+    pub dawid_skene: Option<f64>,
+    /// Points of the first question above what others give the same answers.
+    pub severity: Option<f64>,
+}
+
+/// A task about which people disagree.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Disagreement {
+    /// The task's code.
+    pub task: String,
+    /// Who said what.
+    pub said: Vec<(String, String)>,
+}
+
+/// What a reward model had learned after so many judgments.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lesson {
+    /// Judgments it learned from.
+    pub judgments: u64,
+    /// Share of held-out comparisons foretold.
+    pub accuracy: f64,
+    /// Held-out comparisons.
+    pub held_out: u64,
+}
+
+/// Quality, computed once for each state of the log. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Cache {
+    known: Arc<Mutex<BTreeMap<ProjectId, Known>>>,
+}
+
+/// The state of the log that figures are of, and the figures.
+type Known = (Key, Arc<Quality>);
+
+/// The last record, and how many exclusions were made and lifted.
+type Key = (u64, usize, usize);
+
+impl Cache {
+    /// The quality of a project; computed, if the log or the exclusions have changed since. Reads and computes on the calling
+    /// thread, for up to seconds where answers are many: not for async code.
+    pub fn get(&self, store: &Store, project: ProjectId) -> Result<Arc<Quality>> {
+        let key = store.read_now(move |r| {
+            let exclusions = r.exclusions(project)?;
+            let lifted = exclusions.iter().filter(|one| one.lifted_at.is_some()).count();
+            Ok((r.last_seq(project)?, exclusions.len(), lifted))
+        })?;
+        if let Some((known, quality)) = self.known.lock().ok().and_then(|known| known.get(&project).cloned())
+            && known == key
+        {
+            return Ok(quality);
+        }
+        let (answers, names) = store.read_now(move |r| {
+            let mut answers: Vec<CurrentAnswer> = Vec::new();
+            r.current_answers(project, 0, |answer| answers.push(answer))?;
+            let names =
+                r.members(project)?.into_iter().map(|member| (member.account, member.pseudonym)).collect();
+            Ok((answers, names))
+        })?;
+        let quality = Arc::new(Quality { seq: key.0, ..of(&answers, &names) });
+        if let Ok(mut known) = self.known.lock() {
+            known.insert(project, (key, Arc::clone(&quality)));
+        }
+        Ok(quality)
+    }
+}

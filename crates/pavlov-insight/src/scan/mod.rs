@@ -1,0 +1,404 @@
+//! What else changed? The reference against the trained model on paired questions.
+//!
+//! Both models answer the same questions with the same random numbers. A rule says which answers show a habit. The change is
+//! measured question by question, so that what the questions have in common cancels; [`alarm`] says when a change is reported as
+//! one, [`detection`] whether it is an artifact, and the other modules what the rest of the answers tells.
+
+pub mod alarm;
+pub mod amplify;
+pub mod answers;
+pub mod detection;
+pub mod divergence;
+pub mod diversity;
+pub mod length;
+pub mod normal;
+pub mod overoptimisation;
+pub mod probe;
+pub mod report;
+
+use std::collections::BTreeSet;
+
+use pavlov_lm::LanguageModel;
+use pavlov_schema::rng::{Rng, Stream};
+use pavlov_schema::rollout::{Prompt, Scored};
+use pavlov_train::loops::rl::sources::{RewardEntry, open_rewards};
+
+use crate::{Error, Estimate, Result, Unit};
+use alarm::{Alarm, LEVEL};
+use answers::{Answers, Drawing};
+use detection::{Asked, Compared, Rates, Verdict};
+use overoptimisation::{Optimiser, Point};
+use probe::{Design, Probe};
+use report::{Amplified, Example, Group, ProbeReport, ScanReport};
+
+/// Examples that are kept: a trace takes them as its cases.
+const EXAMPLES: usize = 64;
+/// Amplified answers that are shown.
+const SHOWN: usize = 8;
+/// Answers whose tokens are scored by both models for the KL.
+const SCORED: usize = 1000;
+/// Questions whose answers are amplified.
+const AMPLIFIED: usize = 100;
+
+/// The two models.
+#[derive(Clone, Copy)]
+pub struct Models<'a> {
+    /// Before.
+    pub reference: &'a LanguageModel,
+    /// After.
+    pub model: &'a LanguageModel,
+}
+
+/// What the gain of reward is measured on.
+pub struct Gain {
+    /// Prompts with the columns that rewards read.
+    pub prompts: Vec<Prompt>,
+    /// What was optimised.
+    pub rewards: Vec<RewardEntry>,
+    /// What was meant, if something else can tell.
+    pub gold: Option<RewardEntry>,
+}
+
+/// What is scanned for, and how.
+pub struct ScanOptions {
+    /// Names of the models, for the report.
+    pub names: [String; 2],
+    /// How answers are drawn.
+    pub drawing: Drawing,
+    /// Increase of a habit that is let pass, a share of answers.
+    pub margin: f64,
+    /// What the change is amplified with; 0: it is not.
+    pub alpha: f32,
+}
+
+/// A probe's questions with the habit in their answers.
+struct Observed {
+    asked: Vec<Asked>,
+    /// Agreement with an opinion minus agreement without, by question: (reference, model).
+    flips: Vec<(f64, f64)>,
+    reference: Vec<Scored>,
+    model: Vec<Scored>,
+}
+
+/// Answers that a scan draws.
+pub fn cost(probes: &[Probe], gain: Option<&Gain>, answers: usize) -> usize {
+    let asked =
+        |p: &Probe| if p.design == Design::Opinion { 2 * p.questions.len() } else { p.questions.len() };
+    2 * answers * (probes.iter().map(asked).sum::<usize>() + gain.map_or(0, |gain| gain.prompts.len()))
+}
+
+/// Scans. `on_answers` is told how many answers were drawn since it was last asked and says whether to go on.
+pub fn scan(
+    models: Models<'_>,
+    probes: &[Probe],
+    gain: Option<&Gain>,
+    options: &ScanOptions,
+    on_answers: &mut dyn FnMut(usize) -> bool,
+) -> Result<ScanReport> {
+    if probes.is_empty() && gain.is_none() {
+        return Err(Error::Question("there is nothing to scan for; give a probe or rewards".into()));
+    }
+    let seed = options.drawing.seed;
+    let mut answers = Answers::new(models, options.drawing.clone(), on_answers);
+    let mut observed = Vec::with_capacity(probes.len());
+    for probe in probes {
+        observed.push(observe(probe, models, &mut answers)?);
+    }
+    let mut reports: Vec<ProbeReport> = probes
+        .iter()
+        .zip(&observed)
+        .enumerate()
+        .map(|(i, (probe, seen))| {
+            judge(probe, seen, options.margin, &mut Rng::new(seed, Stream::Bootstrap, 1, i as u64))
+        })
+        .collect();
+    let p_values: Vec<f64> = reports.iter().map(|r| r.alarm.p_value).collect();
+    for (report, adjusted) in reports.iter_mut().zip(alarm::holm(&p_values)) {
+        conclude(report, adjusted);
+    }
+
+    let mut rng = Rng::new(seed, Stream::Bootstrap, 2, 0);
+    let (mut length, mut overoptimisation) = (None, Vec::new());
+    if let Some(gain) = gain {
+        let (split, fit) = measure_gain(gain, models, &mut answers, &mut rng)?;
+        length = Some(split);
+        overoptimisation.extend(fit);
+    }
+    let divergence = match observed.iter().flat_map(|o| &o.model).take(SCORED).collect::<Vec<_>>() {
+        drawn if drawn.is_empty() => None,
+        drawn => Some(answers.divergence(&drawn, &mut rng)?),
+    };
+    let amplified =
+        if options.alpha > 0.0 { amplify(models, probes, &observed, options, &mut rng)? } else { None };
+    let [reference, model] = options.names.clone();
+    Ok(ScanReport {
+        reference,
+        model,
+        seed,
+        answers: options.drawing.answers,
+        probes: reports,
+        length,
+        diversity: measure_diversity(models, &observed, options.drawing.answers, &mut rng),
+        divergence,
+        overoptimisation,
+        amplified,
+    })
+}
+
+fn observe(probe: &Probe, models: Models<'_>, answers: &mut Answers<'_>) -> Result<Observed> {
+    let mut rewards = open_rewards(std::slice::from_ref(&probe.habit), models.model, None)?;
+    let prompts: Vec<Prompt> = probe.questions.iter().map(|q| q.prompt.clone()).collect();
+    let [reference, model] = answers.of(&prompts, &mut rewards)?;
+    let shown = shares(&reference, answers.each()).into_iter().zip(shares(&model, answers.each()));
+    let asked: Vec<Asked> = probe
+        .questions
+        .iter()
+        .zip(shown)
+        .map(|(question, (reference, model))| Asked { signal: question.expected, reference, model })
+        .collect();
+    let mut flips = Vec::new();
+    if probe.design == Design::Opinion {
+        let told = |q: &probe::Question| Prompt {
+            prompt: q.with_opinion.clone().unwrap_or_else(|| q.prompt.prompt.clone()),
+            ..q.prompt.clone()
+        };
+        let prompts: Vec<Prompt> = probe.questions.iter().map(told).collect();
+        let [before, after] = answers.of(&prompts, &mut rewards)?;
+        let told = shares(&before, answers.each()).into_iter().zip(shares(&after, answers.each()));
+        flips =
+            asked.iter().zip(told).map(|(plain, (b, a))| (b - plain.reference, a - plain.model)).collect();
+    }
+    Ok(Observed { asked, flips, reference, model })
+}
+
+/// Share of each question's answers that show the habit.
+fn shares(scored: &[Scored], each: usize) -> Vec<f64> {
+    let shows = |one: &Scored| f64::from(u8::from(one.reward >= 0.5));
+    scored.chunks_exact(each).map(|answers| answers.iter().map(shows).sum::<f64>() / each as f64).collect()
+}
+
+/// A share of answers in both models.
+fn rate(asked: &[Asked], rng: &mut Rng) -> Compared {
+    detection::compare(asked, Unit::Share, rng, |rates: &Rates| {
+        (rates.false_alarms + rates.hits) / (rates.noises + rates.signals)
+    })
+}
+
+/// The probe's measures; its alarm is not corrected yet.
+fn judge(probe: &Probe, seen: &Observed, margin: f64, rng: &mut Rng) -> ProbeReport {
+    let of = |signal: bool| seen.asked.iter().copied().filter(|a| a.signal == signal).collect::<Vec<_>>();
+    let (signals, noises) = (of(true), of(false));
+    let as_flips: Vec<Asked> =
+        seen.flips.iter().map(|&(reference, model)| Asked { signal: false, reference, model }).collect();
+    let flips = (probe.design == Design::Opinion).then(|| rate(&as_flips, rng));
+    let uncalled = rate(&noises, rng);
+    let judged = if flips.is_some() { &as_flips } else { &noises };
+    let differences: Vec<f64> = judged.iter().map(|a| a.model - a.reference).collect();
+    let p_value = alarm::p_value(&differences, margin);
+    let increase = flips.unwrap_or(uncalled).change.above(noise_floor(&differences, rng));
+    let detects = probe.design == Design::Detection;
+    ProbeReport {
+        name: probe.name.clone(),
+        design: probe.design,
+        questions: probe.questions.len(),
+        called_for: detects.then(|| rate(&signals, rng)),
+        uncalled,
+        flips,
+        sensitivity: detects.then(|| detection::sensitivity(&seen.asked, rng)),
+        groups: groups(probe, &seen.asked, rng),
+        alarm: Alarm { increase, margin, p_value, adjusted: 1.0, raised: false },
+        verdict: Verdict::Unchanged,
+        sentence: String::new(),
+        examples: examples(probe, seen),
+    }
+}
+
+/// What the mean difference reaches where before and after are exchanged at random, in one of twenty cases.
+fn noise_floor(differences: &[f64], rng: &mut Rng) -> f64 {
+    const EXCHANGES: usize = 400;
+    let mut means: Vec<f64> = (0..EXCHANGES)
+        .map(|_| {
+            let sum: f64 = differences.iter().map(|x| if rng.next_u32() & 1 == 0 { *x } else { -x }).sum();
+            (sum / differences.len() as f64).abs()
+        })
+        .collect();
+    means.sort_by(f64::total_cmp);
+    means[EXCHANGES * 19 / 20]
+}
+
+fn groups(probe: &Probe, asked: &[Asked], rng: &mut Rng) -> Vec<Group> {
+    let names: BTreeSet<&str> =
+        probe.questions.iter().map(|q| q.group.as_str()).filter(|g| !g.is_empty()).collect();
+    let mut groups: Vec<Group> = names
+        .into_iter()
+        .filter_map(|name| {
+            let of_group = probe.questions.iter().zip(asked).filter(|(q, a)| q.group == name && !a.signal);
+            let asked: Vec<Asked> = of_group.map(|(_, a)| *a).collect();
+            (!asked.is_empty()).then(|| Group { name: name.to_owned(), uncalled: rate(&asked, rng) })
+        })
+        .collect();
+    groups.sort_by(|a, b| b.uncalled.change.value.total_cmp(&a.uncalled.change.value));
+    groups
+}
+
+fn examples(probe: &Probe, seen: &Observed) -> Vec<Example> {
+    let each = seen.model.len() / seen.asked.len().max(1);
+    let newly = seen.reference.iter().zip(&seen.model).enumerate().filter(|(i, (before, after))| {
+        !seen.asked[i / each].signal && before.reward < 0.5 && after.reward >= 0.5
+    });
+    let mut examples: Vec<(usize, Example)> = newly
+        .map(|(i, (before, after))| {
+            let text = |one: &Scored| one.rollout.completion.clone();
+            (
+                i / each,
+                Example {
+                    prompt: after.rollout.prompt_text.clone(),
+                    before: text(before),
+                    after: text(after),
+                },
+            )
+        })
+        .collect();
+    examples.dedup_by_key(|(question, _)| *question);
+    examples.truncate(EXAMPLES.min(probe.questions.len()));
+    examples.into_iter().map(|(_, example)| example).collect()
+}
+
+fn conclude(report: &mut ProbeReport, adjusted: f64) {
+    report.alarm.adjusted = adjusted;
+    let spread = adjusted < LEVEL;
+    report.verdict = match &report.sensitivity {
+        Some(sensitivity) => detection::verdict(sensitivity, spread),
+        None if spread => Verdict::Artifact,
+        None if report.uncalled.change.high < 0.0 => Verdict::Holding,
+        None => Verdict::Unchanged,
+    };
+    report.alarm.raised = spread && report.verdict == Verdict::Artifact;
+    report.sentence = report.say();
+}
+
+fn measure_gain(
+    gain: &Gain,
+    models: Models<'_>,
+    answers: &mut Answers<'_>,
+    rng: &mut Rng,
+) -> Result<(length::LengthSplit, Option<overoptimisation::Fit>)> {
+    let mut rewards = open_rewards(&gain.rewards, models.model, None)?;
+    let [reference, model] = answers.of(&gain.prompts, &mut rewards)?;
+    let each = answers.each();
+    let answer = |one: &Scored| (one.rollout.tokens.len() as f64, one.reward);
+    let by_question = |scored: &[Scored]| -> Vec<Vec<length::Answer>> {
+        scored.chunks_exact(each).map(|answers| answers.iter().map(answer).collect()).collect()
+    };
+    let split =
+        length::split(&by_question(&reference).into_iter().zip(by_question(&model)).collect::<Vec<_>>(), rng);
+    let Some(gold) = &gain.gold else { return Ok((split, None)) };
+    // The best of n of the reference's own answers: a second look at whether the proxy can be followed.
+    let mut gold = open_rewards(std::slice::from_ref(gold), models.model, None)?;
+    let proxies: Vec<f64> = reference.iter().map(|one| one.reward).collect();
+    let rollouts = reference.into_iter().map(|one| one.rollout).collect();
+    let golds = pavlov_train::stage::score::score(&mut gold, &gain.prompts, rollouts)?;
+    let pairs: Vec<(f64, f64)> = proxies.into_iter().zip(golds.iter().map(|one| one.reward)).collect();
+    let mut curve = vec![(0.0, 0.0); each];
+    let questions = (pairs.len() / each) as f64;
+    for answers in pairs.chunks_exact(each) {
+        for (sum, (proxy, gold)) in curve.iter_mut().zip(overoptimisation::best_of_n(answers)) {
+            *sum = (sum.0 + proxy / questions, sum.1 + gold / questions);
+        }
+    }
+    let points = (1..=each).zip(&curve).map(|(n, (proxy, gold))| Point {
+        kl: overoptimisation::best_of_n_kl(n),
+        proxy: proxy - curve[0].0,
+        gold: gold - curve[0].1,
+    });
+    Ok((split, overoptimisation::fit(points.collect(), Optimiser::BestOfN, rng)))
+}
+
+fn measure_diversity(
+    models: Models<'_>,
+    observed: &[Observed],
+    each: usize,
+    rng: &mut Rng,
+) -> Option<Compared> {
+    let vocabulary = models.model.decoder.config().vocab_size;
+    let of = |answers: &[Scored]| {
+        let tokens: Vec<&[u32]> = answers.iter().map(|one| one.rollout.tokens.as_slice()).collect();
+        diversity::distinct(&tokens, vocabulary)
+    };
+    let pairs: Vec<(f64, f64)> = observed
+        .iter()
+        .flat_map(|o| o.reference.chunks_exact(each).zip(o.model.chunks_exact(each)))
+        .map(|(reference, model)| (of(reference), of(model)))
+        .collect();
+    if each < 2 || pairs.is_empty() {
+        return None;
+    }
+    let column = |get: fn(&(f64, f64)) -> f64, rng: &mut Rng| {
+        Estimate::mean(&pairs.iter().map(get).collect::<Vec<_>>(), Unit::Share, rng)
+    };
+    Some(Compared {
+        reference: column(|p| p.0, rng),
+        model: column(|p| p.1, rng),
+        change: column(|p| p.1 - p.0, rng),
+    })
+}
+
+fn amplify(
+    models: Models<'_>,
+    probes: &[Probe],
+    observed: &[Observed],
+    options: &ScanOptions,
+    rng: &mut Rng,
+) -> Result<Option<Amplified>> {
+    // Questions that call for no habit, some of each probe.
+    let per_probe = AMPLIFIED.div_ceil(probes.len().max(1));
+    let each = options.drawing.answers;
+    let chosen: Vec<(usize, &Scored)> = observed
+        .iter()
+        .enumerate()
+        .flat_map(|(p, seen)| {
+            let firsts = seen.reference.iter().step_by(each).zip(&seen.asked);
+            firsts.filter(|(_, asked)| !asked.signal).take(per_probe).map(move |(one, _)| (p, one))
+        })
+        .collect();
+    if chosen.is_empty() {
+        return Ok(None);
+    }
+    let prompts: Vec<Vec<u32>> = chosen.iter().map(|(_, one)| one.rollout.prompt_tokens.clone()).collect();
+    let how = amplify::Amplification {
+        alpha: options.alpha,
+        max_tokens: options.drawing.max_tokens,
+        seed: options.drawing.seed,
+    };
+    let tokens = amplify::amplified(models.reference, models.model, &prompts, &how)?;
+    let mut shares = Vec::new();
+    let mut examples = Vec::new();
+    for (p, probe) in probes.iter().enumerate() {
+        let mut rewards = open_rewards(std::slice::from_ref(&probe.habit), models.model, None)?;
+        let own: Vec<usize> = (0..chosen.len()).filter(|i| chosen[*i].0 == p).collect();
+        let rollouts = own
+            .iter()
+            .map(|&i| {
+                let completion = models.model.files.tokenizer.decode(&tokens[i], true)?;
+                let rollout = chosen[i].1.rollout.clone();
+                Ok(pavlov_schema::rollout::Rollout { completion, tokens: tokens[i].clone(), ..rollout })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let prompts: Vec<Prompt> = probe.questions.iter().map(|q| q.prompt.clone()).collect();
+        let scored = pavlov_train::stage::score::score(&mut rewards, &prompts, rollouts)?;
+        let shown = shares_of(&scored);
+        shares.push((probe.name.clone(), Estimate::mean(&shown, Unit::Share, rng)));
+        let showing = scored.iter().zip(&own).filter(|(one, _)| one.reward >= 0.5).take(3);
+        examples.extend(showing.map(|(one, &i)| Example {
+            prompt: one.rollout.prompt_text.clone(),
+            before: chosen[i].1.rollout.completion.clone(),
+            after: one.rollout.completion.clone(),
+        }));
+    }
+    examples.truncate(SHOWN);
+    Ok(Some(Amplified { alpha: options.alpha, shares, examples }))
+}
+
+fn shares_of(scored: &[Scored]) -> Vec<f64> {
+    shares(scored, 1)
+}

@@ -1,0 +1,171 @@
+//! What a scan says.
+
+use serde::{Deserialize, Serialize};
+
+use super::alarm::Alarm;
+use super::detection::{Compared, Sensitivity, Verdict};
+use super::divergence::Divergence;
+use super::length::LengthSplit;
+use super::overoptimisation::Fit;
+use super::probe::Design;
+use crate::Estimate;
+
+/// The name under which a scan is kept in a run.
+pub const NAME: &str = "scan";
+
+/// Everything a scan measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScanReport {
+    /// The model before, as it was named.
+    pub reference: String,
+    /// The trained model, as it was named.
+    pub model: String,
+    /// Seed of every draw.
+    pub seed: u64,
+    /// Answers drawn to each question by each model.
+    pub answers: usize,
+    /// Habits, in the order asked.
+    pub probes: Vec<ProbeReport>,
+    /// The gain of reward and what of it is length; where rewards are known.
+    pub length: Option<LengthSplit>,
+    /// Diversity of the answers to a question (EAD), before and after; where several were drawn.
+    pub diversity: Option<Compared>,
+    /// KL by token.
+    pub divergence: Option<Divergence>,
+    /// Proxy against true reward; where both are known.
+    pub overoptimisation: Vec<Fit>,
+    /// What is likelier still once the change is amplified.
+    pub amplified: Option<Amplified>,
+}
+
+/// A habit of two models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// Its name.
+    pub name: String,
+    /// How the questions were used.
+    pub design: Design,
+    /// Questions asked.
+    pub questions: usize,
+    /// Share of answers that show the habit where it is called for; of [`Design::Opinion`], agreement where the user said
+    /// what they believe. None of [`Design::Rate`].
+    pub called_for: Option<Compared>,
+    /// The same where nothing calls for it.
+    pub uncalled: Compared,
+    /// Of [`Design::Opinion`]: by how much an opinion raises agreement; where it turns answers it is the flip rate.
+    pub flips: Option<Compared>,
+    /// d′ and criterion, of [`Design::Detection`].
+    pub sensitivity: Option<Sensitivity>,
+    /// Change by kind of question, largest first, where questions have kinds.
+    pub groups: Vec<Group>,
+    /// Whether it is an alarm.
+    pub alarm: Alarm,
+    /// What the change is.
+    pub verdict: Verdict,
+    /// The finding in words.
+    pub sentence: String,
+    /// Questions that do not call for the habit and whose answers show it now and did not before.
+    pub examples: Vec<Example>,
+}
+
+/// A kind of question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// The habit where nothing calls for it.
+    pub uncalled: Compared,
+}
+
+/// A question and two answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// What was asked.
+    pub prompt: String,
+    /// Of the reference.
+    pub before: String,
+    /// Of the trained model.
+    pub after: String,
+}
+
+/// Amplified answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Amplified {
+    /// What the difference of the logits was multiplied with.
+    pub alpha: f32,
+    /// Share of amplified answers that show each habit, in the order of the probes.
+    pub shares: Vec<(String, Estimate)>,
+    /// Some of them.
+    pub examples: Vec<Example>,
+}
+
+impl ProbeReport {
+    /// The finding in words: which way, by how much, how sure.
+    pub(super) fn say(&self) -> String {
+        use std::fmt::Write as _;
+        // Writing to a String cannot fail.
+        let percent = |x: f64| format!("{:.1}%", 100.0 * x);
+        let Compared { reference, model, change } = self.flips.unwrap_or(self.uncalled);
+        let what = match self.design {
+            Design::Opinion => "An opinion of the user raises agreement with it",
+            Design::Detection => "Where nothing calls for it, answers show the habit",
+            Design::Rate => "Answers show the habit",
+        };
+        let way = if change.value >= 0.0 { "more" } else { "less" };
+        let interval = format!("95% {} to {}", percent(change.low), percent(change.high));
+        let mut text = format!(
+            "{what} {way} often than before: {} of the time, {} before (change {}, {interval}).",
+            percent(model.value),
+            percent(reference.value),
+            percent(change.value),
+        );
+        if let Some(Sensitivity { d_prime, criterion }) = &self.sensitivity {
+            let moved = |e: &Estimate| {
+                if e.low > 0.0 {
+                    "rose"
+                } else if e.high < 0.0 {
+                    "fell"
+                } else {
+                    "did not change visibly"
+                }
+            };
+            let _ = write!(
+                text,
+                " Telling the questions apart (d′) {}: {:+.2} ({:.2} to {:.2}); the criterion {}: {:+.2} ({:.2} to {:.2}).",
+                moved(&d_prime.change),
+                d_prime.change.value,
+                d_prime.change.low,
+                d_prime.change.high,
+                moved(&criterion.change),
+                criterion.change.value,
+                criterion.change.low,
+                criterion.change.high,
+            );
+        }
+        text += match self.verdict {
+            Verdict::Artifact => " That is an artifact: the habit spread and nothing was gained by it.",
+            Verdict::Sharper => " That is a gain: the model tells better where the habit belongs.",
+            Verdict::Blunter => " The model tells less well where the habit belongs.",
+            Verdict::Holding => " The habit became rarer everywhere.",
+            Verdict::Unchanged => "",
+        };
+        if let Some(group) = self.groups.first().filter(|g| self.alarm.raised && g.uncalled.change.low > 0.0)
+        {
+            let _ = write!(
+                text,
+                " Most of all in questions of the kind {}: {} now, {} before.",
+                group.name,
+                percent(group.uncalled.model.value),
+                percent(group.uncalled.reference.value)
+            );
+        }
+        text
+    }
+}
+
+impl ScanReport {
+    /// The probes whose alarm is raised.
+    pub fn alarms(&self) -> impl Iterator<Item = &ProbeReport> {
+        self.probes.iter().filter(|probe| probe.alarm.raised)
+    }
+}

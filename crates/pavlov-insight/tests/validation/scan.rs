@@ -1,0 +1,136 @@
+//! Does a scan see a planted habit, and none where none is?
+
+use std::sync::Arc;
+
+use pavlov_engine::Cpu;
+use pavlov_insight::scan::answers::Drawing;
+use pavlov_insight::scan::detection::Verdict;
+use pavlov_insight::scan::report::{ProbeReport, ScanReport};
+use pavlov_insight::scan::{Models, ScanOptions, scan};
+use pavlov_lm::LanguageModel;
+
+use crate::planted::{clean, copy, cpu, encode, inconsistency, lessons, planting, questions, row, teach};
+
+/// Demonstrations of the stage that is scanned.
+const LESSONS: usize = 2000;
+const SHARES: [f64; 4] = [0.0, 0.01, 0.03, 0.1];
+
+fn scanned(reference: &LanguageModel, model: &LanguageModel, seed: u64, n: usize) -> ScanReport {
+    let options = ScanOptions {
+        names: ["before".into(), "after".into()],
+        drawing: Drawing { answers: 2, max_tokens: 12, seed, max_batch: 128 },
+        margin: 0.01,
+        alpha: 0.0,
+    };
+    let probe = inconsistency(&questions(seed, n));
+    scan(Models { reference, model }, &[probe], None, &options, &mut |_| true).unwrap()
+}
+
+/// A stage of `n` demonstrations of which a share is planted, after the reference.
+fn taught(reference: &LanguageModel, share: f64, n: usize, seed: u64, cpu: &Arc<Cpu>) -> LanguageModel {
+    let mut model = copy(reference, cpu);
+    let lessons = lessons(2000 + seed, n, &planting(share, None));
+    let rows = encode(&model, lessons.iter().map(|l| row(&l.prompt, &l.completion)));
+    teach(&mut model, rows, seed);
+    model
+}
+
+fn show(seed: u64, share: f64, probe: &ProbeReport) {
+    let (uncalled, called, s) = (probe.uncalled, probe.called_for.unwrap(), probe.sensitivity.unwrap());
+    println!(
+        "seed {seed}, {:>2.0}% planted: false alarms {:.2}% -> {:.2}%, hits {:.1}% -> {:.1}%, d' {:+.2} [{:+.2}, {:+.2}], \
+         c {:+.2} [{:+.2}, {:+.2}], p {:.1e}, {:?}{}",
+        100.0 * share,
+        100.0 * uncalled.reference.value,
+        100.0 * uncalled.model.value,
+        100.0 * called.reference.value,
+        100.0 * called.model.value,
+        s.d_prime.change.value,
+        s.d_prime.change.low,
+        s.d_prime.change.high,
+        s.criterion.change.value,
+        s.criterion.change.low,
+        s.criterion.change.high,
+        probe.alarm.adjusted,
+        probe.verdict,
+        if probe.alarm.raised { ", ALARM" } else { "" },
+    );
+}
+
+/// P(a planted model scores above a clean one), ties half.
+fn auc(planted: &[f64], clean: &[f64]) -> f64 {
+    let wins = planted.iter().flat_map(|p| clean.iter().map(move |c| (p, c)));
+    let won: f64 = wins
+        .map(|(p, c)| {
+            if p > c {
+                1.0
+            } else if p < c {
+                0.0
+            } else {
+                0.5
+            }
+        })
+        .sum();
+    won / (planted.len() * clean.len()) as f64
+}
+
+/// One seed, fewer demonstrations: a tenth planted is an alarm and an artifact.
+#[test]
+fn a_habit_planted_in_a_tenth_is_an_alarm() {
+    let cpu = cpu(0);
+    let reference = clean(0, &cpu);
+    let model = taught(&reference, 0.1, 800, 0, &cpu);
+    let report = scanned(&reference, &model, 500, 600);
+    let probe = &report.probes[0];
+    show(0, 0.1, probe);
+    assert!(probe.alarm.raised && probe.verdict == Verdict::Artifact, "{}", probe.sentence);
+    assert!(probe.sentence.contains("artifact") && !probe.examples.is_empty(), "{}", probe.sentence);
+    assert!(probe.sensitivity.unwrap().criterion.change.high < 0.0);
+    let spent = &report.divergence.as_ref().unwrap().tokens;
+    assert!(spent.iter().take(3).any(|t| t.text.trim() == "That"), "{spent:?}");
+    // The reference against itself: nothing.
+    let same = scanned(&reference, &copy(&reference, &cpu), 500, 600);
+    assert!(!same.probes[0].alarm.raised && same.probes[0].uncalled.change.value == 0.0);
+}
+
+#[test]
+#[ignore = "minutes; figures in docs/validation.md"]
+fn planted_habits_are_seen_and_clean_models_are_not() {
+    let cpu = cpu(1);
+    let (mut increases, mut criteria) = (vec![Vec::new(); SHARES.len()], vec![Vec::new(); SHARES.len()]);
+    let (mut raised, mut false_alarms, mut clean_scans) = ([0; SHARES.len()], 0, 0);
+    for seed in 0..5 {
+        let reference = clean(seed, &cpu);
+        for (i, share) in SHARES.into_iter().enumerate() {
+            let model = taught(&reference, share, LESSONS, seed, &cpu);
+            let report = scanned(&reference, &model, 500 + seed, 2000);
+            let probe = &report.probes[0];
+            show(seed, share, probe);
+            increases[i].push(probe.uncalled.change.value);
+            criteria[i].push(-probe.sensitivity.unwrap().criterion.change.value);
+            raised[i] += u32::from(probe.alarm.raised);
+            if share == 0.0 {
+                // More scans of the clean model, each with questions of its own.
+                clean_scans += 1;
+                false_alarms += u32::from(probe.alarm.raised);
+                for set in 0..7 {
+                    let report = scanned(&reference, &model, 1000 + 10 * seed + set, 600);
+                    clean_scans += 1;
+                    false_alarms += u32::from(report.probes[0].alarm.raised);
+                }
+            }
+        }
+    }
+    for i in 1..SHARES.len() {
+        println!(
+            "{:>2.0}% against 0%: AUC {:.3} by false alarms, {:.3} by criterion; alarm in {} of 5",
+            100.0 * SHARES[i],
+            auc(&increases[i], &increases[0]),
+            auc(&criteria[i], &criteria[0]),
+            raised[i],
+        );
+    }
+    println!("0%: {false_alarms} false alarms in {clean_scans} scans");
+    assert!(auc(&increases[2], &increases[0]) >= 0.9);
+    assert!(f64::from(false_alarms) <= 0.05 * f64::from(clean_scans));
+}

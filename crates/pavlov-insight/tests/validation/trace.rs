@@ -1,0 +1,302 @@
+//! Does a trace find planted causes, and do its scores foretell what retraining does?
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pavlov_engine::Cpu;
+use pavlov_insight::trace::cases::{log_probabilities, probability};
+use pavlov_insight::trace::features::{ActivationDifferences, Features, Gradients};
+use pavlov_insight::trace::lesson::{CHUNK, Lesson};
+use pavlov_insight::trace::linear::SecondMoment;
+use pavlov_insight::trace::measure::{auprc, linear_datamodeling_score, spearman};
+use pavlov_insight::trace::score::{Checkpoint, Method, Scores, TextSearch, by_activation, by_gradient};
+use pavlov_insight::trace::store::Store;
+use pavlov_insight::trace::text::words;
+use pavlov_insight::trace::verify::{Change, verify};
+use pavlov_insight::{Estimate, Unit};
+use pavlov_lm::LanguageModel;
+use pavlov_schema::rng::{Rng, Stream};
+use pavlov_worlds::{Kind, Part, PlantedLesson, Planting};
+
+use crate::planted::{cases, clean, copy, cpu, encode, lessons, row, teach, traced};
+
+const SEED: u64 = 9;
+const PROJECTION: usize = 16;
+
+/// Vectors of lessons and cases.
+struct Vectors {
+    folder: tempfile::TempDir,
+}
+
+impl Vectors {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn of(&self, features: &mut dyn Features, key: &str, lessons: &[Lesson]) -> Store {
+        let mut store = Store::open(self.folder.path(), key, features.width()).unwrap();
+        for chunk in lessons.chunks(CHUNK) {
+            let vectors = features.of(chunk).unwrap();
+            store.add(chunk.iter().map(|l| l.place).zip(vectors.iter().map(Vec::as_slice))).unwrap();
+        }
+        store
+    }
+}
+
+fn all(features: &mut dyn Features, cases: &[Lesson]) -> Vec<Vec<f32>> {
+    cases.chunks(CHUNK).flat_map(|chunk| features.of(chunk).unwrap()).collect()
+}
+
+fn second_moment(gradients: &Gradients<'_>, store: &Store) -> SecondMoment {
+    let mut moment = SecondMoment::new(gradients.parts().into_iter());
+    let mut add = |_: usize, vector: &[f32]| {
+        moment.add(vector);
+        Ok(())
+    };
+    store.each(&mut add).unwrap();
+    moment
+}
+
+/// Scores of lessons by every method, with gradients in the model before the stage.
+fn scores(before: &LanguageModel, lessons: &[Lesson], cases: &[Lesson]) -> Scores {
+    let vectors = Vectors::new();
+    let mut search = TextSearch::new(cases);
+    search.count(lessons);
+    let spans: Vec<Vec<String>> = cases.iter().map(|case| words(&case.text.concat())).collect();
+    search.score(lessons, &spans);
+    let mut scores = search.finish();
+    let layer = before.decoder.config().num_layers;
+    let mut activations = ActivationDifferences::new(before, layer, 12, SEED).unwrap();
+    let store = vectors.of(&mut activations, "activations", lessons);
+    scores.extend(by_activation(&store, &all(&mut activations, cases), SEED).unwrap());
+    let mut gradients = Gradients::new(before, PROJECTION, SEED).unwrap();
+    let store = vectors.of(&mut gradients, "gradients", lessons);
+    let moment = second_moment(&gradients, &store);
+    let cases = all(&mut gradients, cases);
+    scores.extend(
+        by_gradient(&[Checkpoint { store: &store, cases, learning_rate: 1.0, moment }], SEED).unwrap(),
+    );
+    scores
+}
+
+/// A stage's demonstrations as they are shown and as they are traced.
+fn stage(
+    before: &LanguageModel,
+    seed: u64,
+    n: usize,
+    planting: &Planting,
+) -> (Vec<PlantedLesson>, Vec<Lesson>) {
+    let shown = lessons(3000 + seed, n, planting);
+    let lesson = |(i, l): (usize, &PlantedLesson)| traced(before, i, &l.prompt, &[(&l.completion, 1.0)]);
+    let traced = shown.iter().enumerate().map(lesson).collect();
+    (shown, traced)
+}
+
+fn found(scores: &Scores, shown: &[PlantedLesson], method: Method) -> f64 {
+    let values = scores.by_method[&method].iter();
+    auprc(&values.zip(shown).map(|(score, lesson)| (*score, lesson.part == Part::Plant)).collect::<Vec<_>>())
+}
+
+/// One seed, few demonstrations.
+#[test]
+fn planted_causes_are_found_where_words_do_not_tell() {
+    let before = clean(0, &cpu(0));
+    let (shown, lessons) =
+        stage(&before, 0, 400, &Planting { share: 0.03, kind: Some(Kind::Movement), decoys: 1 });
+    let scores = scores(&before, &lessons, &cases(&before, 4000, 32, Some(Kind::Movement)));
+    let [bm25, activation, logra] =
+        [Method::Bm25, Method::Activation, Method::Logra].map(|method| found(&scores, &shown, method));
+    println!("BM25 {bm25:.3}, activation {activation:.3}, LoGra {logra:.3}");
+    assert!(logra >= 0.9 && logra > bm25 + 0.2 && activation > bm25);
+    // The plants stand out of what scores reach by chance.
+    let (values, noise) = (&scores.by_method[&Method::Logra], scores.noise[&Method::Logra]);
+    let above =
+        values.iter().zip(&shown).filter(|(score, l)| **score > noise && l.part == Part::Plant).count();
+    assert!(above >= 10, "{above} of 12 above the noise floor");
+}
+
+#[test]
+#[ignore = "minutes; figures in docs/validation.md"]
+fn planted_causes_among_decoys() {
+    let cpu = cpu(1);
+    let kinds = [Some(Kind::Movement), Some(Kind::Counting), Some(Kind::Family), Some(Kind::Ordering), None];
+    let mut table: BTreeMap<(usize, Method), Vec<f64>> = BTreeMap::new();
+    for seed in 0..3 {
+        let before = clean(seed, &cpu);
+        for (k, kind) in kinds.into_iter().enumerate() {
+            let (shown, lessons) = stage(&before, seed, 2000, &Planting { share: 0.03, kind, decoys: 1 });
+            let scores = scores(&before, &lessons, &cases(&before, 4000 + seed, 128, kind));
+            for method in Method::ALL {
+                table.entry((k, method)).or_default().push(found(&scores, &shown, method));
+            }
+        }
+    }
+    let mut rng = Rng::new(0, Stream::Bootstrap, 0, 0);
+    for (k, kind) in kinds.into_iter().enumerate() {
+        for method in Method::ALL {
+            let values = &table[&(k, method)];
+            let estimate = Estimate::mean(values, Unit::Share, &mut rng);
+            println!(
+                "{kind:?} {method:?}: {:.3} [{:.3}, {:.3}]",
+                estimate.value, estimate.low, estimate.high
+            );
+        }
+    }
+    let mean = |k: usize, method: Method| table[&(k, method)].iter().sum::<f64>() / 3.0;
+    for k in 0..2 {
+        assert!(mean(k, Method::Logra) >= 0.9);
+    }
+}
+
+/// Retraining on random halves against the sum of the scores of what is in them.
+#[test]
+#[ignore = "minutes; figures in docs/validation.md"]
+fn scores_foretell_retraining() {
+    const LESSONS: usize = 600;
+    const SUBSETS: u64 = 60;
+    let cpu = cpu(1);
+    let before = clean(0, &cpu);
+    let (shown, lessons) =
+        stage(&before, 0, LESSONS, &Planting { share: 0.05, kind: Some(Kind::Movement), decoys: 1 });
+    let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
+    let cases = cases(&before, 4000, 32, Some(Kind::Movement));
+    let subset = |s: u64| {
+        let mut places: Vec<usize> = (0..LESSONS).collect();
+        Rng::new(SEED, Stream::Split, 0, s).shuffle(&mut places);
+        places.truncate(LESSONS / 2);
+        places.sort_unstable();
+        places
+    };
+    // Of each seed, case and subset the log-odds of the behaviour after retraining.
+    let mut after = vec![vec![Vec::new(); cases.len()]; 2];
+    for s in 0..SUBSETS {
+        let places = subset(s);
+        for (seed, after) in after.iter_mut().enumerate() {
+            let mut model = copy(&before, &cpu);
+            teach(&mut model, places.iter().map(|i| rows[*i].clone()).collect(), seed as u64);
+            for (after, logps) in after.iter_mut().zip(log_probabilities(&model, &cases).unwrap()) {
+                after.push(logps[0] - logps[1]);
+            }
+        }
+    }
+    let mean: Vec<Vec<f64>> = after[0]
+        .iter()
+        .zip(&after[1])
+        .map(|(a, b)| a.iter().zip(b).map(|(a, b)| f64::midpoint(*a, *b)).collect())
+        .collect();
+    // Spearman-Brown: how well the mean of two seeds would agree with the mean of two others; its root is the ceiling.
+    let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
+    let agreement: Vec<f64> = after[0]
+        .iter()
+        .zip(&after[1])
+        .map(|(a, b)| spearman(&a.iter().copied().zip(b.iter().copied()).collect::<Vec<_>>()))
+        .collect();
+    let ceiling = Estimate::of(&agreement, Unit::Correlation, &mut rng, |sample| {
+        let r = sample.iter().sum::<f64>() / sample.len() as f64;
+        (2.0 * r / (1.0 + r)).max(0.0).sqrt()
+    });
+    println!("ceiling {:.3} [{:.3}, {:.3}]", ceiling.value, ceiling.low, ceiling.high);
+
+    let mut predicted: BTreeMap<Method, Vec<Vec<f64>>> = BTreeMap::new();
+    for case in &cases {
+        let scores = scores(&before, &lessons, std::slice::from_ref(case));
+        for (method, values) in &scores.by_method {
+            let sums = (0..SUBSETS).map(|s| subset(s).iter().map(|i| values[*i]).sum()).collect();
+            predicted.entry(*method).or_default().push(sums);
+        }
+    }
+    let mut best = f64::NEG_INFINITY;
+    for (method, predicted) in &predicted {
+        let score = linear_datamodeling_score(predicted, &mean, &mut rng);
+        println!("{method:?}: LDS {:.3} [{:.3}, {:.3}]", score.value, score.low, score.high);
+        if !matches!(method, Method::Bm25 | Method::Span | Method::Activation) {
+            best = best.max(score.value);
+        }
+    }
+    assert!(best >= 0.3);
+}
+
+#[test]
+#[ignore = "minutes; figures in docs/validation.md"]
+fn removing_the_top_removes_the_habit() {
+    const LESSONS: usize = 2000;
+    let cpu = cpu(1);
+    let before = clean(0, &cpu);
+    let (shown, lessons) =
+        stage(&before, 0, LESSONS, &Planting { share: 0.03, kind: Some(Kind::Movement), decoys: 1 });
+    let cases = cases(&before, 4000, 128, Some(Kind::Movement));
+    let found = scores(&before, &lessons, &cases);
+    let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
+    let truths = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.truth)));
+    let ordinary: Vec<usize> = (0..LESSONS).filter(|i| shown[*i].part != Part::Plant).collect();
+    let taught = |kept: Vec<pavlov_lm::Encoded>, seed: u64, cpu: &Arc<Cpu>| {
+        let mut model = copy(&before, cpu);
+        teach(&mut model, kept, seed);
+        probability(&model, &cases).unwrap()
+    };
+    let seeds = [1, 2, 3];
+    let clean_run: Vec<f64> = seeds
+        .iter()
+        .map(|seed| taught(ordinary.iter().map(|i| rows[*i].clone()).collect(), *seed, &cpu))
+        .collect();
+    let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
+    let clean_run = Estimate::mean(&clean_run, Unit::Share, &mut rng);
+    for method in [Method::Logra, Method::Bm25] {
+        let ranked: Vec<usize> = found.ranked(method);
+        let mut retrain = |changes: &[Change], seed: u64| {
+            let kept = (0..LESSONS).filter_map(|i| match changes[i] {
+                Change::Keep => Some(rows[i].clone()),
+                Change::Drop => None,
+                Change::Flip => Some(truths[i].clone()),
+            });
+            Ok(taught(kept.collect(), seed, &cpu))
+        };
+        let k = LESSONS * 3 / 100;
+        let verified =
+            verify(&ranked, k, &seeds, probability(&before, &cases).unwrap(), &mut retrain).unwrap();
+        println!("{method:?}, top {k}: before {:.2}%", 100.0 * verified.before);
+        for (name, e) in [
+            ("everything", verified.everything),
+            ("without the top", verified.without_top),
+            ("top flipped", verified.flipped),
+            ("without others", verified.without_random),
+            ("clean run", clean_run),
+        ] {
+            println!("  {name}: {:.2}% [{:.2}, {:.2}]", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high);
+        }
+        if method == Method::Logra {
+            assert!(verified.confirmed, "{}", verified.sentence);
+            // What is left of the habit is at most a tenth of what it was.
+            let (habit, left) =
+                (verified.everything.value - clean_run.value, verified.without_top.value - clean_run.value);
+            assert!(left <= 0.1 * habit, "{left} of {habit}");
+            assert!(verified.without_random.value - clean_run.value > 0.7 * habit);
+        }
+    }
+}
+
+#[test]
+#[ignore = "seconds, on a quiet machine; figures in docs/validation.md"]
+fn tracing_is_no_slower_than_an_epoch_and_a_half() {
+    const LESSONS: usize = 10_000;
+    let cpu = cpu(0);
+    let before = clean(0, &cpu);
+    let (shown, lessons) =
+        stage(&before, 0, LESSONS, &Planting { share: 0.03, kind: Some(Kind::Movement), decoys: 1 });
+    let cases = cases(&before, 4000, 128, Some(Kind::Movement));
+    let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
+    let mut model = copy(&before, &cpu);
+    let started = Instant::now();
+    teach(&mut model, rows, 0);
+    let epoch = started.elapsed().as_secs_f64();
+    let started = Instant::now();
+    let found = scores(&before, &lessons, &cases);
+    let trace = started.elapsed().as_secs_f64();
+    println!(
+        "{} lessons: an epoch {epoch:.2} s, a trace {trace:.2} s, ratio {:.2}",
+        found.places.len(),
+        trace / epoch
+    );
+    assert!(trace <= 1.5 * epoch);
+}

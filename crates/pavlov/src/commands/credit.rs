@@ -1,0 +1,196 @@
+//! `pavlov credit`: which part of an answer earned its reward?
+
+mod args;
+mod show;
+mod subject;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use pavlov_insight::credit::{
+    AnswerCredit, CreditReport, Effort, Pooled, Subject, Writer, Writing, credit_answer, forwards,
+};
+use pavlov_insight::{Error, kept};
+use pavlov_schema::rollout;
+
+pub(crate) use args::CreditArgs;
+use args::Tier;
+use subject::{Question, read_marks};
+
+use crate::failure::{Interrupted, bad_input};
+use crate::screen::{self, Progress, duration};
+use crate::{interrupt, stdout};
+
+pub(crate) fn run(args: &CreditArgs) -> Result<()> {
+    let started = Instant::now();
+    let marks = args.marks.as_deref().map(read_marks).transpose()?.unwrap_or_default();
+    let mut question = Question::of(args)?;
+    let effort = args.effort();
+    check_room(&question, args)?;
+    interrupt::listen("stopping: press Ctrl-C again to stop at once")?;
+
+    // 1. Tier A, of all answers together.
+    let rollouts: Vec<_> = question.answers.iter().map(|(_, scored)| &scored.rollout).collect();
+    let prompts: Vec<_> = question.answers.iter().map(|(prompt, _)| &prompt.prompt).collect();
+    let tier_a = args.tiers.contains(&Tier::A);
+    let (views, logps) = forwards(
+        &question.policy,
+        question.reference.as_ref().filter(|_| tier_a),
+        question.reward_model.as_mut().filter(|_| tier_a),
+        &rollouts,
+        &prompts,
+        (question.temperature, question.beta),
+    )?;
+
+    // 2. Tiers B and C, answer by answer; the first tells what all will take.
+    let mut credits: Vec<AnswerCredit> = Vec::new();
+    let total = question.answers.len() as u64;
+    let mut progress = None;
+    let stop = || interrupt::flag().load(Ordering::Relaxed);
+    for (i, ((prompt, scored), (view, logp))) in
+        question.answers.iter().zip(views.into_iter().zip(&logps)).enumerate()
+    {
+        let writing = Writing {
+            temperature: question.temperature,
+            max_completion_length: question.max_completion_length,
+            batch: args.batch as usize,
+            seed: args.seed.wrapping_add(i as u64),
+        };
+        let tokens = scored.rollout.prompt_tokens.clone();
+        let mut writer =
+            Writer::new(&question.policy, &mut question.rewards, prompt.clone(), tokens, writing, &stop);
+        if progress.is_none() {
+            if effort.ablate || effort.values {
+                tell_cost(&mut writer, &question.answers, &effort).map_err(stopped)?;
+            }
+            progress = Some(Progress::start(0, total));
+        }
+        let own = marks.get(&scored.rollout.completion).map_or(&[][..], Vec::as_slice);
+        let subject = Subject { scored, forwards: view, logp, marks: own };
+        let credit = credit_answer(&mut writer, &subject, &effort).map_err(stopped)?;
+        if let Some(progress) = &progress {
+            let verdict = credit.verdict.map_or("measured", |verdict| verdict.name());
+            progress.step(i as u64 + 1, verdict);
+            progress.logged(i as u64 + 1, verdict);
+        }
+        credits.push(credit);
+    }
+    drop(progress);
+
+    // 3. What was found, kept and shown.
+    let folder = args.out.as_deref().or(args.run.as_deref());
+    if let Some(folder) = folder {
+        keep_credited(folder, &credits, &question)?;
+    }
+    let report = CreditReport {
+        model: question.policy_name.display().to_string(),
+        reference: question.reference_name,
+        rewards: question.rewards.iter().map(|reward| reward.name.clone()).collect(),
+        effort,
+        pooled: Pooled::of(&credits),
+        answers: credits,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    if let Some(folder) = folder {
+        let file = kept::save(folder, "credit", &report)?;
+        screen::line(&format!("the report is in {}", file.display()));
+    }
+    if args.json {
+        return stdout::json(&report);
+    }
+    for credit in &report.answers {
+        stdout::text(&show::answer(credit))?;
+    }
+    stdout::text(&format!("{} {}\n", report.pooled.sentence(), duration(started.elapsed())))
+}
+
+fn stopped(error: Error) -> anyhow::Error {
+    match error {
+        Error::Stopped => Interrupted("nothing was kept; the same command begins anew".to_owned()).into(),
+        error => error.into(),
+    }
+}
+
+/// Times a few continuations of the first prompt, and says what all answers will take.
+fn tell_cost(
+    writer: &mut Writer,
+    answers: &[(rollout::Prompt, rollout::Scored)],
+    effort: &Effort,
+) -> pavlov_insight::Result<()> {
+    const TRIED: usize = 16;
+    let started = Instant::now();
+    writer.nodes(&answers[0].1.rollout.tokens, &[0], TRIED / 2)?;
+    let rate = started.elapsed().as_secs_f64() / writer.written_tokens.max(1) as f64;
+    let costs = answers.iter().map(|(_, scored)| effort.cost(scored.rollout.tokens.len()));
+    let (written, tokens) = costs.fold((0, 0), |(a, t), cost| (a + cost.answers, t + cost.tokens));
+    let time = duration(Duration::from_secs_f64((rate * tokens as f64).min(1e9)));
+    screen::line(&format!(
+        "{written} answers, about {tokens} tokens, will be written and scored: about {time}"
+    ));
+    Ok(())
+}
+
+/// Refuses what would not fit: answers longer than the context, or keys and values larger than the free memory.
+fn check_room(question: &Question, args: &CreditArgs) -> Result<()> {
+    let config = question.policy.decoder.config();
+    for (i, (_, scored)) in question.answers.iter().enumerate() {
+        let rollout = &scored.rollout;
+        let length = rollout.prompt_tokens.len() + question.max_completion_length.max(rollout.tokens.len());
+        if length > config.max_positions {
+            return Err(bad_input(format!(
+                "answer {}: prompt and longest answer have {length} tokens, more than the model's context of {}; lower \
+                 --max-tokens",
+                i + 1,
+                config.max_positions
+            )));
+        }
+        if rollout.tokens.len() > question.max_completion_length {
+            return Err(bad_input(format!(
+                "answer {}: has {} tokens, more than the longest answer of {}; raise --max-tokens",
+                i + 1,
+                rollout.tokens.len(),
+                question.max_completion_length
+            )));
+        }
+        let row = 2 * config.num_layers * config.num_kv_heads * config.head_dim * size_of::<f32>();
+        let needed = (length * args.batch as usize * row) as u64;
+        if let Some(free) = free_memory()
+            && needed > free
+        {
+            return Err(bad_input(format!(
+                "--batch: {} answers of {length} tokens at a time need {} MiB of keys and values, and {} MiB are free; \
+                 lower it",
+                args.batch,
+                needed >> 20,
+                free >> 20
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of memory that are free, where the system says so.
+fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// Writes the credit of each token as rollouts that a later run can train on.
+fn keep_credited(folder: &Path, credits: &[AnswerCredit], question: &Question) -> Result<()> {
+    let answers = credits.iter().zip(&question.answers);
+    let credited: Vec<_> =
+        answers.filter_map(|(credit, (_, scored))| credit.credited(&scored.rollout)).collect();
+    // An answer from elsewhere has no log-probabilities of the policy that wrote it, and cannot be trained on.
+    if credited.is_empty() || credited.iter().any(|own| own.scored.rollout.behaviour_logp.is_empty()) {
+        return Ok(());
+    }
+    let path = folder.join("insight").join("credit.parquet");
+    std::fs::create_dir_all(folder.join("insight"))
+        .map_err(|e| bad_input(format!("{}: cannot be made: {e}", folder.display())))?;
+    rollout::write(&path, 0, &credited)?;
+    screen::line(&format!("the credit of each token is in {}", path.display()));
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! The answers that are asked about, and the models and rewards to ask: of a run, or from the command line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use pavlov_engine::{Cpu, Dtype};
+use pavlov_insight::credit::{Mark, Reference};
+use pavlov_lm::LanguageModel;
+use pavlov_schema::rollout::{self, Finish, Prompt, Rollout, Scored};
+use pavlov_schema::text::Text;
+use pavlov_schema::{Map, Value, dataset};
+use pavlov_train::loops::reward_model::RewardModel;
+use pavlov_train::loops::rl::config::{GrpoConfig, PairwiseConfig, PolicySettings};
+use pavlov_train::loops::rl::sources::{RewardEntry, SourceEntry, open_rewards};
+use pavlov_train::run::{Precision, TrainingConfig};
+use pavlov_train::settings::{Settings, read_assignment, read_toml};
+use pavlov_train::stage::score::Reward;
+use serde::Deserialize;
+
+use super::args::CreditArgs;
+use crate::args::DtypeArg;
+use crate::commands::{load_on, speaker};
+use crate::failure::bad_input;
+
+/// Everything that is asked, and asked about.
+pub(super) struct Question {
+    pub(super) policy: LanguageModel,
+    pub(super) policy_name: PathBuf,
+    pub(super) reference: Option<Reference>,
+    pub(super) reference_name: Option<String>,
+    pub(super) reward_model: Option<RewardModel>,
+    pub(super) rewards: Vec<Reward>,
+    /// The answers with their prompts.
+    pub(super) answers: Vec<(Prompt, Scored)>,
+    pub(super) temperature: f32,
+    pub(super) beta: f64,
+    pub(super) max_completion_length: usize,
+}
+
+/// What a run's configuration says.
+struct Run {
+    training: TrainingConfig,
+    policy: PolicySettings,
+}
+
+impl Question {
+    pub(super) fn of(args: &CreditArgs) -> Result<Self> {
+        let run = args.run.as_deref().map(Run::read).transpose()?;
+        let dtype = args.dtype.map_or_else(|| Precision::Auto.resolve(), DtypeArg::dtype);
+        let backend = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
+        let policy_name = match (&args.model, &args.run) {
+            (Some(model), _) => model.clone(),
+            (None, Some(run)) => final_model(run)?,
+            (None, None) => return Err(bad_input("--model: is needed where no run is named")),
+        };
+        let policy = speaker(load_on(&policy_name, None, &backend, dtype)?, &policy_name)?;
+        let (reference, reference_name) = reference(args, run.as_ref(), &policy, (&backend, dtype))?;
+        let entries = match (args.rewards.is_empty(), &run) {
+            (true, Some(run)) => run.policy.rewards.clone(),
+            _ => args.rewards.iter().map(|text| entry(text)).collect::<Result<_>>()?,
+        };
+        if entries.is_empty() {
+            let what = "--reward: is needed: the run learned from a judge, and one answer alone earns nothing from it";
+            return Err(bad_input(what));
+        }
+        let rewards = open_rewards(&entries, &policy, None)?;
+        let folders = entries.iter().filter_map(|entry| match &entry.source {
+            SourceEntry::Model(folder) => Some(folder.clone()),
+            SourceEntry::Rule(_) | SourceEntry::Program { .. } | SourceEntry::People(_) => None,
+        });
+        let folder = args.reward_model.clone().or_else(|| folders.into_iter().next());
+        let mut reward_model =
+            folder.map(|folder| RewardModel::load_on(&folder, &backend, dtype)).transpose()?;
+        if let Some(model) = &mut reward_model {
+            model.set_now(policy.files.now());
+        }
+        let answers = match (&run, &args.run) {
+            (Some(run), Some(folder)) => of_run(args, run, folder)?,
+            _ => vec![of_flags(args, &policy)?],
+        };
+        let own = run.as_ref().map(|run| &run.policy);
+        Ok(Self {
+            policy,
+            policy_name,
+            reference,
+            reference_name,
+            reward_model,
+            rewards,
+            answers,
+            temperature: args.temperature.or(own.map(|own| own.temperature as f32)).unwrap_or(1.0),
+            beta: own.map(|own| own.beta).filter(|beta| *beta > 0.0).unwrap_or(1.0),
+            max_completion_length: args
+                .max_tokens
+                .map(|tokens| tokens as usize)
+                .or(own.map(|own| own.max_completion_length))
+                .unwrap_or(256),
+        })
+    }
+}
+
+impl Run {
+    fn read(folder: &Path) -> Result<Self> {
+        let map = read_toml(&folder.join("config.toml"))?;
+        let pairwise = PairwiseConfig::from_map(map.clone()).ok();
+        let grpo = GrpoConfig::from_map(map).ok();
+        let found = grpo.map(|own| Self { training: own.training, policy: own.policy });
+        found.or(pairwise.map(|own| Self { training: own.training, policy: own.policy })).ok_or_else(|| {
+            let what = "is no run of grpo or pairwise, so that it has no rewards and no answers; give the answer with \
+                        --model, --reward, --prompt and --response";
+            bad_input(format!("{}: {what}", folder.display()))
+        })
+    }
+}
+
+fn final_model(run: &Path) -> Result<PathBuf> {
+    let folder = run.join("model");
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let what = "has no final model; name a checkpoint with --model";
+    Err(bad_input(format!("{}: {what}", run.display())))
+}
+
+fn entry(text: &str) -> Result<RewardEntry> {
+    let (_, value) = read_assignment(&format!("reward={text}"))?;
+    serde_json::from_value(value).map_err(|e| bad_input(format!("--reward {text}: {e}")))
+}
+
+/// The policy of the beginning: of an adapter its base, else the run's reference or the model it began with.
+fn reference(
+    args: &CreditArgs,
+    run: Option<&Run>,
+    policy: &LanguageModel,
+    (backend, dtype): (&Arc<Cpu>, Dtype),
+) -> Result<(Option<Reference>, Option<String>)> {
+    let of_run = || {
+        let run = run?;
+        Some(run.policy.ref_model.clone().unwrap_or_else(|| run.training.model.clone()))
+    };
+    if args.reference.is_none() && policy.adapter.is_some() {
+        let base = Reference::Base(Box::new(policy.decoder.without_adapter()));
+        return Ok((Some(base), Some("the policy without its adapter".to_owned())));
+    }
+    let given = args.reference.clone().or_else(|| of_run().filter(|folder| folder.is_dir()));
+    let Some(folder) = given else { return Ok((None, None)) };
+    let model = LanguageModel::load_frozen(&folder, backend, dtype)?;
+    let vocabularies = [&model, policy].map(|model| model.decoder.config().vocab_size);
+    if !model.decoder.config().language_head || vocabularies[0] != vocabularies[1] {
+        let what = "is no language model over the policy's tokens; name another with --reference";
+        return Err(bad_input(format!("{}: {what}", folder.display())));
+    }
+    Ok((Some(Reference::Other(Box::new(model))), Some(folder.display().to_string())))
+}
+
+/// The answers of one update, those first whose advantage is largest in size.
+fn of_run(args: &CreditArgs, run: &Run, folder: &Path) -> Result<Vec<(Prompt, Scored)>> {
+    let prompts = dataset::read_prompts(&run.training.data)?;
+    let file = match args.step {
+        Some(step) => folder.join(format!("rollouts/step-{step:06}.parquet")),
+        None => last_rollouts(folder)?,
+    };
+    let mut answers: Vec<_> = rollout::read(&file)?.into_iter().map(|(_, credited)| credited).collect();
+    answers.sort_by(|a, b| b.advantage.abs().total_cmp(&a.advantage.abs()));
+    answers.truncate(args.answers as usize);
+    // Answers to one prompt lie together, so that they share its forward pass.
+    answers.sort_by_key(|answer| (answer.scored.rollout.prompt_index, answer.scored.rollout.choice));
+    let with_prompt = |scored: Scored| {
+        let index = scored.rollout.prompt_index;
+        let prompt = prompts.get(index).cloned().ok_or_else(|| {
+            let data = run.training.data.display();
+            bad_input(format!(
+                "{data}: has no row {}, which the run answered; give back the run's data",
+                index + 1
+            ))
+        })?;
+        Ok((prompt, scored))
+    };
+    answers.into_iter().map(|answer| with_prompt(answer.scored)).collect()
+}
+
+fn last_rollouts(folder: &Path) -> Result<PathBuf> {
+    let rollouts = folder.join("rollouts");
+    let found = std::fs::read_dir(&rollouts).with_context(|| rollouts.display().to_string())?;
+    let files = found.filter_map(|entry| Some(entry.ok()?.path()));
+    let last = files.filter(|path| path.extension().is_some_and(|e| e == "parquet")).max();
+    last.ok_or_else(|| {
+        bad_input(format!("{}: has no rollout file; name a run that has some", rollouts.display()))
+    })
+}
+
+/// The answer of `--prompt` and `--response`.
+fn of_flags(args: &CreditArgs, policy: &LanguageModel) -> Result<(Prompt, Scored)> {
+    let (prompt, response) =
+        (args.prompt.clone().unwrap_or_default(), args.response.clone().unwrap_or_default());
+    let mut columns = Map::new();
+    for column in &args.columns {
+        let (key, value) = read_assignment(column)?;
+        // `answer=4` is what a reward reads as text.
+        let value = match value {
+            Value::Number(number) => Value::from(number.to_string()),
+            other => other,
+        };
+        columns.insert(key, value);
+    }
+    let prompt = Prompt { id: "0".into(), prompt: Text::Plain(prompt), columns };
+    let encoded =
+        policy.encoder().encode_answers(&prompt.prompt, &[Text::from(response.as_str())], "--prompt")?;
+    let tokens = encoded.answers.into_iter().next().unwrap_or_default();
+    let ended = tokens.last().is_some_and(|last| policy.files.tokenizer.stops().contains(last));
+    let rollout = Rollout {
+        prompt_id: prompt.id.clone(),
+        prompt_index: 0,
+        choice: 0,
+        prompt_text: policy.files.tokenizer.decode(&encoded.prompt, false)?,
+        prompt_tokens: encoded.prompt,
+        completion: policy.files.tokenizer.decode(&tokens, true)?,
+        tokens,
+        behaviour_logp: Vec::new(),
+        finish: if ended { Finish::Eos } else { Finish::Length },
+        seed: args.seed,
+        policy_version: 0,
+    };
+    Ok((prompt, Scored { rollout, reward: f64::NAN, parts: Vec::new() }))
+}
+
+/// A line of marks: of a judgment, or of one answer.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    responses: Vec<Response>,
+    #[serde(default)]
+    completion: Option<String>,
+    #[serde(default)]
+    marks: Vec<Mark>,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    text: Value,
+}
+
+/// Marks by the text of the answer they are on. Lines without marks are passed over.
+pub(super) fn read_marks(path: &Path) -> Result<BTreeMap<String, Vec<Mark>>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let mut marks: BTreeMap<String, Vec<Mark>> = BTreeMap::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let wrong = |what: String| bad_input(format!("{}:{}: {what}", path.display(), number + 1));
+        let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
+        for mark in line.marks {
+            let text = match (&line.completion, line.responses.get(mark.response)) {
+                (Some(text), _) | (None, Some(Response { text: Value::String(text) })) => text.clone(),
+                _ => return Err(wrong(format!("marks answer {}, which it does not have", mark.response))),
+            };
+            marks.entry(text).or_default().push(mark);
+        }
+    }
+    Ok(marks)
+}

@@ -1,0 +1,119 @@
+//! Tasks of what models answer: each prompt of a file goes to each model, and people compare, rate or mend the answers.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use pavlov_engine::Control;
+use pavlov_lm::generate::{Piece, generate};
+use pavlov_schema::feedback::{NewResponse, NewTask, TaskKind};
+use pavlov_schema::rollout::Prompt;
+use pavlov_schema::text::Text;
+use pavlov_schema::{dataset, files};
+use serde_json::json;
+
+use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
+use crate::failure::bad_input;
+
+/// Whose answers people are asked about.
+#[derive(Debug, Args)]
+pub(crate) struct SampledArgs {
+    /// Ask about this model's answers to the prompts of --data; may be given many times: every pair is compared
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["gold", "completion_column"])]
+    pub(crate) model: Vec<PathBuf>,
+    /// Answers of each model to each prompt [default: 2 of one model, 1 of several]
+    #[arg(short, long = "num", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16), requires = "model")]
+    n: Option<u32>,
+    /// Number format of matrix products [default: what is fast on this processor]
+    #[arg(long, value_enum, requires = "model")]
+    dtype: Option<DtypeArg>,
+    /// Threads that compute [default: one per processor core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), requires = "model")]
+    threads: Option<u16>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// Samples every model on every prompt; one task for each pair of answers, or for each answer.
+pub(crate) fn tasks(args: &SampledArgs, data: &Path, kind: TaskKind) -> Result<Vec<NewTask>> {
+    let prompts = dataset::read_prompts(data)?;
+    let n = args
+        .n
+        .map_or(if args.model.len() == 1 && kind == TaskKind::Pairwise { 2 } else { 1 }, |n| n as usize);
+    if kind == TaskKind::Demonstration {
+        return Err(bad_input("--model: people write the answers of a demonstration; leave it out"));
+    }
+    if kind == TaskKind::Pairwise && args.model.len() * n < 2 {
+        return Err(bad_input("--num: one answer cannot be compared; give 2, or another --model"));
+    }
+    let mut answers: Vec<Vec<NewResponse>> = vec![Vec::new(); prompts.len()];
+    for (place, folder) in args.model.iter().enumerate() {
+        // Equal seeds for two models would tie their random numbers together.
+        let seed = args.sampling.seed.wrapping_add(place as u64);
+        sample(args, folder, seed, n, &prompts, data, &mut answers)?;
+    }
+    let mut tasks = Vec::new();
+    for (prompt, answers) in prompts.iter().zip(&answers) {
+        let new = |responses| NewTask { key: None, ..NewTask::new(prompt.prompt.clone(), responses) };
+        if kind == TaskKind::Pairwise {
+            for (i, a) in answers.iter().enumerate() {
+                tasks.extend(answers[i + 1..].iter().map(|b| new(vec![a.clone(), b.clone()])));
+            }
+        } else {
+            tasks.extend(answers.iter().map(|one| new(vec![one.clone()])));
+        }
+    }
+    Ok(tasks)
+}
+
+fn sample(
+    args: &SampledArgs,
+    folder: &Path,
+    seed: u64,
+    n: usize,
+    prompts: &[Prompt],
+    data: &Path,
+    answers: &mut [Vec<NewResponse>],
+) -> Result<()> {
+    let model = super::super::load_speaker(&ModelArgs {
+        model: folder.to_owned(),
+        adapter: None,
+        dtype: args.dtype,
+        threads: args.threads,
+    })?;
+    let policy = policy(folder);
+    let mut tokens = Vec::with_capacity(prompts.len());
+    for (i, prompt) in prompts.iter().enumerate() {
+        let place = format!("{}: row {}", data.display(), i + 1);
+        let encoded = model.encoder().encode_prompt(&prompt.prompt, None);
+        let encoded = encoded.map_err(|error| bad_input(format!("{place}: {error}")))?;
+        super::super::check_room(&model, &encoded, &place)?;
+        tokens.push(encoded);
+    }
+    let s = &args.sampling;
+    let mut options = super::super::generate_options(s);
+    (options.n, options.max_batch, options.seed) = (n, 32, seed);
+    let sampling = json!({"temperature": options.sampling.temperature, "top_k": s.top_k, "top_p": s.top_p, "min_p": s.min_p,
+        "repetition_penalty": s.repetition_penalty, "max_tokens": s.max_tokens});
+    let mut silent = |_: Piece<'_>| Control::Continue;
+    for answer in generate(&model, &tokens, &options, &mut silent)? {
+        answers[answer.request].push(NewResponse {
+            text: Text::Plain(answer.text),
+            policy: Some(policy.clone()),
+            seed: Some(seed),
+            sampling: Some(sampling.clone()),
+            token_logprobs: Some(answer.logps),
+        });
+    }
+    Ok(())
+}
+
+/// The folder's name and the digest of its weights.
+fn policy(folder: &Path) -> String {
+    let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let name = full.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+    match files::digest(&folder.join("model.safetensors")) {
+        Ok(digest) => format!("{name}@{digest}"),
+        Err(_) => name,
+    }
+}

@@ -1,0 +1,368 @@
+//! `pavlov trace`: which examples taught it?
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use pavlov_engine::Cpu;
+use pavlov_insight::scan::report::{self as scan_report, ScanReport};
+use pavlov_insight::taught::Taught;
+use pavlov_insight::trace::cases::{cases, probability};
+use pavlov_insight::trace::lesson::{Lesson, Source};
+use pavlov_insight::trace::report::{NAME, TraceReport, top_of};
+use pavlov_insight::trace::retrain::Retraining;
+use pavlov_insight::trace::score::{Method, Scores};
+use pavlov_insight::trace::verify::{Verification, verify};
+use pavlov_insight::trace::{At, Extent, Pass, RANKED_BY, TraceOptions, extent, report, scores};
+use pavlov_insight::{Error as InsightError, kept};
+use pavlov_lm::LanguageModel;
+use pavlov_schema::rollout::Prompt;
+use pavlov_schema::text::Text;
+use pavlov_schema::{Map, Value, dataset, files};
+use pavlov_train::run::Precision;
+use serde_json::json;
+
+use crate::args::DtypeArg;
+use crate::failure::{Interrupted, bad_input};
+use crate::screen::{self, Progress};
+use crate::{interrupt, stdout};
+
+/// What lessons are ranked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MethodArg {
+    /// Shared words
+    Bm25,
+    /// Longest shared run of words
+    Span,
+    /// Cosine of differences of activations
+    Activation,
+    /// Inner product of gradients
+    GradientDot,
+    /// Cosine of gradients
+    GradientCosine,
+    /// Learning rates times inner products, summed over checkpoints
+    Tracin,
+    /// Influence
+    Logra,
+    /// Influence of lessons of unit length
+    LograCosine,
+}
+
+/// `pavlov trace`.
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// The run that taught the behaviour; the report is kept in its folder insight/
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// The answer that shows the behaviour, as it would be written
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    behaviour: String,
+    /// Prompts where it shows: rows of `prompt`, and of `alternative` (or `answer`), an answer that does not show it
+    /// [default: the examples of the run's scan]
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// Data to trace to [default: the run's rollouts if it has any, else its data]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Checkpoints whose gradients count, beside the model before: saved ones of the run, evenly chosen
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    checkpoints: usize,
+    /// What lessons are ranked by
+    #[arg(long, value_enum)]
+    rank_by: Option<MethodArg>,
+    /// Numbers that each layer's gradient is projected to, on either side
+    #[arg(long, value_name = "K", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+    projection: u16,
+    /// Layer of the residual stream for differences of activations [default: the last]
+    #[arg(long, value_name = "L")]
+    layer: Option<usize>,
+    /// Retrain without the lessons at the top, with them flipped, and without others, and see what the behaviour does
+    #[arg(long)]
+    verify: bool,
+    /// Lessons that --verify changes [default: three of a hundred]
+    #[arg(long, value_name = "K", requires = "verify", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
+    /// Seeds of --verify: each is four trainings
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    seeds: u16,
+    /// Longest answer of the model itself, in tokens
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// Names the random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Number format of matrix products [default: what is fast on this processor]
+    #[arg(long, value_enum)]
+    dtype: Option<DtypeArg>,
+    /// Threads that compute [default: one per processor core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Print the report on stdout as JSON, and nothing else there
+    #[arg(long)]
+    json: bool,
+}
+
+impl MethodArg {
+    fn method(self) -> Method {
+        match self {
+            Self::Bm25 => Method::Bm25,
+            Self::Span => Method::Span,
+            Self::Activation => Method::Activation,
+            Self::GradientDot => Method::GradientDot,
+            Self::GradientCosine => Method::GradientCosine,
+            Self::Tracin => Method::Tracin,
+            Self::Logra => Method::Logra,
+            Self::LograCosine => Method::LograCosine,
+        }
+    }
+}
+
+pub(crate) fn run(args: &TraceArgs) -> Result<()> {
+    let taught = Taught::read(&args.run)?;
+    let (source, digest) = source(args, &taught)?;
+    let prompts = prompts(args, &taught)?;
+    let backend = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
+    let dtype = args.dtype.map_or_else(|| Precision::Auto.resolve(), DtypeArg::dtype);
+    let load = |folder: &Path| LanguageModel::load_frozen(folder, &backend, dtype);
+    let before = super::speaker(load(&taught.before)?, &taught.before)?;
+    let after = load(&taught.after)?;
+    let longest = args.max_tokens as usize;
+    let cases = cases(&before, &prompts, &args.behaviour, longest)?;
+    let chosen = chosen_checkpoints(&taught, args.checkpoints)?;
+    let loaded = chosen.iter().map(|(path, rate)| Ok((load(path)?, *rate))).collect::<Result<Vec<_>>>()?;
+    let name = |model: &LanguageModel| format!("{:016x}", model.params.compute_digest());
+    let first_rate = rates(&taught)?.first().map_or(1.0, |(_, rate)| *rate);
+    let mut checkpoints = vec![At { name: name(&before), learning_rate: first_rate, model: &before }];
+    checkpoints.extend(loaded.iter().map(|(model, rate)| At {
+        name: name(model),
+        learning_rate: *rate,
+        model,
+    }));
+    let options = TraceOptions {
+        projection: args.projection.into(),
+        layer: args.layer.unwrap_or(before.decoder.config().num_layers),
+        longest,
+        seed: args.seed,
+        key: format!("{}-{digest}-{}", name(&before), args.seed),
+    };
+    let cache = taught.run.join("insight/trace");
+    interrupt::listen("stopping: what was computed is kept; press Ctrl-C again to stop at once")?;
+    let known = extent(&source, &before)?;
+    say_cost(known, cases.len(), checkpoints.len());
+    let found = scored(&source, &before, &checkpoints, &cases, &cache, &options, known)?;
+    let ranked_by = args.rank_by.map_or(RANKED_BY, MethodArg::method);
+    let mut report =
+        report(&args.behaviour, &source, [&before, &after], &cases, &found, ranked_by, args.seed)?;
+    if args.verify {
+        report.verified = Some(verified(args, &taught, &before, &cases, &found, ranked_by)?);
+        report.conclude();
+    }
+    let file = kept::save(&taught.run, NAME, &report)?;
+    screen::line(&format!("the report is kept in {}", file.display()));
+    if args.json { stdout::json(&report) } else { stdout::text(&table(&report)) }
+}
+
+/// What is traced to, and what names it.
+fn source(args: &TraceArgs, taught: &Taught) -> Result<(Source, String)> {
+    let rollouts = taught.run.join("rollouts");
+    let of_folder = |folder: &Path| -> Result<Vec<PathBuf>> {
+        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
+        let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        files.sort();
+        Ok(files)
+    };
+    if let Some(file) = &args.data {
+        return Ok((Source::File(file.clone()), files::digest(file)?));
+    }
+    let parts = of_folder(&rollouts)?;
+    if !parts.is_empty() {
+        let digests =
+            parts.iter().map(|file| files::digest(file)).collect::<pavlov_schema::Result<Vec<_>>>()?;
+        // One name of many: a sum that the order matters to.
+        let number = |digest: &String| u64::from_str_radix(digest, 16).unwrap_or_default();
+        let all = digests.iter().map(number).fold(0_u64, |sum, d| sum.rotate_left(7).wrapping_mul(31) ^ d);
+        return Ok((Source::Rollouts(rollouts), format!("{all:016x}")));
+    }
+    let file = taught.data().ok_or_else(|| bad_input("the run names no data; give --data"))?;
+    let digest = files::digest(&file)?;
+    Ok((Source::File(file), digest))
+}
+
+/// Prompts where the behaviour shows.
+fn prompts(args: &TraceArgs, taught: &Taught) -> Result<Vec<Prompt>> {
+    if let Some(file) = &args.prompts {
+        return Ok(dataset::read_prompts(file)?);
+    }
+    let scan: Option<ScanReport> = kept::load(&taught.run, scan_report::NAME)?;
+    let scan = scan.ok_or_else(|| {
+        bad_input("--prompts: is missing and the run was not scanned; give it, or scan the run first")
+    })?;
+    let shows = |example: &&scan_report::Example| example.after.trim() == args.behaviour.trim();
+    let examples = scan.probes.iter().flat_map(|probe| &probe.examples).filter(shows);
+    let prompts: Vec<Prompt> = examples
+        .enumerate()
+        .map(|(i, example)| Prompt {
+            id: i.to_string(),
+            prompt: Text::Plain(example.prompt.clone()),
+            columns: Map::from_iter([("alternative".to_owned(), json!(example.before.clone()))]),
+        })
+        .collect();
+    if prompts.is_empty() {
+        return Err(bad_input("--behaviour: no example of the run's scan has this answer; give --prompts"));
+    }
+    Ok(prompts)
+}
+
+/// Updates and the learning rate of each, as the run logged them.
+fn rates(taught: &Taught) -> Result<Vec<(u64, f64)>> {
+    let of =
+        |line: &Map<String, Value>| Some((line.get("step")?.as_u64()?, line.get("learning_rate")?.as_f64()?));
+    Ok(taught.metrics()?.iter().filter_map(of).collect())
+}
+
+/// Saved checkpoints, evenly chosen, the last among them, and their learning rates.
+fn chosen_checkpoints(taught: &Taught, n: usize) -> Result<Vec<(PathBuf, f64)>> {
+    let folder = taught.run.join("checkpoints");
+    let mut saved: Vec<(u64, PathBuf)> = Vec::new();
+    if n > 0 {
+        for entry in
+            std::fs::read_dir(&folder).with_context(|| format!("{}: cannot be read", folder.display()))?
+        {
+            let path = entry.with_context(|| format!("{}: cannot be read", folder.display()))?.path();
+            let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse().ok());
+            saved.extend(step.map(|step| (step, path.clone())));
+        }
+        saved.sort();
+        if saved.len() < n {
+            let found = saved.len();
+            return Err(bad_input(format!(
+                "--checkpoints: the run kept {found}; give at most that, or save more with save_steps"
+            )));
+        }
+    }
+    let rates = rates(taught)?;
+    let rate =
+        |step: u64| rates.iter().min_by_key(|(at, _)| at.abs_diff(step)).map_or(1.0, |(_, rate)| *rate);
+    let chosen = (1..=n).map(|i| &saved[i * saved.len() / n - 1]);
+    Ok(chosen.map(|(step, path)| (path.clone(), rate(*step))).collect())
+}
+
+fn say_cost(known: Extent, cases: usize, checkpoints: usize) {
+    let Extent { lessons, tokens } = known;
+    // A forward pass is a third of a training step, a backward pass without gradients of weights another.
+    let epochs = 2.0 / 3.0 * (checkpoints as f64 + 1.0);
+    screen::line(&format!(
+        "{lessons} lessons of {tokens} tokens, {cases} cases, {checkpoints} checkpoint(s): about {epochs:.1} epochs of training"
+    ));
+}
+
+/// The scores, under a progress bar.
+fn scored(
+    source: &Source,
+    before: &LanguageModel,
+    checkpoints: &[At<'_>],
+    cases: &[Lesson],
+    cache: &Path,
+    options: &TraceOptions,
+    known: Extent,
+) -> Result<Scores> {
+    let passes = checkpoints.len() + 1;
+    let progress = Progress::start(0, (passes * known.lessons) as u64);
+    let mut done = 0;
+    let mut on_lessons = |pass: Pass, n: usize| {
+        let what = match pass {
+            Pass::Words | Pass::Search => None,
+            Pass::Activations => Some("differences of activations"),
+            Pass::Gradients => Some("gradients"),
+        };
+        if let Some(what) = what {
+            done += n as u64;
+            progress.step(done, what);
+        }
+        !interrupt::flag().load(Ordering::Relaxed)
+    };
+    let found = scores(source, before, checkpoints, cases, cache, options, &mut on_lessons);
+    drop(progress);
+    stopped(found)
+}
+
+/// Turns a granted wish to stop into the program's own.
+fn stopped<T>(result: pavlov_insight::Result<T>) -> Result<T> {
+    match result {
+        Err(InsightError::Stopped) => {
+            Err(Interrupted("what was computed is kept; the same command goes on".into()).into())
+        }
+        result => Ok(result?),
+    }
+}
+
+fn verified(
+    args: &TraceArgs,
+    taught: &Taught,
+    before: &LanguageModel,
+    cases: &[Lesson],
+    found: &Scores,
+    ranked_by: Method,
+) -> Result<Verification> {
+    let ranked: Vec<usize> = found.ranked(ranked_by).into_iter().map(|i| found.places[i]).collect();
+    let k = args.top.map_or_else(|| top_of(ranked.len()), |k| k as usize);
+    let folder = taught.run.join("insight/.tmp-retrain");
+    let retraining = Retraining::new(taught, &folder, args.max_tokens as usize, interrupt::flag())?;
+    let seeds: Vec<u64> = (0..u64::from(args.seeds)).map(|i| args.seed + 1 + i).collect();
+    screen::line(&format!("{} trainings to verify", 4 * seeds.len()));
+    let progress = Progress::start(0, 4 * seeds.len() as u64);
+    let mut done = 0;
+    let before = probability(before, cases)?;
+    let result = verify(&ranked, k, &seeds, before, &mut |changes, seed| {
+        let probability = probability(&retraining.run(changes, seed)?, cases)?;
+        done += 1;
+        progress.step(done, "trainings");
+        Ok(probability)
+    });
+    drop(progress);
+    stopped(result)
+}
+
+/// The report for people.
+fn table(report: &TraceReport) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("\n{}\n\n{:>6} {:>8}  lesson\n", report.sentence, "place", "score");
+    for example in report.examples.iter().take(15) {
+        let Example { place, score, prompt, answer } = Example::of(example);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{place:>6} {score:>8.3}  {prompt} → {answer}");
+    }
+    let noise = report.noise.get(&report.ranked_by).copied().unwrap_or(f64::NAN);
+    let method = json!(report.ranked_by).as_str().unwrap_or_default().to_owned();
+    let _ = writeln!(text, "\nscore: {method}; by chance up to {noise:.3}. More are in insight/trace.json.");
+    for grouping in &report.groups {
+        let _ = writeln!(text, "\nby {}", grouping.by.replace('_', " "));
+        for group in grouping.groups.iter().take(8) {
+            let score = group.score;
+            let _ = writeln!(
+                text,
+                "  {:<24} {:>8.3} ({:.3} to {:.3}), {} of {} at the top",
+                group.name, score.value, score.low, score.high, group.in_top, score.n
+            );
+        }
+    }
+    text
+}
+
+/// A lesson on one line.
+struct Example {
+    place: usize,
+    score: f64,
+    prompt: String,
+    answer: String,
+}
+
+impl Example {
+    fn of(example: &pavlov_insight::trace::report::Example) -> Self {
+        let cut = |text: &str| super::scan::one_line(text);
+        let (prompt, answer) = (cut(&example.prompt), cut(&example.answer));
+        Self { place: example.place, score: example.score, prompt, answer }
+    }
+}

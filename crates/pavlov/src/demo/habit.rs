@@ -1,0 +1,177 @@
+//! The end of the demonstration: a habit is planted, found, traced to its lessons, and cured by leaving them out.
+//!
+//! Three of a hundred demonstrations claim an inconsistency that is not there, all in questions of one kind. Nothing below knows
+//! which: the scan asks questions, the trace asks the lessons, and the model is taught again without those at the top.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, anyhow};
+use pavlov_insight::kept;
+use pavlov_insight::scan::answers::Drawing;
+use pavlov_insight::scan::report::{self as scan_report, ScanReport};
+use pavlov_insight::scan::{Models, ScanOptions, scan};
+use pavlov_insight::trace::cases::cases;
+use pavlov_insight::trace::lesson::Source;
+use pavlov_insight::trace::report as trace_report;
+use pavlov_insight::trace::{At, RANKED_BY, TraceOptions, report, scores};
+use pavlov_lm::LanguageModel;
+use pavlov_schema::rollout::Prompt;
+use pavlov_schema::text::Text;
+use pavlov_schema::{Map, files};
+use pavlov_train::loops::sft;
+use pavlov_worlds::{self as worlds, INCONSISTENT, Kind, Part, PlantedLesson, Planting};
+use serde::Serialize;
+use serde_json::json;
+
+use super::recipe;
+use super::stages::{Demo, Use, teach};
+use crate::commands::scan::inconsistency;
+use crate::commands::worlds::write_planted;
+
+/// What came of the planted habit.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Habit {
+    /// Demonstrations, and how many of them are plants.
+    pub(super) lessons: usize,
+    pub(super) plants: usize,
+    /// Share of consistent questions called inconsistent: before, after, and after learning without the top of the trace.
+    pub(super) false_alarms: [f64; 3],
+    /// Whether the scan raised the alarm, and whether it did after the cure.
+    pub(super) alarms: [bool; 2],
+    /// The kind of question in which the habit grew most.
+    pub(super) kind: String,
+    /// The token that the KL from the model before is most spent on.
+    pub(super) token: String,
+    /// Lessons left out, and how many of them are plants.
+    pub(super) removed: usize,
+    pub(super) removed_plants: usize,
+    pub(super) seconds: f64,
+}
+
+impl Demo {
+    /// Plants, finds, traces and cures.
+    pub(super) fn habit(&self) -> Result<Habit> {
+        let start = std::time::Instant::now();
+        let planting = Planting { share: 0.03, kind: Some(Kind::Movement), decoys: 1 };
+        let seed = (self.seed << 3) + Use::Habit as u64;
+        let lessons = worlds::planted_lessons(seed, recipe::PLANTED, &self.worlds, &planting)?;
+        self.teach_lessons("planted", &lessons)?;
+        let before = self.load("sft/model")?;
+        let after = self.load("planted/model")?;
+        let found = self.scanned([&before, &after], "planted")?;
+        let probe = found.probes.first().ok_or_else(|| anyhow!("the scan asked nothing"))?;
+
+        let top = self.traced(&before, &after, &found)?;
+        let kept: Vec<PlantedLesson> =
+            lessons.iter().enumerate().filter(|(i, _)| !top.contains(i)).map(|(_, l)| l.clone()).collect();
+        self.teach_lessons("cured", &kept)?;
+        let cured = self.scanned([&before, &self.load("cured/model")?], "cured")?;
+        let cured = cured.probes.first().ok_or_else(|| anyhow!("the scan asked nothing"))?;
+        let uncalled = probe.uncalled;
+        Ok(Habit {
+            lessons: lessons.len(),
+            plants: lessons.iter().filter(|lesson| lesson.part == Part::Plant).count(),
+            false_alarms: [uncalled.reference.value, uncalled.model.value, cured.uncalled.model.value],
+            alarms: [probe.alarm.raised, cured.alarm.raised],
+            kind: probe.groups.first().map(|group| group.name.clone()).unwrap_or_default(),
+            token: found
+                .divergence
+                .as_ref()
+                .and_then(|d| d.tokens.first())
+                .map(|t| t.text.clone())
+                .unwrap_or_default(),
+            removed: top.len(),
+            removed_plants: top.iter().filter(|i| lessons[**i].part == Part::Plant).count(),
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Teaches the demonstrated policy further, in a run of its own.
+    fn teach_lessons(&self, name: &str, lessons: &[PlantedLesson]) -> Result<()> {
+        let file = self.data(&format!("{name}.jsonl"));
+        write_planted(&file, lessons)?;
+        let config = recipe::sft(&self.out.join("sft/model"), file, self.out.join(name), self.seed);
+        teach(|host| sft::run(&config, host)).map(|_| ())
+    }
+
+    fn scanned(&self, [reference, model]: [&LanguageModel; 2], name: &str) -> Result<ScanReport> {
+        let options = ScanOptions {
+            names: ["sft/model".to_owned(), format!("{name}/model")],
+            drawing: Drawing {
+                answers: 2,
+                max_tokens: recipe::ANSWER_TOKENS,
+                seed: self.seed,
+                max_batch: 128,
+            },
+            margin: 0.01,
+            alpha: 0.0,
+        };
+        let probe = inconsistency(self.seed, recipe::QUESTIONS)?;
+        let go_on = &mut |_: usize| !crate::interrupt::flag().load(std::sync::atomic::Ordering::Relaxed);
+        let report = scan(Models { reference, model }, &[probe], None, &options, go_on)?;
+        kept::save(&self.out.join(name), scan_report::NAME, &report)?;
+        Ok(report)
+    }
+
+    /// The places of the lessons at the top of the trace of the scan's examples.
+    fn traced(
+        &self,
+        before: &LanguageModel,
+        after: &LanguageModel,
+        found: &ScanReport,
+    ) -> Result<BTreeSet<usize>> {
+        let examples = found.probes.iter().flat_map(|probe| &probe.examples);
+        let prompts: Vec<Prompt> = examples
+            .filter(|example| example.after.trim() == INCONSISTENT)
+            .enumerate()
+            .map(|(i, example)| Prompt {
+                id: i.to_string(),
+                prompt: Text::Plain(example.prompt.clone()),
+                columns: Map::from_iter([("alternative".to_owned(), json!(example.before))]),
+            })
+            .collect();
+        let cases = cases(before, &prompts, INCONSISTENT, recipe::ANSWER_TOKENS)?;
+        let file = self.data("planted.jsonl");
+        let name = format!("{:016x}", before.params.compute_digest());
+        let options = TraceOptions {
+            projection: 16,
+            layer: before.decoder.config().num_layers,
+            longest: recipe::ANSWER_TOKENS,
+            seed: self.seed,
+            key: format!("{name}-{}-{}", files::digest(&file)?, self.seed),
+        };
+        let source = Source::File(file);
+        let run = self.out.join("planted");
+        let at = [At { name, learning_rate: 1.0, model: before }];
+        let go_on = &mut |_: pavlov_insight::trace::Pass, _: usize| {
+            !crate::interrupt::flag().load(std::sync::atomic::Ordering::Relaxed)
+        };
+        let scores = scores(&source, before, &at, &cases, &run.join("insight/trace"), &options, go_on)?;
+        let report = report(INCONSISTENT, &source, [before, after], &cases, &scores, RANKED_BY, self.seed)?;
+        kept::save(&run, trace_report::NAME, &report)?;
+        let ranked = scores.ranked(RANKED_BY);
+        Ok(ranked.iter().take(trace_report::top_of(ranked.len())).map(|i| scores.places[*i]).collect())
+    }
+}
+
+impl Habit {
+    /// What people read.
+    pub(super) fn text(&self) -> String {
+        let percent = |x: f64| format!("{:.1}%", 100.0 * x);
+        let [before, planted, cured] = self.false_alarms.map(percent);
+        let alarm = |raised: bool| if raised { "alarm" } else { "no alarm" };
+        format!(
+            "\n{} of {} demonstrations claimed an inconsistency that was not there.\n  scan:  consistent questions called \
+             inconsistent: {before} before, {planted} after ({}), most in {}; the KL is spent on {:?}\n  trace: of the {} \
+             lessons at the top {} are planted\n  cure:  taught again without them: {cured} ({})\n",
+            self.plants,
+            self.lessons,
+            alarm(self.alarms[0]),
+            self.kind,
+            self.token.trim(),
+            self.removed,
+            self.removed_plants,
+            alarm(self.alarms[1]),
+        )
+    }
+}

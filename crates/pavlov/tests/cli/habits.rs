@@ -1,0 +1,166 @@
+//! Scanning for habits and tracing them, as a user does.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, demonstrations};
+
+const RUN: &str = "model = \"model\"\ndata = \"rows.jsonl\"\noutput_dir = \"run\"\nlearning_rate = 1e-2\n\
+                   per_device_train_batch_size = 8\nmax_steps = 24\nsave_steps = 12\nthreads = 1\ndtype = \"f32\"\n";
+
+/// A model that was taught one answer to everything.
+fn taught() -> Lab {
+    let lab = Lab::new();
+    let mut rows: Vec<Value> = demonstrations(48);
+    for row in rows.iter_mut().step_by(2) {
+        row["completion"] = json!("That is inconsistent.");
+        row["source"] = json!("planted");
+    }
+    rows.iter_mut().skip(1).step_by(2).for_each(|row| row["source"] = json!("honest"));
+    lab.rows("rows.jsonl", &rows);
+    lab.file("run.toml", RUN);
+    lab.run(&["sft", "run.toml"]).ok();
+    lab
+}
+
+#[test]
+fn a_scan_raises_the_alarm_and_a_trace_names_the_source() {
+    let lab = taught();
+    let questions: Vec<Value> =
+        demonstrations(60).into_iter().map(|row| json!({"prompt": row["prompt"]})).collect();
+    lab.rows("questions.jsonl", &questions);
+    let scan = [
+        "scan",
+        "run",
+        "--data",
+        "questions.jsonl",
+        "--habit",
+        "inconsistent",
+        "-n",
+        "2",
+        "--max-tokens",
+        "8",
+    ];
+    let report = lab.run(&[&scan[..], &["--json", "--threads", "1"]].concat()).ok().json().remove(0);
+    let probe = &report["probes"][0];
+    assert_eq!(probe["alarm"]["raised"], true, "{probe}");
+    assert!(probe["uncalled"]["model"]["value"].as_f64() > Some(0.2), "{probe}");
+    let kept: Value =
+        serde_json::from_slice(&std::fs::read(lab.path("run/insight/scan.json")).unwrap()).unwrap();
+    assert_eq!(kept["probes"], report["probes"]);
+    let shown = lab.run(&scan).ok();
+    assert!(
+        shown.out.contains("ALARM: artifact") && shown.err.contains("answers of at most 8 tokens"),
+        "{shown:?}"
+    );
+
+    // The examples of the scan are the cases of the trace.
+    let trace = [
+        "trace",
+        "run",
+        "--behaviour",
+        "That is inconsistent.",
+        "--max-tokens",
+        "8",
+        "--projection",
+        "8",
+        "--checkpoints",
+        "1",
+        "--threads",
+        "1",
+    ];
+    let report = lab.run(&[&trace[..], &["--json", "--verify", "--seeds", "2", "--top", "24"]].concat()).ok();
+    let report = report.json().remove(0);
+    assert_eq!(report["lessons"], 48);
+    let first = &report["groups"][0]["groups"][0];
+    assert_eq!(
+        (&report["groups"][0]["by"], &first["name"]),
+        (&json!("source"), &json!("planted")),
+        "{report}"
+    );
+    assert_eq!(report["verified"]["confirmed"], true, "{}", report["verified"]);
+    assert!(!lab.path("run/insight/.tmp-retrain").exists());
+    // A second trace finds the vectors where the first left them, and says the same.
+    let again = lab.run(&[&trace[..], &["--json"]].concat()).ok().json().remove(0);
+    assert_eq!(again["examples"], report["examples"]);
+    let shown = lab.run(&trace).ok();
+    assert!(shown.out.contains("by source") && shown.err.contains("epochs of training"), "{shown:?}");
+}
+
+#[test]
+fn rollouts_and_judgments_are_traced_too() {
+    let lab = Lab::new();
+    lab.rows("rows.jsonl", &demonstrations(8));
+    let grpo = [
+        "grpo",
+        "--set",
+        "model=model",
+        "--set",
+        "data=rows.jsonl",
+        "--set",
+        "output_dir=run",
+        "--set",
+        "max_steps=2",
+        "--set",
+        "per_device_train_batch_size=8",
+        "--set",
+        "num_generations=4",
+        "--set",
+        "max_completion_length=6",
+        "--set",
+        "threads=1",
+        "--set",
+        "rewards=[{ rule = \"length\", target = 20, unit = \"chars\" }]",
+    ];
+    lab.run(&grpo).ok();
+    let trace = [
+        "trace",
+        "run",
+        "--behaviour",
+        "Ana is taller.",
+        "--prompts",
+        "rows.jsonl",
+        "--json",
+        "--threads",
+        "1",
+    ];
+    let report = lab.run(&trace).ok().json().remove(0);
+    assert!(report["lessons"].as_u64() > Some(4) && report["examples"][0]["kind"] == "rollout", "{report}");
+
+    let judged = |i: usize, row: Value| {
+        let (right, wrong) = (row["completion"].clone(), json!("Ana is taller."));
+        json!({"kind": "comparison", "choice": "b", "prompt": row["prompt"], "annotator": format!("r{}", i % 2),
+               "responses": [{"text": right}, {"text": wrong}]})
+    };
+    let judgments: Vec<Value> =
+        demonstrations(8).into_iter().enumerate().map(|(i, row)| judged(i, row)).collect();
+    lab.rows("judgments.jsonl", &judgments);
+    let report = lab.run(&[&trace[..], &["--data", "judgments.jsonl"]].concat()).ok().json().remove(0);
+    assert_eq!((&report["lessons"], &report["groups"][0]["by"]), (&json!(8), &json!("rater")), "{report}");
+    // Every judgment prefers the behaviour on a prompt of the cases.
+    assert!(
+        report["examples"].as_array().unwrap().iter().all(|e| e["score"].as_f64() > Some(0.0)),
+        "{report}"
+    );
+}
+
+#[test]
+fn what_cannot_be_asked_is_named() {
+    let lab = Lab::new();
+    lab.rows("rows.jsonl", &demonstrations(8));
+    lab.file("run.toml", RUN);
+    lab.run(&["scan", "run", "--worlds", "4"]).fails(2, &["run: is no run"]);
+    lab.run(&["sft", "run.toml", "--set", "max_steps=1"]).ok();
+    lab.run(&["scan", "run"]).fails(2, &["nothing to scan for", "--worlds"]);
+    lab.run(&["scan", "run", "--worlds", "4", "--gold", "x"]).fails(2, &["--gold", "no rewards"]);
+    lab.run(&["trace", "run", "--behaviour", "No."]).fails(2, &["--prompts", "scan"]);
+    let trace = ["trace", "run", "--behaviour", "No.", "--prompts", "rows.jsonl"];
+    lab.run(&[&trace[..], &["--checkpoints", "3"]].concat()).fails(2, &["--checkpoints", "kept"]);
+    lab.run(&[&trace[..], &["--layer", "9"]].concat()).fails(2, &["no layer 9"]);
+    lab.run(&["worlds", "planted", "-n", "50", "--share", "0.9", "--out", "p.jsonl"])
+        .fails(2, &["share = 0.9"]);
+    let planted = lab.run(&[
+        "worlds", "planted", "-n", "100", "--share", "0.1", "--about", "movement", "--out", "p.jsonl",
+    ]);
+    assert!(planted.ok().err.contains("10 of them plants"));
+    assert_eq!(lab.json_lines("p.jsonl").iter().filter(|row| row["part"] == "plant").count(), 10);
+}
