@@ -268,6 +268,8 @@ impl Page {
 
     /// A picture of the whole page, at most `tall` high.
     pub(crate) fn picture(&mut self, tall: u32) -> Vec<u8> {
+        // A tab behind another is not drawn.
+        self.call("Page.bringToFront", json!({}));
         let height =
             self.eval("document.documentElement.scrollHeight").as_f64().unwrap().min(f64::from(tall));
         let width = self.eval("innerWidth").as_f64().unwrap();

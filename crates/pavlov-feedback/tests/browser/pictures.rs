@@ -29,7 +29,12 @@ pub(crate) fn every_page(browser: &mut Browser) {
                 broken.push(format!("{name}, {size}: {wide} wide on a screen of {width}"));
             }
             if let Some(folder) = &folder {
-                let picture = who.picture(if size == "desk" { 1100 } else { 1500 });
+                // On a screen as tall as the picture, so that what sticks to its edge is at the edge.
+                let tall = if size == "desk" { 1100 } else { 1500 };
+                let needed = who.eval("document.documentElement.scrollHeight").as_u64().unwrap();
+                who.screen(width, u32::try_from(needed.min(tall)).unwrap(), scheme);
+                let picture = who.picture(1500);
+                who.screen(width, height, scheme);
                 std::fs::write(folder.join(format!("{name}-{size}.png")), picture).unwrap();
             }
             broken
