@@ -59,6 +59,7 @@ pub(crate) fn run(plan: Plan) -> Result<()> {
         Plan::Check => TIDY.run()?,
         Plan::Test => {
             RUSTDOC.run()?;
+            ensure_browser();
             let tests = if has("nextest") { NEXTEST } else { TESTS };
             tests.run()?;
             DOC_TESTS.run()?;
@@ -67,6 +68,27 @@ pub(crate) fn run(plan: Plan) -> Result<()> {
     }
     println!("== all passed in {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// The feedback pages are tested in Debian's Chromium: installs it where that can be done unasked, which is as root.
+fn ensure_browser() {
+    const RUN: &str = "chromium --version || chromium-browser --version || google-chrome --version";
+    const INSTALL: &str = "apt-get update && apt-get install -y --no-install-recommends chromium";
+    if runs(RUN) {
+        return;
+    }
+    let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
+    if root {
+        println!("== browser: chromium is missing: {INSTALL}");
+    }
+    if !(root && runs(INSTALL) && runs(RUN)) {
+        println!("== browser: *** THE BROWSER TESTS WILL NOT RUN: as root, {INSTALL} ***");
+    }
+}
+
+fn runs(line: &str) -> bool {
+    let status = Command::new("sh").args(["-c", line]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 /// What can be checked: the program is optional, and its list of vulnerabilities needs the network.

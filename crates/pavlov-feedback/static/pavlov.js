@@ -24,7 +24,10 @@ if (undo) {
     if (left <= 0) { clearInterval(timer); undo.hidden = true; }
   }, 1000);
 }
-for (const box of document.querySelectorAll("[data-scroll]")) {
-  // What scrolls can be reached by keyboard.
-  if (box.scrollHeight > box.clientHeight + 1 || box.closest(".prompt, .guide")) box.tabIndex = 0;
-}
+// What scrolls, either way, can be reached by keyboard: looked at again whenever its size changes.
+const reachable = new ResizeObserver((changes) => {
+  for (const { target: box } of changes) {
+    if (box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1 || box.closest(".prompt, .guide")) box.tabIndex = 0;
+  }
+});
+for (const box of document.querySelectorAll("[data-scroll]")) reachable.observe(box);

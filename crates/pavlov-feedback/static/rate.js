@@ -137,7 +137,7 @@
     sign = sign === value ? 0 : value;
     document.body.classList.toggle("marking-on", sign !== 0);
     for (const button of marking.querySelectorAll("[aria-pressed]")) button.setAttribute("aria-pressed", String(Number(button.dataset.mark) === sign));
-    document.getElementById("mark-hint").textContent = sign ? "Click words, or go with the arrow keys and press Space; Esc ends it." : "";
+    document.getElementById("mark-hint").textContent = sign ? "Click words, or arrows and Space; Esc ends it." : "";
     if (sign && words.length) focusWord(cursor && words.includes(cursor) ? cursor : words[0]);
   };
   if (marking && words.length) {

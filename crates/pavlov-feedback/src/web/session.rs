@@ -4,7 +4,7 @@
 //! which can send the cookie but not read it, cannot make one. Visitors without a session have a cookie of their own for that.
 
 use axum::Extension;
-use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::extract::{FromRequestParts, OptionalFromRequestParts, OriginalUri};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -130,7 +130,9 @@ impl FromRequestParts<App> for Viewer {
                 );
                 return Err(failure.into_response());
             }
-            let next = parts.uri.path();
+            // Of a nested router the plain address lacks its beginning.
+            let whole = parts.extensions.get::<OriginalUri>();
+            let next = whole.map_or(parts.uri.path(), |whole| whole.0.path());
             return Err(Redirect::to(&format!("/login?next={next}")).into_response());
         };
         if parts.method != axum::http::Method::GET

@@ -21,9 +21,15 @@ pub(crate) fn attacks_are_inert(browser: &mut Browser) {
     let (id, by, text) = (project.id, world.owner.id, all.clone());
     world.store.write_now(move |w| w.set_guidelines(id, &text, by)).unwrap();
     let task = json!({ "prompt": all, "responses": [{ "text": ATTACKS[..half].join("\n\n") }, { "text": ATTACKS[half..].join("\n\n") }] });
-    // Alone, too: what comes before an attack may be what makes it harmless.
-    let each: Vec<Value> = ATTACKS.chunks(8).map(|some| json!({ "prompt": [{ "role": "<script>window.hacked=1</script>", "content": some[0] }, { "role": "user", "content": some.concat() }],
-        "responses": [{ "text": some.concat() }, { "text": some.join("\n") }] })).collect();
+    // Alone, too, a turn each: what comes before an attack may be what makes it harmless.
+    let alone = |text: &&str| json!({ "role": "<script>window.hacked=1</script>", "content": text });
+    let each: Vec<Value> = ATTACKS
+        .chunks(16)
+        .map(|some| {
+            json!({ "prompt": some.iter().map(alone).collect::<Vec<_>>(),
+        "responses": [{ "text": some.concat() }, { "text": some.join("\n") }] })
+        })
+        .collect();
     let mut tasks = vec![task];
     tasks.extend(each);
     world.tasks(&project, &json!(tasks));

@@ -76,8 +76,8 @@ impl Browser {
             .find_map(|line| line.unwrap().split_once("listening on ws://").map(|(_, rest)| rest.to_owned()))
             .expect("Chromium says where it listens");
         std::thread::spawn(move || lines.for_each(drop));
+        let path = format!("ws://{address}");
         let address = address.split('/').next().unwrap().to_owned();
-        let path = get(&address, "/json/version")["webSocketDebuggerUrl"].as_str().unwrap().to_owned();
         Browser { process, main: Connection::open(&address, &path), address, _profile: profile }
     }
 
@@ -126,16 +126,6 @@ impl Drop for Browser {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn get(address: &str, path: &str) -> Value {
-    use std::io::{Read, Write};
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    let _ = stream.read_to_string(&mut text);
-    serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1.trim()).unwrap()
 }
 
 impl Connection {
@@ -278,6 +268,8 @@ impl Page {
 
     /// A picture of the whole page, at most `tall` high.
     pub(crate) fn picture(&mut self, tall: u32) -> Vec<u8> {
+        // A tab behind another is not drawn.
+        self.call("Page.bringToFront", json!({}));
         let height =
             self.eval("document.documentElement.scrollHeight").as_f64().unwrap().min(f64::from(tall));
         let width = self.eval("innerWidth").as_f64().unwrap();

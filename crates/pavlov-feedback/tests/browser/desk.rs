@@ -241,7 +241,7 @@ pub(crate) fn two_raters_never_share(browser: &mut Browser) {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 6, "nobody saw what another had");
-    assert!(ana.text().contains("All done"));
+    assert!(ben.text().contains("All done"));
     world
         .tasks(&project, &json!([{ "prompt": "one more", "responses": [{ "text": "x" }, { "text": "y" }] }]));
     ana.open(&world.at(&project, "/rate"));
