@@ -59,7 +59,7 @@ pub(super) async fn page(
     shown.push(tables::table("Raters", "", &head, rows.collect()));
     shown.extend(tables::exclusions(excluded));
     let drawn = Arc::clone(&quality);
-    let plots = tokio::task::spawn_blocking(move || plots(&drawn)).await.map_err(bug)?;
+    let plots = tokio::task::spawn_blocking(move || plots(&drawn)).await.map_err(|e| bug(&e))?;
     let plots = plots.into_iter().map(|plot| context! { title => plot.title, svg => safe(plot.svg) });
     let disagreements = quality.disagreements.iter().map(|one| {
         let said: Vec<_> = one.said.iter().map(|(who, what)| format!("{who}: {what}")).collect();
@@ -74,10 +74,10 @@ pub(super) async fn page(
 /// The figures as of the last record; computed, where there is a new one, on a thread for that.
 async fn quality(app: &App, here: &Inside) -> Result<Arc<Quality>> {
     let (cache, store, id) = (app.quality().clone(), app.store().clone(), here.project.id);
-    Ok(tokio::task::spawn_blocking(move || cache.get(&store, id)).await.map_err(bug)??)
+    Ok(tokio::task::spawn_blocking(move || cache.get(&store, id)).await.map_err(|e| bug(&e))??)
 }
 
-fn bug(error: impl ToString) -> crate::Error {
+fn bug(error: &tokio::task::JoinError) -> crate::Error {
     crate::Error::Bug(error.to_string())
 }
 
