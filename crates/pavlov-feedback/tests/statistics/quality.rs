@@ -39,7 +39,10 @@ fn place() -> (tempfile::TempDir, Store, ProjectId) {
                         .as_str(),
                 )
             };
-            NewTask::new(format!("question {i}").as_str().into(), vec![answer("good"), answer("poor")])
+            // Were the better answer always the first, there would be one true class, and nothing for Dawid-Skene to tell apart.
+            let mut answers = vec![answer("good"), answer("poor")];
+            answers.rotate_left(i % 2);
+            NewTask::new(format!("question {i}").as_str().into(), answers)
         })
         .collect();
     store.write_now(move |w| w.add_tasks(project, &tasks)).unwrap();
