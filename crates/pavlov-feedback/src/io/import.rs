@@ -61,7 +61,7 @@ pub fn file(path: &Path, options: &Options) -> Result<Vec<NewTask>, Error> {
     Ok(tasks)
 }
 
-/// Reads what was uploaded under a name: [`file`] without Parquet.
+/// Reads what was uploaded under a name: [`file()`] without Parquet.
 pub fn bytes(name: &Path, bytes: &[u8], options: &Options) -> Result<Vec<NewTask>, Error> {
     if is_csv(name) {
         return csv(name, bytes, options);

@@ -1,6 +1,6 @@
 //! The pages: rendered on the server, usable without a script, strict about what may run.
 //!
-//! A request passes [`guard`] (who is asking from where), then a page. Pages ask [`crate::roles::may`] what the visitor may do,
+//! A request passes `guard` (who is asking from where), then a page. Pages ask [`crate::roles::may`] what the visitor may do,
 //! and the store for everything else; [`render`] alone turns texts of models and people into HTML.
 
 #[doc(hidden)]

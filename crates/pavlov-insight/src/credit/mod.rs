@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | A ([`forwards`]) | two or three forward passes over all answers | what the policy learned to prefer, what a reward model says halfway, where it looked |
 //! | B ([`surrogate`]) | hundreds of answers written in part | what each segment is worth when the policy writes it anew, alone and in pairs |
-//! | C ([`values`]) | hundreds of continuations | how each stretch moved the expected reward, in points and in bits |
+//! | C (`values`) | hundreds of continuations | how each stretch moved the expected reward, in points and in bits |
 //!
 //! Tiers B and C work with any reward. Both are the policy's own game: what is taken away is replaced by what the policy
 //! would write there, never by nothing. From C (and B) follows a [`Verdict`].

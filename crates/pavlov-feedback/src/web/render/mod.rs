@@ -3,7 +3,7 @@
 //! A policy is rewarded for what its rater sees, so whatever its text can do to the page is a way to be rewarded without
 //! answering well. Nothing of the text becomes markup: this module writes every tag itself, from a list that holds no
 //! script, style, form, anchor, image or address to load; characters that hide or reorder others are shown by their
-//! number ([`visible`]); headings of the text are no headings of the page.
+//! number (`visible`); headings of the text are no headings of the page.
 //!
 //! Each run of text carries its place in the source, in characters (`data-s`, `data-e`): that is how a rater's mark on a
 //! word finds the characters that earned it.

@@ -24,7 +24,7 @@ pub(crate) struct ServeArgs {
     /// The address to listen on; port 0 is any free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// The address that people type, where a proxy stands before the server: https://rate.example.org
+    /// The address that people type, where a proxy stands before the server: `https://rate.example.org`
     #[arg(long, value_name = "URL", value_parser = url)]
     public_url: Option<String>,
     /// A proxy whose X-Forwarded-… headers are believed; may be given many times
