@@ -12,6 +12,11 @@ pub(crate) struct Limit {
     pub(crate) window_ms: Millis,
 }
 
+/// Wrong passwords of one name.
+pub(crate) const PASSWORDS: Limit = Limit { times: 10, window_ms: 15 * 60_000 };
+/// Changes by one account: far above what hands can do, below what a loop does.
+pub(crate) const CHANGES: Limit = Limit { times: 600, window_ms: 60_000 };
+
 /// Names that are remembered at most; beyond, the oldest windows are forgotten.
 const MOST: usize = 10_000;
 
@@ -38,6 +43,11 @@ impl Limits {
         *n += 1;
         *n <= limit.times
     }
+
+    /// Forgets what happened to `name`.
+    pub(crate) fn forget(&self, name: &str) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
 }
 
 #[cfg(test)]
@@ -50,7 +60,8 @@ mod tests {
         assert!(limits.count("a", limit, 0) && limits.count("a", limit, 1) && !limits.count("a", limit, 2));
         assert!(limits.count("b", limit, 2), "others have their own");
         assert!(limits.count("a", limit, 10), "a new window");
-        assert!(limits.count("a", limit, 11) && !limits.count("a", limit, 11));
+        limits.forget("a");
+        assert!(limits.count("a", limit, 11) && limits.count("a", limit, 11));
         (0..30_000).for_each(|i| assert!(limits.count(&i.to_string(), limit, 12)));
         assert!(limits.seen.lock().unwrap().len() <= MOST);
     }

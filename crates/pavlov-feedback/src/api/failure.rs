@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::limit::Limit;
+use crate::web::failure::status;
 
 /// A request that failed.
 #[derive(Debug)]
@@ -67,20 +68,6 @@ impl Failure {
             format!("more than {} requests in {seconds} s; wait and send fewer at a time", limit.times);
         let retry_after = Some(seconds);
         Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, what) }
-    }
-}
-
-/// The status that an error has.
-fn status(error: &Error) -> StatusCode {
-    match error {
-        Error::NotFound(_) => StatusCode::NOT_FOUND,
-        Error::Conflict(_) | Error::Answered | Error::Sealed => StatusCode::CONFLICT,
-        Error::LeaseLost => StatusCode::GONE,
-        Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        Error::Forbidden(_) => StatusCode::FORBIDDEN,
-        Error::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Error::Storage { .. } | Error::Closed => StatusCode::SERVICE_UNAVAILABLE,
-        Error::Bug(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

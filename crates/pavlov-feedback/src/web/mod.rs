@@ -5,10 +5,9 @@
 
 #[doc(hidden)]
 pub mod attacks;
-mod failure;
+pub(crate) mod failure;
 mod fields;
 mod guard;
-mod limit;
 mod pages;
 pub mod render;
 mod server;
@@ -23,6 +22,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use tokio::sync::Semaphore;
 
+use crate::limit::Limits;
 use crate::quality::Cache;
 use crate::store::Store;
 
@@ -53,14 +53,14 @@ struct Inner {
     config: Config,
     /// Passwords checked at once: each takes 19 MiB and a core.
     passwords: Semaphore,
-    limits: limit::Limits,
+    limits: Limits,
     quality: Cache,
 }
 
 impl App {
     /// Pages over a store.
     pub fn new(store: Store, config: Config) -> App {
-        let (limits, quality) = (limit::Limits::default(), Cache::default());
+        let (limits, quality) = (Limits::default(), Cache::default());
         let inner = Inner { store, config, passwords: Semaphore::new(2), limits, quality };
         App { inner: Arc::new(inner) }
     }

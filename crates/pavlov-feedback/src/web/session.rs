@@ -9,8 +9,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
+use super::App;
 use super::failure::{Failure, Result};
-use super::{App, limit};
+use crate::limit;
 use crate::roles::{Action, Role, may};
 use crate::secret;
 use crate::store::{Account, Project};

@@ -8,12 +8,13 @@ use serde::Deserialize;
 
 use super::outside;
 use crate::error::Error;
+use crate::limit;
 use crate::secret::{self, SHORTEST_PASSWORD};
 use crate::store::{Account, AccountId};
+use crate::web::App;
 use crate::web::failure::{Failure, Result};
 use crate::web::fields::{Form, Sent};
 use crate::web::session::{Viewer, Visitor, set_cookie};
-use crate::web::{App, limit};
 
 #[derive(Deserialize)]
 pub(super) struct Next {
