@@ -1,6 +1,6 @@
 //! The figures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pavlov_schema::feedback::Said;
 use pavlov_schema::judgment::{Choice, Side};
@@ -30,11 +30,8 @@ const DAY: i64 = 86_400_000;
 pub fn of(answers: &[CurrentAnswer], names: &BTreeMap<AccountId, String>) -> Quality {
     let kept: Vec<&CurrentAnswer> = answers.iter().filter(|one| !one.excluded).collect();
     let excluded = answers.len() - kept.len();
-    let mut people: BTreeMap<AccountId, usize> = BTreeMap::new();
-    for answer in &kept {
-        let next = people.len();
-        people.entry(answer.rater).or_insert(next);
-    }
+    let raters: BTreeSet<AccountId> = kept.iter().map(|one| one.rater).collect();
+    let people: BTreeMap<AccountId, usize> = raters.into_iter().zip(0..).collect();
     let mut days: BTreeMap<i64, usize> = BTreeMap::new();
     for answer in &kept {
         *days.entry(answer.at_ms.div_euclid(DAY) * DAY).or_default() += 1;
@@ -52,7 +49,7 @@ pub fn of(answers: &[CurrentAnswer], names: &BTreeMap<AccountId, String>) -> Qua
     };
     let choices: Vec<Label> = fair.iter().filter_map(|one| choice(one, &people)).collect();
     quality.kappas = kappas(&choices).into_iter().filter(|pair| pair.items >= LEAST_OVERLAP).collect();
-    quality.raters = raters(&kept, &choices, &people, names);
+    quality.raters = rater_qualities(&kept, &choices, &people, names);
     strengths(&mut quality, &fair, &people);
     quality
 }
@@ -149,7 +146,7 @@ fn button(answer: &CurrentAnswer) -> Option<u32> {
     }
 }
 
-fn raters(
+fn rater_qualities(
     kept: &[&CurrentAnswer],
     choices: &[Label],
     people: &BTreeMap<AccountId, usize>,
