@@ -136,8 +136,13 @@ impl Connection {
         Connection { socket, last: 0, events: VecDeque::new() }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "parameters are literals, written where they are sent")]
     fn call(&mut self, method: &str, params: Value) -> Value {
+        self.ask(method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// What a command gave, or the error that the browser answered with.
+    #[expect(clippy::needless_pass_by_value, reason = "parameters are literals, written where they are sent")]
+    fn ask(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.last += 1;
         let id = self.last;
         let message = json!({ "id": id, "method": method, "params": params }).to_string();
@@ -145,8 +150,11 @@ impl Connection {
         loop {
             let reply = self.read();
             if reply["id"] == id {
-                assert!(reply["error"].is_null(), "{method}: {}", reply["error"]);
-                return reply["result"].clone();
+                return if reply["error"].is_null() {
+                    Ok(reply["result"].clone())
+                } else {
+                    Err(reply["error"].clone())
+                };
             }
             self.events.push_back(reply);
         }
@@ -175,14 +183,16 @@ impl Page {
         result["result"]["value"].clone()
     }
 
-    /// Waits until a JavaScript expression is true.
+    /// Waits until a JavaScript expression is true. A page that is just being left answers with an error
+    /// (`Inspected target navigated or closed`): that is not yet true either.
     #[track_caller]
     pub(crate) fn until(&mut self, script: &str) {
         let start = Instant::now();
         let guarded = format!("(() => {{ try {{ return !!({script}) }} catch {{ return false }} }})()");
         loop {
             let params = json!({ "expression": guarded, "returnByValue": true });
-            if self.call("Runtime.evaluate", params)["result"]["value"] == true {
+            let answer = self.connection.ask("Runtime.evaluate", params);
+            if answer.is_ok_and(|answer| answer["result"]["value"] == true) {
                 return;
             }
             if start.elapsed() > PATIENCE {
