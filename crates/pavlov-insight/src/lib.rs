@@ -11,6 +11,7 @@ pub mod kept;
 pub mod layers;
 pub mod ledger;
 pub mod metrics;
+pub mod parts;
 pub mod report;
 pub mod scan;
 pub mod taught;
