@@ -1,18 +1,18 @@
 //! Does a trace find planted causes, and do its scores foretell what retraining does?
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use pavlov_engine::Cpu;
-use pavlov_insight::trace::cases::{log_probabilities, probability};
-use pavlov_insight::trace::features::{ActivationDifferences, Features, Gradients};
+use pavlov_insight::trace::cases::probability;
+use pavlov_insight::trace::features::Features;
 use pavlov_insight::trace::lesson::{CHUNK, Lesson};
 use pavlov_insight::trace::linear::SecondMoment;
-use pavlov_insight::trace::measure::{auprc, linear_datamodeling_score, spearman};
+use pavlov_insight::trace::measure::auprc;
 use pavlov_insight::trace::score::{Checkpoint, Method, Scores, TextSearch, by_activation, by_gradient};
 use pavlov_insight::trace::store::Store;
-use pavlov_insight::trace::text::words;
 use pavlov_insight::trace::verify::{Change, verify};
 use pavlov_insight::{Estimate, Unit};
 use pavlov_lm::LanguageModel;
@@ -24,64 +24,64 @@ use crate::planted::{cases, clean, copy, cpu, encode, lessons, row, teach, trace
 const SEED: u64 = 9;
 const PROJECTION: usize = 16;
 
-/// Vectors of lessons and cases.
-struct Vectors {
-    folder: tempfile::TempDir,
+/// What the methods read of lessons and cases, in the model before the stage.
+pub(crate) struct Read {
+    _folder: tempfile::TempDir,
+    checkpoint: [Checkpoint; 1],
+    cases: Vec<Vec<f32>>,
+    differences: Range<usize>,
 }
 
-impl Vectors {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn of(&self, features: &mut dyn Features, key: &str, lessons: &[Lesson]) -> Store {
-        let mut store = Store::open(self.folder.path(), key, features.width()).unwrap();
+impl Read {
+    pub(crate) fn new(before: &LanguageModel, lessons: &[Lesson], cases: &[Lesson]) -> Self {
+        let layer = before.decoder.config().num_layers;
+        let features = Features::projected(before, PROJECTION, SEED).unwrap();
+        let mut features = features.with_differences(layer, 12, SEED).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path(), "before", features.width()).unwrap();
         for chunk in lessons.chunks(CHUNK) {
             let vectors = features.of(chunk).unwrap();
             store.add(chunk.iter().map(|l| l.place).zip(vectors.iter().map(Vec::as_slice))).unwrap();
         }
-        store
+        let cases = cases.chunks(CHUNK).flat_map(|chunk| features.of(chunk).unwrap()).collect();
+        let mut moment = SecondMoment::new(features.parts().into_iter());
+        let mut add = |_: usize, vector: &[f32]| {
+            moment.add(vector);
+            Ok(())
+        };
+        store.each(&mut add).unwrap();
+        let (gradient, differences) = (features.gradient(), features.differences());
+        let checkpoint = [Checkpoint { store, cases: Vec::new(), gradient, learning_rate: 1.0, moment }];
+        Self { _folder: folder, checkpoint, cases, differences }
+    }
+
+    /// Scores by activations and gradients, for some of the cases.
+    pub(crate) fn scores(&mut self, cases: Range<usize>) -> Scores {
+        let cases = self.cases[cases].to_vec();
+        let place = self.differences.clone();
+        let mut scores = by_activation(&self.checkpoint[0].store, &cases, place, SEED).unwrap();
+        self.checkpoint[0].cases = cases;
+        scores.extend(by_gradient(&self.checkpoint, SEED).unwrap());
+        scores
     }
 }
 
-fn all(features: &mut dyn Features, cases: &[Lesson]) -> Vec<Vec<f32>> {
-    cases.chunks(CHUNK).flat_map(|chunk| features.of(chunk).unwrap()).collect()
-}
-
-fn second_moment(gradients: &Gradients<'_>, store: &Store) -> SecondMoment {
-    let mut moment = SecondMoment::new(gradients.parts().into_iter());
-    let mut add = |_: usize, vector: &[f32]| {
-        moment.add(vector);
-        Ok(())
-    };
-    store.each(&mut add).unwrap();
-    moment
-}
-
-/// Scores of lessons by every method, with gradients in the model before the stage.
-fn scores(before: &LanguageModel, lessons: &[Lesson], cases: &[Lesson]) -> Scores {
-    let vectors = Vectors::new();
+pub(crate) fn by_words(lessons: &[Lesson], cases: &[Lesson]) -> Scores {
     let mut search = TextSearch::new(cases);
     search.count(lessons);
-    let spans: Vec<Vec<String>> = cases.iter().map(|case| words(&case.text.concat())).collect();
-    search.score(lessons, &spans);
-    let mut scores = search.finish();
-    let layer = before.decoder.config().num_layers;
-    let mut activations = ActivationDifferences::new(before, layer, 12, SEED).unwrap();
-    let store = vectors.of(&mut activations, "activations", lessons);
-    scores.extend(by_activation(&store, &all(&mut activations, cases), SEED).unwrap());
-    let mut gradients = Gradients::new(before, PROJECTION, SEED).unwrap();
-    let store = vectors.of(&mut gradients, "gradients", lessons);
-    let moment = second_moment(&gradients, &store);
-    let cases = all(&mut gradients, cases);
-    scores.extend(
-        by_gradient(&[Checkpoint { store: &store, cases, learning_rate: 1.0, moment }], SEED).unwrap(),
-    );
+    search.score(lessons);
+    search.finish()
+}
+
+/// Scores of lessons by every method.
+fn scores(before: &LanguageModel, lessons: &[Lesson], cases: &[Lesson]) -> Scores {
+    let mut scores = by_words(lessons, cases);
+    scores.extend(Read::new(before, lessons, cases).scores(0..cases.len()));
     scores
 }
 
 /// A stage's demonstrations as they are shown and as they are traced.
-fn stage(
+pub(crate) fn stage(
     before: &LanguageModel,
     seed: u64,
     n: usize,
@@ -147,74 +147,6 @@ fn planted_causes_among_decoys() {
     for k in 0..2 {
         assert!(mean(k, Method::Logra) >= 0.9);
     }
-}
-
-/// Retraining on random halves against the sum of the scores of what is in them.
-#[test]
-#[ignore = "minutes; figures in docs/validation.md"]
-fn scores_foretell_retraining() {
-    const LESSONS: usize = 600;
-    const SUBSETS: u64 = 60;
-    let cpu = cpu(1);
-    let before = clean(0, &cpu);
-    let (shown, lessons) =
-        stage(&before, 0, LESSONS, &Planting { share: 0.05, kind: Some(Kind::Movement), decoys: 1 });
-    let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
-    let cases = cases(&before, 4000, 32, Some(Kind::Movement));
-    let subset = |s: u64| {
-        let mut places: Vec<usize> = (0..LESSONS).collect();
-        Rng::new(SEED, Stream::Split, 0, s).shuffle(&mut places);
-        places.truncate(LESSONS / 2);
-        places.sort_unstable();
-        places
-    };
-    // Of each seed, case and subset the log-odds of the behaviour after retraining.
-    let mut after = vec![vec![Vec::new(); cases.len()]; 2];
-    for s in 0..SUBSETS {
-        let places = subset(s);
-        for (seed, after) in after.iter_mut().enumerate() {
-            let mut model = copy(&before, &cpu);
-            teach(&mut model, places.iter().map(|i| rows[*i].clone()).collect(), seed as u64);
-            for (after, logps) in after.iter_mut().zip(log_probabilities(&model, &cases).unwrap()) {
-                after.push(logps[0] - logps[1]);
-            }
-        }
-    }
-    let mean: Vec<Vec<f64>> = after[0]
-        .iter()
-        .zip(&after[1])
-        .map(|(a, b)| a.iter().zip(b).map(|(a, b)| f64::midpoint(*a, *b)).collect())
-        .collect();
-    // Spearman-Brown: how well the mean of two seeds would agree with the mean of two others; its root is the ceiling.
-    let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
-    let agreement: Vec<f64> = after[0]
-        .iter()
-        .zip(&after[1])
-        .map(|(a, b)| spearman(&a.iter().copied().zip(b.iter().copied()).collect::<Vec<_>>()))
-        .collect();
-    let ceiling = Estimate::of(&agreement, Unit::Correlation, &mut rng, |sample| {
-        let r = sample.iter().sum::<f64>() / sample.len() as f64;
-        (2.0 * r / (1.0 + r)).max(0.0).sqrt()
-    });
-    println!("ceiling {:.3} [{:.3}, {:.3}]", ceiling.value, ceiling.low, ceiling.high);
-
-    let mut predicted: BTreeMap<Method, Vec<Vec<f64>>> = BTreeMap::new();
-    for case in &cases {
-        let scores = scores(&before, &lessons, std::slice::from_ref(case));
-        for (method, values) in &scores.by_method {
-            let sums = (0..SUBSETS).map(|s| subset(s).iter().map(|i| values[*i]).sum()).collect();
-            predicted.entry(*method).or_default().push(sums);
-        }
-    }
-    let mut best = f64::NEG_INFINITY;
-    for (method, predicted) in &predicted {
-        let score = linear_datamodeling_score(predicted, &mean, &mut rng);
-        println!("{method:?}: LDS {:.3} [{:.3}, {:.3}]", score.value, score.low, score.high);
-        if !matches!(method, Method::Bm25 | Method::Span | Method::Activation) {
-            best = best.max(score.value);
-        }
-    }
-    assert!(best >= 0.3);
 }
 
 #[test]
