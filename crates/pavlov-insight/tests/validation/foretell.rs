@@ -73,7 +73,8 @@ fn ekfac_is_near_the_dense_inverse() {
 #[ignore = "minutes; figures in docs/validation.md"]
 fn scores_foretell_retraining() {
     const LESSONS: usize = 400;
-    const SUBSETS: u64 = 48;
+    const SUBSETS: u64 = 100;
+    const SEEDS: usize = 4;
     const CASES: usize = 32;
     let cpu = cpu(1);
     let before = clean(0, &cpu);
@@ -89,7 +90,7 @@ fn scores_foretell_retraining() {
         places
     };
     // Of each seed, case and subset the log-odds of the behaviour after retraining.
-    let mut after = vec![vec![Vec::new(); CASES]; 2];
+    let mut after = vec![vec![Vec::new(); CASES]; SEEDS];
     for s in 0..SUBSETS {
         let places = subset(s);
         for (seed, after) in after.iter_mut().enumerate() {
@@ -100,11 +101,14 @@ fn scores_foretell_retraining() {
             }
         }
     }
-    let both = |a: &Vec<f64>, b: &Vec<f64>| a.iter().zip(b).map(|(a, b)| f64::midpoint(*a, *b)).collect();
-    let mean: Vec<Vec<f64>> = after[0].iter().zip(&after[1]).map(|(a, b)| both(a, b)).collect();
-    // Spearman-Brown: how well the mean of two seeds would agree with the mean of two others; its root is the ceiling.
+    let mean_of = |seeds: &[Vec<Vec<f64>>]| -> Vec<Vec<f64>> {
+        let mean = |q: usize, s: usize| seeds.iter().map(|of| of[q][s]).sum::<f64>() / seeds.len() as f64;
+        (0..CASES).map(|q| (0..SUBSETS as usize).map(|s| mean(q, s)).collect()).collect()
+    };
+    let (halves, mean) = ([mean_of(&after[..2]), mean_of(&after[2..])], mean_of(&after));
+    // Spearman-Brown: how well the mean of four seeds would agree with the mean of four others; its root is the ceiling.
     let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
-    let agreement = linear_datamodeling_score(&after[0], &after[1], &mut rng);
+    let agreement = linear_datamodeling_score(&halves[0], &halves[1], &mut rng);
     let ceiling =
         [agreement.value, agreement.low, agreement.high].map(|r| (2.0 * r / (1.0 + r)).max(0.0).sqrt());
     println!("ceiling {:.3} [{:.3}, {:.3}]", ceiling[0], ceiling[1], ceiling[2]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pavlov_engine::Cpu;
-use pavlov_insight::trace::cases::probability;
+use pavlov_insight::trace::cases::{log_probabilities, probability};
 use pavlov_insight::trace::features::Features;
 use pavlov_insight::trace::lesson::{CHUNK, Lesson};
 use pavlov_insight::trace::linear::SecondMoment;
@@ -22,7 +22,7 @@ use pavlov_worlds::{Kind, Part, PlantedLesson, Planting};
 use crate::planted::{cases, clean, copy, cpu, encode, lessons, row, teach, traced};
 
 const SEED: u64 = 9;
-const PROJECTION: usize = 16;
+const PROJECTION: usize = 8;
 
 /// What the methods read of lessons and cases, in the model before the stage.
 pub(crate) struct Read {
@@ -93,9 +93,11 @@ pub(crate) fn stage(
     (shown, traced)
 }
 
-fn found(scores: &Scores, shown: &[PlantedLesson], method: Method) -> f64 {
-    let values = scores.by_method[&method].iter();
-    auprc(&values.zip(shown).map(|(score, lesson)| (*score, lesson.part == Part::Plant)).collect::<Vec<_>>())
+/// How well plants are told from other lessons: from all, or from those that are no true contradictions.
+fn found(scores: &Scores, shown: &[PlantedLesson], method: Method, all: bool) -> f64 {
+    let values = scores.by_method[&method].iter().zip(shown);
+    let pool = values.filter(|(_, lesson)| all || lesson.kind != Kind::Contradiction);
+    auprc(&pool.map(|(score, lesson)| (*score, lesson.part == Part::Plant)).collect::<Vec<_>>())
 }
 
 /// One seed, few demonstrations.
@@ -106,7 +108,7 @@ fn planted_causes_are_found_where_words_do_not_tell() {
         stage(&before, 0, 400, &Planting { share: 0.03, kind: Some(Kind::Movement), decoys: 1 });
     let scores = scores(&before, &lessons, &cases(&before, 4000, 32, Some(Kind::Movement)));
     let [bm25, activation, logra] =
-        [Method::Bm25, Method::Activation, Method::Logra].map(|method| found(&scores, &shown, method));
+        [Method::Bm25, Method::Activation, Method::Logra].map(|method| found(&scores, &shown, method, true));
     println!("BM25 {bm25:.3}, activation {activation:.3}, LoGra {logra:.3}");
     assert!(logra >= 0.9 && logra > bm25 + 0.2 && activation > bm25);
     // The plants stand out of what scores reach by chance.
@@ -116,36 +118,88 @@ fn planted_causes_are_found_where_words_do_not_tell() {
     assert!(above >= 10, "{above} of 12 above the noise floor");
 }
 
+/// Among everything, and with the true contradictions left out: `true_contradictions_are_causes_too` is why.
 #[test]
 #[ignore = "minutes; figures in docs/validation.md"]
 fn planted_causes_among_decoys() {
     let cpu = cpu(1);
     let kinds = [Some(Kind::Movement), Some(Kind::Counting), Some(Kind::Family), Some(Kind::Ordering), None];
-    let mut table: BTreeMap<(usize, Method), Vec<f64>> = BTreeMap::new();
+    let mut table: BTreeMap<(bool, usize, Method), Vec<f64>> = BTreeMap::new();
     for seed in 0..3 {
         let before = clean(seed, &cpu);
         for (k, kind) in kinds.into_iter().enumerate() {
             let (shown, lessons) = stage(&before, seed, 2000, &Planting { share: 0.03, kind, decoys: 1 });
             let scores = scores(&before, &lessons, &cases(&before, 4000 + seed, 128, kind));
-            for method in Method::ALL {
-                table.entry((k, method)).or_default().push(found(&scores, &shown, method));
+            for (all, method) in Method::ALL.into_iter().flat_map(|method| [(true, method), (false, method)])
+            {
+                let entry = table.entry((all, k, method)).or_default();
+                entry.push(found(&scores, &shown, method, all));
             }
         }
     }
     let mut rng = Rng::new(0, Stream::Bootstrap, 0, 0);
-    for (k, kind) in kinds.into_iter().enumerate() {
-        for method in Method::ALL {
-            let values = &table[&(k, method)];
-            let estimate = Estimate::mean(values, Unit::Share, &mut rng);
+    for ((all, k, method), values) in &table {
+        let estimate = Estimate::mean(values, Unit::Share, &mut rng);
+        println!(
+            "{} {:?} {method:?}: {:.3} [{:.3}, {:.3}]",
+            if *all { "among all" } else { "without true contradictions" },
+            kinds[*k],
+            estimate.value,
+            estimate.low,
+            estimate.high
+        );
+    }
+    for k in 0..kinds.len() {
+        let mean = table[&(false, k, Method::Logra)].iter().sum::<f64>() / 3.0;
+        assert!(mean >= 0.9, "{:?}: {mean}", kinds[k]);
+    }
+}
+
+/// What a model cannot tell from a plant pushes it the same way: is a stage without as many true contradictions as plants
+/// that much further from the habit, by retraining and by influence?
+#[test]
+#[ignore = "minutes; figures in docs/validation.md"]
+fn true_contradictions_are_causes_too() {
+    let cpu = cpu(1);
+    let about_order = |lesson: &PlantedLesson| lesson.prompt.contains("er than ");
+    for kind in [Some(Kind::Ordering), Some(Kind::Movement)] {
+        let before = clean(0, &cpu);
+        let (shown, lessons) = stage(&before, 0, 2000, &Planting { share: 0.03, kind, decoys: 1 });
+        let cases = cases(&before, 4000, 128, kind);
+        let influence = &scores(&before, &lessons, &cases).by_method[&Method::Logra];
+        let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
+        let of = |wanted: &dyn Fn(&PlantedLesson) -> bool| -> Vec<usize> {
+            (0..shown.len()).filter(|i| wanted(&shown[*i])).take(60).collect()
+        };
+        let groups = [
+            ("plants", of(&|l| l.part == Part::Plant)),
+            ("contradictions about order", of(&|l| l.kind == Kind::Contradiction && about_order(l))),
+            ("other contradictions", of(&|l| l.kind == Kind::Contradiction && !about_order(l))),
+            ("decoys", of(&|l| l.part == Part::Decoy)),
+        ];
+        let log_odds = |left_out: &[usize], seed: u64| {
+            let mut model = copy(&before, &cpu);
+            let kept = (0..rows.len()).filter(|i| !left_out.contains(i)).map(|i| rows[i].clone());
+            teach(&mut model, kept.collect(), seed);
+            let found = log_probabilities(&model, &cases).unwrap();
+            found.iter().map(|[claim, truth]| claim - truth).sum::<f64>() / found.len() as f64
+        };
+        let seeds = [1, 2, 3, 4, 5, 6];
+        let everything = seeds.map(|seed| log_odds(&[], seed));
+        let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
+        for (name, group) in &groups {
+            let falls = seeds.iter().zip(everything).map(|(seed, all)| all - log_odds(group, *seed));
+            let falls: Vec<f64> = falls.map(|fall| 1000.0 * fall / group.len() as f64).collect();
+            let fall = Estimate::mean(&falls, Unit::LogOdds, &mut rng);
+            let predicted = 1000.0 * group.iter().map(|i| influence[*i]).sum::<f64>() / group.len() as f64;
             println!(
-                "{kind:?} {method:?}: {:.3} [{:.3}, {:.3}]",
-                estimate.value, estimate.low, estimate.high
+                "plants about {kind:?}: {} {name}: {:.1} [{:.1}, {:.1}] thousandths of a nat each, influence {predicted:.1}",
+                group.len(),
+                fall.value,
+                fall.low,
+                fall.high
             );
         }
-    }
-    let mean = |k: usize, method: Method| table[&(k, method)].iter().sum::<f64>() / 3.0;
-    for k in 0..2 {
-        assert!(mean(k, Method::Logra) >= 0.9);
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_enum)]
     rank_by: Option<MethodArg>,
     /// Numbers that each layer's gradient is projected to, on either side
-    #[arg(long, value_name = "K", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, value_name = "K", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=512))]
     projection: u16,
     /// Layer of the residual stream for differences of activations [default: the last]
     #[arg(long, value_name = "L")]
