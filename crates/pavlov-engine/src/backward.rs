@@ -8,7 +8,6 @@ use crate::forest::Batch;
 use crate::intervention::{Intervention, Placed};
 use crate::observe::Observed;
 use crate::parameters::{NormIds, Parameters};
-use crate::per_example::ExampleGradients;
 use crate::{Error, Result};
 
 impl<B: Backend> Decoder<B> {
@@ -49,13 +48,16 @@ impl<B: Backend> Decoder<B> {
         if let Some(examples) = &mut observed.examples {
             examples.begin(&acts.plan);
         }
+        if let Some(factors) = &mut observed.factors {
+            factors.begin();
+        }
         self.heads_backward(params, temperature, gradients, acts, grads);
         for layer in (0..=layers).rev() {
             if layer < layers {
                 // Nothing below the first block is trained where the embedding is frozen.
                 let wanted = layer > 0 || observed.streams.is_some() || self.trains_below(grads);
-                let examples = observed.examples.as_deref_mut();
-                self.block_backward(params, layer, batch.forest.positions(), acts, grads, wanted, examples);
+                let positions = batch.forest.positions();
+                self.block_backward(params, layer, positions, acts, grads, wanted, &mut observed);
             }
             let dx = &mut acts.backward.as_mut().expect("sized above").dx;
             if let Some(streams) = &mut observed.streams {
@@ -74,7 +76,7 @@ impl<B: Backend> Decoder<B> {
             self.backend().embed_backward(dtable, TableStorage::Rows, positions, dx, width);
         }
         grads.settle();
-        observed.examples.map_or(Ok(()), |examples| examples.all_seen())
+        observed.all_seen()
     }
 
     /// Whether anything is trained that the first block's input derivative reaches.
@@ -207,7 +209,7 @@ impl<B: Backend> Decoder<B> {
         acts: &mut Activations<B>,
         grads: &mut Parameters<B>,
         wanted: bool,
-        mut examples: Option<&mut ExampleGradients<B>>,
+        observed: &mut Observed<'_, B>,
     ) {
         let (backend, config, ids) = (&**self.backend(), self.config(), &self.ids.blocks[layer]);
         let rows = positions.len();
@@ -235,21 +237,28 @@ impl<B: Backend> Decoder<B> {
         }
         let low = (&block.low, &mut b.dlow);
         let down = [(ids.down, &b.dx)];
-        let seen = examples.as_deref_mut();
-        self.linear_backward(params, grads, &shared.act, &down, Some(&mut b.dact), low, rows, seen);
+        self.linear_backward(params, grads, &shared.act, &down, Some(&mut b.dact), low, rows, observed);
         let gate = ids.gate.map(|_| &mut block.wide.gate);
         backend.activate_backward(&b.dact, config.activation, gate, &mut block.wide.up);
         let low = (&block.low, &mut b.dlow);
         let mut layers = vec![(ids.up, &block.wide.up)];
         layers.extend(ids.gate.map(|gate| (gate, &block.wide.gate)));
-        let seen = examples.as_deref_mut();
-        self.linear_backward(params, grads, &shared.normed, &layers, Some(&mut b.dnormed), low, rows, seen);
+        self.linear_backward(
+            params,
+            grads,
+            &shared.normed,
+            &layers,
+            Some(&mut b.dnormed),
+            low,
+            rows,
+            observed,
+        );
         self.norm_parameters(ids.norm2, grads, &b.dnormed, &block.mid, &block.stats2);
         backend.norm_backward(&mut b.dx, &b.dnormed, &block.mid, &block.stats2, &norm2, true);
         // The attention half: mid = stream + o(attention(n)), n = norm1(stream).
         let low = (&block.low, &mut b.dlow);
-        let (o, seen) = ([(ids.o, &b.dx)], examples.as_deref_mut());
-        self.linear_backward(params, grads, &block.wide.out, &o, Some(&mut b.dout), low, rows, seen);
+        let o = [(ids.o, &b.dx)];
+        self.linear_backward(params, grads, &block.wide.out, &o, Some(&mut b.dout), low, rows, observed);
         let width = config.kv_width();
         backend.resize(&mut shared.key_store, plan.slots * width);
         backend.resize(&mut shared.value_store, plan.slots * width);
@@ -287,7 +296,7 @@ impl<B: Backend> Decoder<B> {
             wanted.then_some(&mut b.dnormed),
             low,
             rows,
-            examples,
+            observed,
         );
         if wanted {
             self.norm_parameters(ids.norm1, grads, &b.dnormed, input, &block.stats1);

@@ -2,8 +2,8 @@
 
 use crate::backend::{Backend, Linear, LinearGradient};
 use crate::decoder::Decoder;
+use crate::observe::Observed;
 use crate::parameters::{LINEARS, LinearIds, LoraIds, Parameters};
-use crate::per_example::ExampleGradients;
 
 impl<B: Backend> Decoder<B> {
     /// y = W·x + b for each of the layers that read x, and the low-rank updates, whose B reads `low`.
@@ -61,7 +61,7 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// The gradients of the trainable parameters of layers that read x, given the derivatives of their outputs, and
-    /// dx = the derivative through all of them if that is wanted; what each gives to single examples goes to `examples`.
+    /// dx = the derivative through all of them if that is wanted; `observed` is shown what comes by each.
     pub(crate) fn linear_backward(
         &self,
         params: &Parameters<B>,
@@ -71,13 +71,11 @@ impl<B: Backend> Decoder<B> {
         mut dx: Option<&mut B::Buffer>,
         (low, dlow): (&[B::Buffer; LINEARS], &mut B::Buffer),
         rows: usize,
-        mut examples: Option<&mut ExampleGradients<B>>,
+        observed: &mut Observed<'_, B>,
     ) {
         let backend = &**self.backend();
         for (ids, dy) in layers {
-            if let Some(examples) = &mut examples {
-                examples.add(backend, ids.weight, x, dy);
-            }
+            observed.see(backend, ids.weight, rows, x, dy);
             if let Some(dbias) = ids.bias.and_then(|bias| grads.trained_mut(bias)) {
                 backend.column_sums(dbias, dy);
             }
@@ -100,10 +98,8 @@ impl<B: Backend> Decoder<B> {
             let update = LinearGradient { dy, weight: b, dweight: grads.matrix_gradient(lora.b) };
             backend.linear_backward(&low[lora.place], rows, &mut [update], Some((dlow, false)));
             backend.scale(dlow, lora.scale);
-            if let Some(examples) = &mut examples {
-                examples.add(backend, lora.b, &low[lora.place], dy);
-                examples.add(backend, lora.a, x, dlow);
-            }
+            observed.see(backend, lora.b, rows, &low[lora.place], dy);
+            observed.see(backend, lora.a, rows, x, dlow);
             let lowered = LinearGradient { dy: dlow, weight: a, dweight: grads.matrix_gradient(lora.a) };
             backend.linear_backward(x, rows, &mut [lowered], dx.as_deref_mut().map(|dx| (dx, true)));
         }

@@ -7,6 +7,7 @@ use crate::activations::Activations;
 use crate::backend::{Backend, TableStorage};
 use crate::cpu::Cpu;
 use crate::decoder::Decoder;
+use crate::factors::KroneckerFactors;
 use crate::per_example::ExampleGradients;
 use crate::{Error, Result};
 
@@ -16,11 +17,31 @@ pub struct Observed<'a, B: Backend = Cpu> {
     pub streams: Option<&'a mut StreamGradients<B>>,
     /// The projected gradient of each example.
     pub examples: Option<&'a mut ExampleGradients<B>>,
+    /// The second moments on both sides of linear layers.
+    pub factors: Option<&'a mut KroneckerFactors<B>>,
 }
 
 impl<B: Backend> Default for Observed<'_, B> {
     fn default() -> Self {
-        Self { streams: None, examples: None }
+        Self { streams: None, examples: None, factors: None }
+    }
+}
+
+impl<B: Backend> Observed<'_, B> {
+    /// Shows the rows of a linear layer: its input and the derivative of its output.
+    pub(crate) fn see(&mut self, backend: &B, parameter: usize, rows: usize, x: &B::Buffer, dy: &B::Buffer) {
+        if let Some(examples) = &mut self.examples {
+            examples.add(backend, parameter, x, dy);
+        }
+        if let Some(factors) = &mut self.factors {
+            factors.add(backend, parameter, rows, x, dy);
+        }
+    }
+
+    /// Refuses a pass that did not come by a chosen layer.
+    pub(crate) fn all_seen(&self) -> Result<()> {
+        self.examples.as_ref().map_or(Ok(()), |examples| examples.all_seen())?;
+        self.factors.as_ref().map_or(Ok(()), |factors| factors.all_seen())
     }
 }
 

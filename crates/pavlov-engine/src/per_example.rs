@@ -5,7 +5,7 @@
 //! of full size. With normal entries of variance 1/k inner products are kept in expectation.
 
 use crate::backend::{Backend, Linear, Weight};
-use crate::config::ParameterKind;
+use crate::config::{ParameterKind, ParameterSpec};
 use crate::cpu::Cpu;
 use crate::decoder::Decoder;
 use crate::plan::AttentionPlan;
@@ -20,15 +20,21 @@ struct Projection<B: Backend> {
 }
 
 impl<B: Backend> Projection<B> {
-    fn new(backend: &B, most: usize, width: usize, rng: &mut Rng) -> Self {
+    fn random(backend: &B, most: usize, width: usize, rng: &mut Rng) -> Self {
         if most >= width {
             return Self { matrix: None, k: width, width };
         }
         let scale = 1.0 / (most as f32).sqrt();
         let data: Vec<f32> = (0..most * width).map(|_| scale * rng.normal()).collect();
-        let mut matrix = backend.zeros(backend.matrix_len(most, width));
-        backend.upload_matrix(&mut matrix, most, width, &data);
-        Self { matrix: Some(matrix), k: most, width }
+        Self::given(backend, &data, width)
+    }
+
+    /// Rows of this width.
+    fn given(backend: &B, data: &[f32], width: usize) -> Self {
+        let k = data.len() / width;
+        let mut matrix = backend.zeros(backend.matrix_len(k, width));
+        backend.upload_matrix(&mut matrix, k, width, data);
+        Self { matrix: Some(matrix), k, width }
     }
 
     /// `to` = x·Pᵀ, \[rows, k\], on the host.
@@ -42,6 +48,17 @@ impl<B: Backend> Projection<B> {
         backend.linear(x, rows, &mut [Linear { y: scratch, weight, bias: None, accumulate: false }]);
         backend.download(to, scratch);
     }
+}
+
+/// Directions in which a parameter's gradient is looked at, row by row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Basis {
+    /// The parameter.
+    pub name: String,
+    /// Of its inputs, each \[in\].
+    pub input: Vec<f32>,
+    /// Of its outputs, each \[out\].
+    pub output: Vec<f32>,
 }
 
 /// One linear layer whose gradients are kept.
@@ -76,34 +93,54 @@ impl<B: Backend> ExampleGradients<B> {
     ///
     /// An error names a parameter that is no such matrix, or is named twice.
     pub fn new(decoder: &Decoder<B>, names: &[String], most: [usize; 2], seed: u64) -> Result<Self> {
-        let refuse = |problem: String| Err(Error::Observation(problem));
+        let problem = "gradients of examples need a linear layer and projections to at least 1";
         if names.is_empty() || most.contains(&0) {
-            return refuse("gradients of examples need a linear layer and projections to at least 1".into());
+            return Err(Error::Observation(problem.into()));
         }
-        let (mut chosen, mut width) = (Vec::<Chosen<B>>::new(), 0);
-        for name in names {
-            let found = decoder.parameters().iter().position(|spec| {
-                spec.name == *name
-                    && spec.kind == ParameterKind::Matrix
-                    && spec.name.starts_with("model.layers.")
-            });
-            let Some(parameter) = found else {
-                return refuse(format!(
-                    "{name} is no linear layer of a block: its gradient would not be seen"
-                ));
-            };
-            if chosen.iter().any(|other| other.name == *name) {
-                return refuse(format!("{name} is named twice"));
-            }
-            let spec = &decoder.parameters()[parameter];
+        Self::of(decoder, names.iter().map(String::as_str), |name, [input, output]| {
             let backend = &**decoder.backend();
             let projection = |side: u64, most: usize, width: usize| {
                 let index = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
-                Projection::new(backend, most, width, &mut Rng::new(seed, Stream::Probe, side, index))
+                Projection::random(backend, most, width, &mut Rng::new(seed, Stream::Probe, side, index))
             };
-            let (input, output) = (projection(0, most[0], spec.cols), projection(1, most[1], spec.rows));
+            Ok([projection(0, most[0], input), projection(1, most[1], output)])
+        })
+    }
+
+    /// Those of these parameters in bases of their inputs and outputs, or in the first directions of them. The gradients
+    /// are kept as they are where a basis is whole and orthonormal, in other coordinates.
+    ///
+    /// An error names a parameter as [`ExampleGradients::new`] does, or a basis that does not fit it.
+    pub fn in_bases(decoder: &Decoder<B>, bases: &[Basis]) -> Result<Self> {
+        Self::of(decoder, bases.iter().map(|basis| basis.name.as_str()), |name, widths| {
+            let basis = bases.iter().find(|basis| basis.name == name).expect("one of the names");
+            for (directions, width) in [&basis.input, &basis.output].into_iter().zip(widths) {
+                if directions.is_empty() || directions.len() % width != 0 {
+                    return Err(Error::Shape { name: name.into(), given: directions.len(), needed: width });
+                }
+            }
+            let backend = &**decoder.backend();
+            let [input, output] = widths;
+            Ok([
+                Projection::given(backend, &basis.input, input),
+                Projection::given(backend, &basis.output, output),
+            ])
+        })
+    }
+
+    /// `project` is told a parameter's name and its inputs and outputs.
+    fn of<'a>(
+        decoder: &Decoder<B>,
+        names: impl Iterator<Item = &'a str>,
+        project: impl Fn(&str, [usize; 2]) -> Result<[Projection<B>; 2]>,
+    ) -> Result<Self> {
+        let (mut chosen, mut width) = (Vec::<Chosen<B>>::new(), 0);
+        for name in names {
+            let parameter = find_linear(decoder, name, chosen.iter().map(|other| other.name.as_str()))?;
+            let spec = &decoder.parameters()[parameter];
+            let [input, output] = project(name, [spec.cols, spec.rows])?;
             let size = input.k * output.k;
-            chosen.push(Chosen { parameter, name: name.clone(), input, output, start: width, seen: false });
+            chosen.push(Chosen { parameter, name: name.into(), input, output, start: width, seen: false });
             width += size;
         }
         let scratch = decoder.backend().zeros(0);
@@ -194,9 +231,34 @@ impl<B: Backend> ExampleGradients<B> {
 
     /// Refuses a pass that did not come by a chosen layer.
     pub(crate) fn all_seen(&self) -> Result<()> {
-        match self.chosen.iter().find(|chosen| !chosen.seen) {
-            None => Ok(()),
-            Some(chosen) => Err(Error::Observation(format!("no gradient came by {}", chosen.name))),
-        }
+        all_seen(self.chosen.iter().map(|chosen| (chosen.name.as_str(), chosen.seen)))
+    }
+}
+
+/// The index of a parameter that is the matrix of a linear layer of a block. An error names one that is none, or that is
+/// among the `others` already.
+pub(crate) fn find_linear<'a, B: Backend>(
+    decoder: &Decoder<B>,
+    name: &str,
+    mut others: impl Iterator<Item = &'a str>,
+) -> Result<usize> {
+    let linear = |spec: &ParameterSpec| {
+        spec.name == name && spec.kind == ParameterKind::Matrix && name.starts_with("model.layers.")
+    };
+    let Some(parameter) = decoder.parameters().iter().position(linear) else {
+        let problem = format!("{name} is no linear layer of a block: its gradient would not be seen");
+        return Err(Error::Observation(problem));
+    };
+    if others.any(|other| other == name) {
+        return Err(Error::Observation(format!("{name} is named twice")));
+    }
+    Ok(parameter)
+}
+
+/// Refuses a pass that did not come by a chosen layer.
+pub(crate) fn all_seen<'a>(mut layers: impl Iterator<Item = (&'a str, bool)>) -> Result<()> {
+    match layers.find(|(_, seen)| !seen) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::Observation(format!("no gradient came by {name}"))),
     }
 }

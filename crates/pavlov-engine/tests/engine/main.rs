@@ -3,6 +3,7 @@
 
 mod common;
 mod equivalence;
+mod examples;
 mod gradients;
 mod kernels;
 mod lora;

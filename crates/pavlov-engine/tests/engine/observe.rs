@@ -2,18 +2,17 @@
 
 use crate::common::*;
 use pavlov_engine::{
-    Activations, Batch, Change, Control, Cpu, Decoder, Dtype, Error, ExampleGradients, Intervention, Isa,
-    Observed, OutputGradients, Outputs, Parameters, Rows, SampleRequest, Sampled, Sampler, SamplingParams,
-    StreamGradients,
+    Activations, Batch, Change, Control, Decoder, Dtype, Error, ExampleGradients, Intervention, Isa,
+    Observed, Outputs, Parameters, Rows, SampleRequest, Sampled, Sampler, SamplingParams, StreamGradients,
 };
 use pavlov_schema::rng::{Rng, Stream};
 
-fn vector(index: u64, len: usize) -> Vec<f32> {
+pub(crate) fn vector(index: u64, len: usize) -> Vec<f32> {
     let mut rng = Rng::new(31, Stream::Probe, 0, index);
     (0..len).map(|_| rng.normal()).collect()
 }
 
-fn forward(
+pub(crate) fn forward(
     model: &Model,
     batch: &Batch,
     interventions: &[Intervention],
@@ -151,7 +150,7 @@ fn stream_gradients_are_those_of_finite_differences() {
             let outputs = forward(&model, &batch, &made, &mut acts).unwrap();
             let (d, mut grads) = (coefficients(&outputs), model.decoder.gradients());
             let mut streams = StreamGradients::default();
-            let seen = Observed { streams: Some(&mut streams), examples: None };
+            let seen = Observed { streams: Some(&mut streams), ..Observed::default() };
             let (decoder, params) = (&model.decoder, &model.params);
             decoder
                 .backward_with(params, &batch, TEMPERATURE, &d, &made, &mut acts, &mut grads, seen)
@@ -211,7 +210,7 @@ fn observing_changes_nothing() {
             let mut acts = Activations::new(false);
             let outputs = forward(&model, &batch, &[], &mut acts).unwrap();
             let mut streams = StreamGradients::default();
-            let seen = Observed { streams: Some(&mut streams), examples: None };
+            let seen = Observed { streams: Some(&mut streams), ..Observed::default() };
             let (decoder, params, d) = (&model.decoder, &model.params, coefficients(&outputs));
             decoder.backward_with(params, &batch, TEMPERATURE, &d, &[], &mut acts, grads, seen).unwrap();
             model.decoder.stream_gradient(&streams, 0, &[0, 60, 137]).unwrap()
@@ -224,110 +223,6 @@ fn observing_changes_nothing() {
         assert_eq!(pass(&mut nothing), streams, "{name}");
         assert_eq!((nothing.count(), nothing.specs().count()), (0, 0), "{name}");
     }
-}
-
-/// Every linear layer that the decoder has, base and adapter.
-fn linears(decoder: &Decoder) -> Vec<String> {
-    let matrices =
-        decoder.parameters().iter().filter(|spec| spec.kind == pavlov_engine::ParameterKind::Matrix);
-    matrices.filter(|spec| spec.layer().is_some()).map(|spec| spec.name.clone()).collect()
-}
-
-/// The vectors of the trees of a batch, given the derivatives of its outputs.
-fn vectors(
-    model: &Model,
-    batch: &Batch,
-    d: &OutputGradients,
-    recompute: bool,
-    examples: &mut ExampleGradients,
-) {
-    let mut acts = Activations::new(recompute);
-    forward(model, batch, &[], &mut acts).unwrap();
-    let (decoder, params, mut grads) = (&model.decoder, &model.params, model.decoder.no_gradients());
-    let seen = Observed { streams: None, examples: Some(examples) };
-    decoder.backward_with(params, batch, TEMPERATURE, d, &[], &mut acts, &mut grads, seen).unwrap();
-}
-
-/// Three examples of different lengths in one batch, one of them a tree with two answers, against each alone.
-#[test]
-fn packed_examples_have_the_gradients_that_each_has_alone() {
-    for (name, shape) in families().into_iter().filter(|(_, shape)| shape.language_head) {
-        let model = plain(&shape);
-        let mut rng = Rng::new(17, Stream::Data, 0, 0);
-        let mut draw = |n| tokens(&mut rng, n, shape.vocab_size);
-        let trees = [vec![draw(140), draw(3), draw(9)], vec![draw(5)], vec![draw(33), draw(2)]];
-        let push = |batch: &mut Batch, tree: &[Vec<u32>]| {
-            let root = batch.forest.push(None, &tree[0]);
-            batch.score_segment(root);
-            for answer in &tree[1..] {
-                let id = batch.forest.push(Some(root), answer);
-                batch.score_segment(id);
-            }
-            batch.targets.len()
-        };
-        let mut packed = Batch::new();
-        let ends: Vec<usize> = trees.iter().map(|tree| push(&mut packed, tree)).collect();
-        let d = OutputGradients { logp: vector(9, ends[2]), ..OutputGradients::default() };
-        let names = linears(&model.decoder);
-        let exact = |seed| ExampleGradients::new(&model.decoder, &names, [1000, 1000], seed).unwrap();
-        let small = |seed| ExampleGradients::new(&model.decoder, &names, [4, 3], seed).unwrap();
-        let (mut whole, mut projected, mut recomputed) = (exact(1), small(1), small(1));
-        vectors(&model, &packed, &d, false, &mut whole);
-        vectors(&model, &packed, &d, false, &mut projected);
-        vectors(&model, &packed, &d, true, &mut recomputed);
-        assert_eq!(projected.examples().len(), 3);
-        let backend = &**model.decoder.backend();
-        for (i, tree) in trees.iter().enumerate() {
-            let mut alone = Batch::new();
-            push(&mut alone, tree);
-            let start = if i == 0 { 0 } else { ends[i - 1] };
-            let d = OutputGradients { logp: d.logp[start..ends[i]].to_vec(), ..OutputGradients::default() };
-            let mut single = exact(1);
-            vectors(&model, &alone, &d, false, &mut single);
-            let (got, expected) = (whole.examples().nth(i).unwrap(), single.examples().next().unwrap());
-            // The gradient of the parameters that are trained, by the ordinary backward pass.
-            let mut acts = Activations::new(false);
-            forward(&model, &alone, &[], &mut acts).unwrap();
-            let mut grads = model.decoder.gradients();
-            let (decoder, params) = (&model.decoder, &model.params);
-            decoder.backward(params, &alone, TEMPERATURE, &d, &mut acts, &mut grads).unwrap();
-            for ((tensor, part, _), (_, low, _)) in whole.parts().zip(projected.parts()) {
-                assert!(distance(&got[part.clone()], &expected[part.clone()]) < 2e-5, "{name}: {tensor}");
-                if let Ok(gradient) = grads.get(tensor) {
-                    assert!(distance(&got[part.clone()], &gradient) < 2e-5, "{name}: {tensor}, trained");
-                }
-                let down = projected.project(backend, tensor, &got[part]).unwrap();
-                let (got, again) =
-                    (projected.examples().nth(i).unwrap(), recomputed.examples().nth(i).unwrap());
-                assert!(distance(&got[low.clone()], &down) < 2e-5, "{name}: {tensor}, projected");
-                assert!(distance(&again[low.clone()], &down) < 2e-5, "{name}: {tensor}, recomputed");
-            }
-        }
-    }
-}
-
-/// Over many seeds the inner product of two projected gradients is that of the gradients.
-#[test]
-fn projections_keep_inner_products_in_expectation() {
-    let (_, shape) = families().remove(0);
-    let (model, backend) = (plain(&shape), Cpu::new(1));
-    let name = "model.layers.1.mlp.down_proj.weight".to_string();
-    let (a, b) = (vector(1, 20 * 37), vector(2, 20 * 37));
-    let b: Vec<f32> = a.iter().zip(b).map(|(a, b)| 0.5 * a + b).collect();
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-    let products: Vec<f64> = (0..400)
-        .map(|seed| {
-            let names = std::slice::from_ref(&name);
-            let e = ExampleGradients::new(&model.decoder, names, [8, 8], seed).unwrap();
-            let [a, b] = [&a, &b].map(|g| e.project(&backend, &name, g).unwrap());
-            dot(&a, &b)
-        })
-        .collect();
-    let n = products.len() as f64;
-    let mean = products.iter().sum::<f64>() / n;
-    let error = (products.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt();
-    assert!((mean - dot(&a, &b)).abs() < 4.0 * error, "{mean} ± {error}, not {}", dot(&a, &b));
-    assert!(error < 0.1 * dot(&a, &b), "{error} says too little");
 }
 
 fn requests(shape: &Shape) -> Vec<SampleRequest> {

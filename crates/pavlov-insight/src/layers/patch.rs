@@ -131,7 +131,7 @@ fn one_batch(
     asked.tick()?;
     let (decoder, params) = reference;
     let mut streams = StreamGradients::default();
-    let seen = Observed { streams: Some(&mut streams), examples: None };
+    let seen = Observed { streams: Some(&mut streams), ..Observed::default() };
     let (gradient, mut nothing) = (packed.gradient(), decoder.no_gradients());
     decoder.backward_with(params, &packed.batch, 1.0, &gradient, &[], &mut old, &mut nothing, seen)?;
     let rows: Vec<u32> = (0..packed.batch.forest.len() as u32).collect();

@@ -48,17 +48,24 @@ fn pearson(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// The linear datamodeling score (Park et al., arXiv:2303.14186): rank correlation, over random subsets of the lessons, of the
-/// sum of their scores with what retraining on them gave; mean over queries, with an interval over queries.
+/// sum of their scores with what retraining on them gave; mean over queries. The interval is over subsets: all queries share
+/// their retrainings, so that one over queries would be too narrow.
 ///
 /// `predicted[q][s]` and `found[q][s]` are of query q and subset s.
+///
+/// # Panics
+/// If there is no query.
 pub fn linear_datamodeling_score(predicted: &[Vec<f64>], found: &[Vec<f64>], rng: &mut Rng) -> Estimate {
-    let of_query = |(predicted, found): (&Vec<f64>, &Vec<f64>)| {
-        let pairs: Vec<(f64, f64)> = predicted.iter().copied().zip(found.iter().copied()).collect();
-        spearman(&pairs)
-    };
-    let scores: Vec<f64> =
-        predicted.iter().zip(found).map(of_query).filter(|score| !score.is_nan()).collect();
-    Estimate::mean(&scores, Unit::Correlation, rng)
+    let subsets: Vec<usize> = (0..predicted[0].len()).collect();
+    Estimate::of(&subsets, Unit::Correlation, rng, |sample| {
+        let of_query = |(predicted, found): (&Vec<f64>, &Vec<f64>)| {
+            let pair = |s: &usize| (predicted[*s], found[*s]);
+            spearman(&sample.iter().map(pair).collect::<Vec<_>>())
+        };
+        let all = predicted.iter().zip(found).map(of_query);
+        let scores: Vec<f64> = all.filter(|score| !score.is_nan()).collect();
+        scores.iter().sum::<f64>() / scores.len() as f64
+    })
 }
 
 #[cfg(test)]
@@ -77,5 +84,14 @@ mod tests {
         let ties = [(1.0, 1.0), (2.0, 2.0), (2.0, 3.0), (3.0, 4.0)];
         assert!((spearman(&ties) - 4.5 / (4.5_f64 * 5.0).sqrt()).abs() < 1e-12);
         assert!(spearman(&[(1.0, 1.0), (1.0, 2.0)]).is_nan());
+        // One query in the right order, one in the opposite.
+        let rising: Vec<f64> = (0..8).map(f64::from).collect();
+        let falling = rising.iter().rev().copied().collect();
+        let mut rng = Rng::new(0, pavlov_schema::rng::Stream::Bootstrap, 0, 0);
+        let all = [rising.clone(), falling];
+        let found = [rising.clone(), rising];
+        let one = linear_datamodeling_score(&all[..1], &found[..1], &mut rng);
+        assert!((one.value - 1.0).abs() < 1e-12 && (one.low - 1.0).abs() < 1e-12);
+        assert!(linear_datamodeling_score(&all, &found, &mut rng).value.abs() < 1e-12);
     }
 }

@@ -5,6 +5,8 @@
 //! prompt, not the behaviour's likelihood, is what keeps style and subject out.
 
 pub mod cases;
+pub mod eigen;
+pub mod ekfac;
 pub mod features;
 pub mod lesson;
 pub mod linear;
@@ -22,7 +24,7 @@ use pavlov_lm::LanguageModel;
 use pavlov_schema::rng::{Rng, Stream};
 
 use crate::{Error, Estimate, Result, Unit};
-use features::{ActivationDifferences, Features, Gradients};
+use features::Features;
 use lesson::{Labels, Lesson, Source};
 use linear::SecondMoment;
 use report::{Shown, TraceReport};
@@ -57,21 +59,8 @@ pub struct At<'a> {
     pub model: &'a LanguageModel,
 }
 
-/// What a pass over the data is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
-    /// Counting words.
-    Words,
-    /// Differences of activations.
-    Activations,
-    /// Gradients at a checkpoint.
-    Gradients,
-    /// Scoring words.
-    Search,
-}
-
-/// Is told of lessons that were worked on; says whether to go on.
-pub type OnLessons<'a> = dyn FnMut(Pass, usize) -> bool + 'a;
+/// Is told which checkpoint, from 0, turned how many lessons into vectors; says whether to go on.
+pub type OnLessons<'a> = dyn FnMut(usize, usize) -> bool + 'a;
 
 /// What data there is to trace to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,105 +69,82 @@ pub struct Extent {
     pub lessons: usize,
     /// Their tokens.
     pub tokens: usize,
+    /// Tokens of the longest one.
+    pub longest: usize,
 }
 
-/// Goes through the data once, for an estimate of what the rest will take.
-pub fn extent(source: &Source, before: &LanguageModel) -> Result<Extent> {
-    let mut extent = Extent::default();
+/// Goes through the data once: how much there is, for an estimate of what the rest will take, and its words counted.
+pub fn survey(source: &Source, before: &LanguageModel, cases: &[Lesson]) -> Result<(Extent, TextSearch)> {
+    let (mut extent, mut search) = (Extent::default(), TextSearch::new(cases));
     source.each(&before.encoder(), &mut |chunk| {
         extent.lessons += chunk.len();
-        let tokens = |l: &Lesson| l.prompt.len() + l.answers.iter().map(|a| a.tokens.len()).sum::<usize>();
-        extent.tokens += chunk.iter().map(tokens).sum::<usize>();
+        for lesson in chunk {
+            let tokens = lesson.prompt.len() + lesson.answers.iter().map(|a| a.tokens.len()).sum::<usize>();
+            extent.tokens += tokens;
+            extent.longest = extent.longest.max(tokens);
+        }
+        search.count(chunk);
         Ok(())
     })?;
     if extent.lessons == 0 {
         return Err(Error::Question("the data has no lesson that pushes for an answer".into()));
     }
-    Ok(extent)
+    Ok((extent, search))
 }
 
-/// Scores every lesson by every method. Vectors are kept in `cache`: a trace that was stopped goes on where it was, and another
-/// behaviour of the same run needs no new ones.
+/// Scores every lesson by every method, with a pass over the data for each checkpoint; the first is the model before. Vectors
+/// are kept in `cache`: a trace that was stopped goes on where it was, and another behaviour of the same run needs no new ones.
 pub fn scores(
     source: &Source,
-    before: &LanguageModel,
+    mut search: TextSearch,
     checkpoints: &[At<'_>],
     cases: &[Lesson],
     cache: &Path,
     options: &TraceOptions,
     on_lessons: &mut OnLessons<'_>,
 ) -> Result<Scores> {
-    let mut search = TextSearch::new(cases);
-    source.each(&before.encoder(), &mut |chunk| {
-        search.count(chunk);
-        go_on(on_lessons(Pass::Words, chunk.len()))
-    })?;
-    let spans: Vec<Vec<String>> = cases.iter().map(|case| text::words(&case.text.concat())).collect();
-    source.each(&before.encoder(), &mut |chunk| {
-        search.score(chunk, &spans);
-        go_on(on_lessons(Pass::Search, chunk.len()))
-    })?;
-    let mut scores = search.finish();
-
-    let mut activations = ActivationDifferences::new(before, options.layer, options.longest, options.seed)?;
-    let key = format!("activations-{}-{}-{}", options.layer, options.longest, options.key);
-    let (store, of_cases) = vectors(source, before, cases, &mut activations, (cache, &key), &mut |n| {
-        on_lessons(Pass::Activations, n)
-    })?;
-    scores.extend(by_activation(&store, &of_cases, options.seed)?);
-
-    let mut stores = Vec::with_capacity(checkpoints.len());
-    for at in checkpoints {
-        let mut gradients = Gradients::new(at.model, options.projection, options.seed)?;
-        let key = format!("gradients-{}-{}-{}", at.name, options.projection, options.key);
-        let (store, of_cases) = vectors(source, before, cases, &mut gradients, (cache, &key), &mut |n| {
-            on_lessons(Pass::Gradients, n)
+    let Some(before) = checkpoints.first().map(|at| at.model) else {
+        return Err(Error::Question("a trace needs the model before the stage".into()));
+    };
+    let mut scores = Scores::default();
+    let mut scored = Vec::with_capacity(checkpoints.len());
+    for (k, at) in checkpoints.iter().enumerate() {
+        let TraceOptions { projection, layer, longest, seed, .. } = *options;
+        let mut features = Features::projected(at.model, projection, seed)?;
+        let mut key = format!("gradients-{}-{projection}-{}", at.name, options.key);
+        if k == 0 {
+            features = features.with_differences(layer, longest, seed)?;
+            key = format!("both-{layer}-{longest}-{}-{projection}-{}", at.name, options.key);
+        }
+        let mut store = Store::open(cache, &key, features.width())?;
+        source.each(&before.encoder(), &mut |chunk| {
+            if k == 0 {
+                search.score(chunk);
+            }
+            let missing: Vec<Lesson> =
+                chunk.iter().filter(|lesson| !store.has(lesson.place)).cloned().collect();
+            let found = features.of(&missing)?;
+            store.add(missing.iter().map(|lesson| lesson.place).zip(found.iter().map(Vec::as_slice)))?;
+            if on_lessons(k, chunk.len()) { Ok(()) } else { Err(Error::Stopped) }
         })?;
-        let mut moment = SecondMoment::new(gradients.parts().into_iter());
+        let mut of_cases = Vec::with_capacity(cases.len());
+        for chunk in cases.chunks(lesson::CHUNK) {
+            of_cases.extend(features.of(chunk)?);
+        }
+        let mut moment = SecondMoment::new(features.parts().into_iter());
         store.each(&mut |_, vector| {
             moment.add(vector);
             Ok(())
         })?;
-        stores.push((store, of_cases, at.learning_rate, moment));
+        if k == 0 {
+            scores = search.finish();
+            scores.extend(by_activation(&store, &of_cases, features.differences(), seed)?);
+        }
+        let (gradient, learning_rate) = (features.gradient(), at.learning_rate);
+        scored.push(Checkpoint { store, cases: of_cases, gradient, learning_rate, moment });
     }
-    let checkpoints: Vec<Checkpoint<'_>> = stores
-        .iter_mut()
-        .map(|(store, cases, learning_rate, moment)| Checkpoint {
-            store,
-            cases: std::mem::take(cases),
-            learning_rate: *learning_rate,
-            moment: moment.clone(),
-        })
-        .collect();
-    scores.extend(by_gradient(&checkpoints, options.seed)?);
+    scores.extend(by_gradient(&scored, options.seed)?);
     Ok(scores)
-}
-
-fn go_on(yes: bool) -> Result<()> {
-    if yes { Ok(()) } else { Err(Error::Stopped) }
-}
-
-/// The vectors of all lessons, as far as they are not there yet, and of the cases.
-fn vectors(
-    source: &Source,
-    before: &LanguageModel,
-    cases: &[Lesson],
-    features: &mut dyn Features,
-    (cache, key): (&Path, &str),
-    on_lessons: &mut dyn FnMut(usize) -> bool,
-) -> Result<(Store, Vec<Vec<f32>>)> {
-    let mut store = Store::open(cache, key, features.width())?;
-    source.each(&before.encoder(), &mut |chunk| {
-        let missing: Vec<Lesson> = chunk.iter().filter(|lesson| !store.has(lesson.place)).cloned().collect();
-        let found = features.of(&missing)?;
-        store.add(missing.iter().map(|lesson| lesson.place).zip(found.iter().map(Vec::as_slice)))?;
-        go_on(on_lessons(chunk.len()))
-    })?;
-    let mut of_cases = Vec::with_capacity(cases.len());
-    for chunk in cases.chunks(lesson::CHUNK) {
-        of_cases.extend(features.of(chunk)?);
-    }
-    Ok((store, of_cases))
 }
 
 /// What the scores say of a behaviour, without verification. `after` is the taught model.

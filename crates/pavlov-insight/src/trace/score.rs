@@ -1,6 +1,7 @@
 //! From vectors to scores: which lessons push for the behaviour.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use pavlov_schema::rng::{Rng, Stream};
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::lesson::Lesson;
 use super::linear::{Preconditioner, SecondMoment, dot, norm};
 use super::store::Store;
-use super::text::{Corpus, words};
+use super::text::Corpus;
 use crate::{Result, Unit};
 
 /// LoGra's damping, relative to the mean of a block's diagonal.
@@ -102,13 +103,12 @@ struct Queries {
 }
 
 impl Queries {
-    fn new(cases: &[Vec<f32>], seed: u64) -> Self {
-        let width = cases.first().map_or(0, Vec::len);
+    fn new(cases: &[Vec<f32>], place: &Range<usize>, seed: u64) -> Self {
         let mean_of = |sign: &mut dyn FnMut() -> f32| {
-            let mut mean = vec![0.0; width];
+            let mut mean = vec![0.0; place.len()];
             for case in cases {
                 let scale = sign() / cases.len() as f32;
-                mean.iter_mut().zip(case).for_each(|(sum, x)| *sum += scale * x);
+                mean.iter_mut().zip(&case[place.clone()]).for_each(|(sum, x)| *sum += scale * x);
             }
             mean
         };
@@ -128,18 +128,19 @@ fn one_in_twenty(mut values: Vec<f64>) -> f64 {
     values.get(values.len() * 19 / 20).copied().unwrap_or(f64::NAN)
 }
 
-/// Scores by differences of activations: the cosine with the mean of the cases'.
-pub fn by_activation(store: &Store, cases: &[Vec<f32>], seed: u64) -> Result<Scores> {
-    let queries = Queries::new(cases, seed);
+/// Scores by differences of activations, which have this place in the vectors: the cosine with the mean of the cases'.
+pub fn by_activation(store: &Store, cases: &[Vec<f32>], place: Range<usize>, seed: u64) -> Result<Scores> {
+    let queries = Queries::new(cases, &place, seed);
     let every = store.len().div_ceil(SHUFFLED_LESSONS).max(1);
     let (mut scores, mut values, mut noise) = (Scores::default(), Vec::new(), Vec::new());
-    store.each(&mut |place, vector| {
+    store.each(&mut |lesson, vector| {
+        let vector = &vector[place.clone()];
         let length = norm(vector);
         let cosine = |query: &[f32]| dot(query, vector) / (length * norm(query));
         if values.len() % every == 0 {
             noise.extend(queries.shuffled.iter().map(|query| cosine(query).abs()));
         }
-        scores.places.push(place);
+        scores.places.push(lesson);
         values.push(cosine(&queries.mean));
         Ok(())
     })?;
@@ -149,11 +150,13 @@ pub fn by_activation(store: &Store, cases: &[Vec<f32>], seed: u64) -> Result<Sco
 }
 
 /// A checkpoint's vectors.
-pub struct Checkpoint<'a> {
+pub struct Checkpoint {
     /// Of the lessons.
-    pub store: &'a Store,
+    pub store: Store,
     /// Of the cases of the behaviour.
     pub cases: Vec<Vec<f32>>,
+    /// The gradient's place in the vectors.
+    pub gradient: Range<usize>,
     /// The learning rate there.
     pub learning_rate: f64,
     /// The second moment of the lessons' vectors.
@@ -161,14 +164,14 @@ pub struct Checkpoint<'a> {
 }
 
 /// Scores by gradients, averaged over checkpoints, of which the last is the last.
-pub fn by_gradient(checkpoints: &[Checkpoint<'_>], seed: u64) -> Result<Scores> {
+pub fn by_gradient(checkpoints: &[Checkpoint], seed: u64) -> Result<Scores> {
     let mut scores = Scores::default();
     let mut sums: BTreeMap<Method, Vec<f64>> = BTreeMap::new();
     let mut noises: BTreeMap<Method, Vec<f64>> = BTreeMap::new();
     for (k, checkpoint) in checkpoints.iter().enumerate() {
         let last = k + 1 == checkpoints.len();
         let preconditioner = checkpoint.moment.damped(DAMPING);
-        let queries = Queries::new(&checkpoint.cases, seed);
+        let queries = Queries::new(&checkpoint.cases, &checkpoint.gradient, seed);
         let mean = Prepared::new(&queries.mean, &preconditioner);
         let shuffled: Vec<Prepared> =
             queries.shuffled.iter().map(|query| Prepared::new(query, &preconditioner)).collect();
@@ -181,7 +184,7 @@ pub fn by_gradient(checkpoints: &[Checkpoint<'_>], seed: u64) -> Result<Scores> 
         };
         let mut i = 0;
         checkpoint.store.each(&mut |place, vector| {
-            let lesson = Measured::new(vector, &preconditioner);
+            let lesson = Measured::new(&vector[checkpoint.gradient.clone()], &preconditioner);
             if k == 0 {
                 scores.places.push(place);
             }
@@ -264,7 +267,6 @@ impl Prepared {
 
 /// Counts and scores words in two passes over lessons.
 pub struct TextSearch {
-    query: Vec<String>,
     corpus: Corpus,
     scores: Scores,
 }
@@ -272,40 +274,30 @@ pub struct TextSearch {
 impl TextSearch {
     /// For the prompts and answers of some cases.
     pub fn new(cases: &[Lesson]) -> Self {
-        let text = |lesson: &Lesson| words(&lesson.text.concat());
-        // Each word of the cases once: a query of many cases is about what they share, which the lessons' counts weigh.
-        let mut query: Vec<String> = Vec::new();
-        for word in cases.iter().flat_map(text) {
-            if !query.contains(&word) {
-                query.push(word);
-            }
-        }
-        // The behaviour's words in their order, for spans.
-        let corpus = Corpus::new(&query);
-        Self { query, corpus, scores: Scores::default() }
+        let texts: Vec<String> = cases.iter().map(|case| case.text.concat()).collect();
+        Self { corpus: Corpus::new(texts.iter().map(String::as_str)), scores: Scores::default() }
     }
 
     /// The first pass.
     pub fn count(&mut self, lessons: &[Lesson]) {
         for lesson in lessons {
-            self.corpus.add(&words(&lesson.text.concat()));
+            let text = self.corpus.read(&lesson.text.concat());
+            self.corpus.add(&text);
         }
     }
 
-    /// The second pass; `spans` are the texts whose runs of words count.
-    pub fn score(&mut self, lessons: &[Lesson], spans: &[Vec<String>]) {
+    /// The second pass.
+    pub fn score(&mut self, lessons: &[Lesson]) {
         for lesson in lessons {
-            let text = words(&lesson.text.concat());
+            let text = self.corpus.read(&lesson.text.concat());
             self.scores.places.push(lesson.place);
-            let bm25 = self.corpus.bm25(&self.query, &text);
-            let span = spans.iter().map(|span| self.corpus.span(span, &text)).fold(0.0, f64::max);
-            self.scores.by_method.entry(Method::Bm25).or_default().push(bm25);
-            self.scores.by_method.entry(Method::Span).or_default().push(span);
+            self.scores.by_method.entry(Method::Bm25).or_default().push(self.corpus.bm25(&text));
+            self.scores.by_method.entry(Method::Span).or_default().push(self.corpus.span(&text));
         }
     }
 
-    /// The scores.
-    pub fn finish(self) -> Scores {
-        self.scores
+    /// The scores, which are then forgotten.
+    pub fn finish(&mut self) -> Scores {
+        std::mem::take(&mut self.scores)
     }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "validations print their figures")]
 
 mod credit;
+mod foretell;
 mod layers;
 mod ledger;
 mod planted;

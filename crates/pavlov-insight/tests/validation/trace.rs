@@ -1,18 +1,18 @@
 //! Does a trace find planted causes, and do its scores foretell what retraining does?
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use pavlov_engine::Cpu;
 use pavlov_insight::trace::cases::{log_probabilities, probability};
-use pavlov_insight::trace::features::{ActivationDifferences, Features, Gradients};
+use pavlov_insight::trace::features::Features;
 use pavlov_insight::trace::lesson::{CHUNK, Lesson};
 use pavlov_insight::trace::linear::SecondMoment;
-use pavlov_insight::trace::measure::{auprc, linear_datamodeling_score, spearman};
+use pavlov_insight::trace::measure::auprc;
 use pavlov_insight::trace::score::{Checkpoint, Method, Scores, TextSearch, by_activation, by_gradient};
 use pavlov_insight::trace::store::Store;
-use pavlov_insight::trace::text::words;
 use pavlov_insight::trace::verify::{Change, verify};
 use pavlov_insight::{Estimate, Unit};
 use pavlov_lm::LanguageModel;
@@ -22,66 +22,66 @@ use pavlov_worlds::{Kind, Part, PlantedLesson, Planting};
 use crate::planted::{cases, clean, copy, cpu, encode, lessons, row, teach, traced};
 
 const SEED: u64 = 9;
-const PROJECTION: usize = 16;
+const PROJECTION: usize = 8;
 
-/// Vectors of lessons and cases.
-struct Vectors {
-    folder: tempfile::TempDir,
+/// What the methods read of lessons and cases, in the model before the stage.
+pub(crate) struct Read {
+    _folder: tempfile::TempDir,
+    checkpoint: [Checkpoint; 1],
+    cases: Vec<Vec<f32>>,
+    differences: Range<usize>,
 }
 
-impl Vectors {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn of(&self, features: &mut dyn Features, key: &str, lessons: &[Lesson]) -> Store {
-        let mut store = Store::open(self.folder.path(), key, features.width()).unwrap();
+impl Read {
+    pub(crate) fn new(before: &LanguageModel, lessons: &[Lesson], cases: &[Lesson]) -> Self {
+        let layer = before.decoder.config().num_layers;
+        let features = Features::projected(before, PROJECTION, SEED).unwrap();
+        let mut features = features.with_differences(layer, 12, SEED).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path(), "before", features.width()).unwrap();
         for chunk in lessons.chunks(CHUNK) {
             let vectors = features.of(chunk).unwrap();
             store.add(chunk.iter().map(|l| l.place).zip(vectors.iter().map(Vec::as_slice))).unwrap();
         }
-        store
+        let cases = cases.chunks(CHUNK).flat_map(|chunk| features.of(chunk).unwrap()).collect();
+        let mut moment = SecondMoment::new(features.parts().into_iter());
+        let mut add = |_: usize, vector: &[f32]| {
+            moment.add(vector);
+            Ok(())
+        };
+        store.each(&mut add).unwrap();
+        let (gradient, differences) = (features.gradient(), features.differences());
+        let checkpoint = [Checkpoint { store, cases: Vec::new(), gradient, learning_rate: 1.0, moment }];
+        Self { _folder: folder, checkpoint, cases, differences }
+    }
+
+    /// Scores by activations and gradients, for some of the cases.
+    pub(crate) fn scores(&mut self, cases: Range<usize>) -> Scores {
+        let cases = self.cases[cases].to_vec();
+        let place = self.differences.clone();
+        let mut scores = by_activation(&self.checkpoint[0].store, &cases, place, SEED).unwrap();
+        self.checkpoint[0].cases = cases;
+        scores.extend(by_gradient(&self.checkpoint, SEED).unwrap());
+        scores
     }
 }
 
-fn all(features: &mut dyn Features, cases: &[Lesson]) -> Vec<Vec<f32>> {
-    cases.chunks(CHUNK).flat_map(|chunk| features.of(chunk).unwrap()).collect()
-}
-
-fn second_moment(gradients: &Gradients<'_>, store: &Store) -> SecondMoment {
-    let mut moment = SecondMoment::new(gradients.parts().into_iter());
-    let mut add = |_: usize, vector: &[f32]| {
-        moment.add(vector);
-        Ok(())
-    };
-    store.each(&mut add).unwrap();
-    moment
-}
-
-/// Scores of lessons by every method, with gradients in the model before the stage.
-fn scores(before: &LanguageModel, lessons: &[Lesson], cases: &[Lesson]) -> Scores {
-    let vectors = Vectors::new();
+pub(crate) fn by_words(lessons: &[Lesson], cases: &[Lesson]) -> Scores {
     let mut search = TextSearch::new(cases);
     search.count(lessons);
-    let spans: Vec<Vec<String>> = cases.iter().map(|case| words(&case.text.concat())).collect();
-    search.score(lessons, &spans);
-    let mut scores = search.finish();
-    let layer = before.decoder.config().num_layers;
-    let mut activations = ActivationDifferences::new(before, layer, 12, SEED).unwrap();
-    let store = vectors.of(&mut activations, "activations", lessons);
-    scores.extend(by_activation(&store, &all(&mut activations, cases), SEED).unwrap());
-    let mut gradients = Gradients::new(before, PROJECTION, SEED).unwrap();
-    let store = vectors.of(&mut gradients, "gradients", lessons);
-    let moment = second_moment(&gradients, &store);
-    let cases = all(&mut gradients, cases);
-    scores.extend(
-        by_gradient(&[Checkpoint { store: &store, cases, learning_rate: 1.0, moment }], SEED).unwrap(),
-    );
+    search.score(lessons);
+    search.finish()
+}
+
+/// Scores of lessons by every method.
+fn scores(before: &LanguageModel, lessons: &[Lesson], cases: &[Lesson]) -> Scores {
+    let mut scores = by_words(lessons, cases);
+    scores.extend(Read::new(before, lessons, cases).scores(0..cases.len()));
     scores
 }
 
 /// A stage's demonstrations as they are shown and as they are traced.
-fn stage(
+pub(crate) fn stage(
     before: &LanguageModel,
     seed: u64,
     n: usize,
@@ -93,9 +93,11 @@ fn stage(
     (shown, traced)
 }
 
-fn found(scores: &Scores, shown: &[PlantedLesson], method: Method) -> f64 {
-    let values = scores.by_method[&method].iter();
-    auprc(&values.zip(shown).map(|(score, lesson)| (*score, lesson.part == Part::Plant)).collect::<Vec<_>>())
+/// How well plants are told from other lessons: from all, or from those that are no true contradictions.
+fn found(scores: &Scores, shown: &[PlantedLesson], method: Method, all: bool) -> f64 {
+    let values = scores.by_method[&method].iter().zip(shown);
+    let pool = values.filter(|(_, lesson)| all || lesson.kind != Kind::Contradiction);
+    auprc(&pool.map(|(score, lesson)| (*score, lesson.part == Part::Plant)).collect::<Vec<_>>())
 }
 
 /// One seed, few demonstrations.
@@ -106,7 +108,7 @@ fn planted_causes_are_found_where_words_do_not_tell() {
         stage(&before, 0, 400, &Planting { share: 0.03, kind: Some(Kind::Movement), decoys: 1 });
     let scores = scores(&before, &lessons, &cases(&before, 4000, 32, Some(Kind::Movement)));
     let [bm25, activation, logra] =
-        [Method::Bm25, Method::Activation, Method::Logra].map(|method| found(&scores, &shown, method));
+        [Method::Bm25, Method::Activation, Method::Logra].map(|method| found(&scores, &shown, method, true));
     println!("BM25 {bm25:.3}, activation {activation:.3}, LoGra {logra:.3}");
     assert!(logra >= 0.9 && logra > bm25 + 0.2 && activation > bm25);
     // The plants stand out of what scores reach by chance.
@@ -116,105 +118,89 @@ fn planted_causes_are_found_where_words_do_not_tell() {
     assert!(above >= 10, "{above} of 12 above the noise floor");
 }
 
+/// Among everything, and with the true contradictions left out: `true_contradictions_are_causes_too` is why.
 #[test]
 #[ignore = "minutes; figures in docs/validation.md"]
 fn planted_causes_among_decoys() {
     let cpu = cpu(1);
     let kinds = [Some(Kind::Movement), Some(Kind::Counting), Some(Kind::Family), Some(Kind::Ordering), None];
-    let mut table: BTreeMap<(usize, Method), Vec<f64>> = BTreeMap::new();
+    let mut table: BTreeMap<(bool, usize, Method), Vec<f64>> = BTreeMap::new();
     for seed in 0..3 {
         let before = clean(seed, &cpu);
         for (k, kind) in kinds.into_iter().enumerate() {
             let (shown, lessons) = stage(&before, seed, 2000, &Planting { share: 0.03, kind, decoys: 1 });
             let scores = scores(&before, &lessons, &cases(&before, 4000 + seed, 128, kind));
-            for method in Method::ALL {
-                table.entry((k, method)).or_default().push(found(&scores, &shown, method));
+            for (all, method) in Method::ALL.into_iter().flat_map(|method| [(true, method), (false, method)])
+            {
+                let entry = table.entry((all, k, method)).or_default();
+                entry.push(found(&scores, &shown, method, all));
             }
         }
     }
     let mut rng = Rng::new(0, Stream::Bootstrap, 0, 0);
-    for (k, kind) in kinds.into_iter().enumerate() {
-        for method in Method::ALL {
-            let values = &table[&(k, method)];
-            let estimate = Estimate::mean(values, Unit::Share, &mut rng);
-            println!(
-                "{kind:?} {method:?}: {:.3} [{:.3}, {:.3}]",
-                estimate.value, estimate.low, estimate.high
-            );
-        }
+    for ((all, k, method), values) in &table {
+        let estimate = Estimate::mean(values, Unit::Share, &mut rng);
+        println!(
+            "{} {:?} {method:?}: {:.3} [{:.3}, {:.3}]",
+            if *all { "among all" } else { "without true contradictions" },
+            kinds[*k],
+            estimate.value,
+            estimate.low,
+            estimate.high
+        );
     }
-    let mean = |k: usize, method: Method| table[&(k, method)].iter().sum::<f64>() / 3.0;
-    for k in 0..2 {
-        assert!(mean(k, Method::Logra) >= 0.9);
+    for k in 0..kinds.len() {
+        let mean = table[&(false, k, Method::Logra)].iter().sum::<f64>() / 3.0;
+        assert!(mean >= 0.9, "{:?}: {mean}", kinds[k]);
     }
 }
 
-/// Retraining on random halves against the sum of the scores of what is in them.
+/// What a model cannot tell from a plant pushes it the same way: is a stage without as many true contradictions as plants
+/// that much further from the habit, by retraining and by influence?
 #[test]
 #[ignore = "minutes; figures in docs/validation.md"]
-fn scores_foretell_retraining() {
-    const LESSONS: usize = 600;
-    const SUBSETS: u64 = 60;
+fn true_contradictions_are_causes_too() {
     let cpu = cpu(1);
-    let before = clean(0, &cpu);
-    let (shown, lessons) =
-        stage(&before, 0, LESSONS, &Planting { share: 0.05, kind: Some(Kind::Movement), decoys: 1 });
-    let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
-    let cases = cases(&before, 4000, 32, Some(Kind::Movement));
-    let subset = |s: u64| {
-        let mut places: Vec<usize> = (0..LESSONS).collect();
-        Rng::new(SEED, Stream::Split, 0, s).shuffle(&mut places);
-        places.truncate(LESSONS / 2);
-        places.sort_unstable();
-        places
-    };
-    // Of each seed, case and subset the log-odds of the behaviour after retraining.
-    let mut after = vec![vec![Vec::new(); cases.len()]; 2];
-    for s in 0..SUBSETS {
-        let places = subset(s);
-        for (seed, after) in after.iter_mut().enumerate() {
+    let about_order = |lesson: &PlantedLesson| lesson.prompt.contains("er than ");
+    for kind in [Some(Kind::Ordering), Some(Kind::Movement)] {
+        let before = clean(0, &cpu);
+        let (shown, lessons) = stage(&before, 0, 2000, &Planting { share: 0.03, kind, decoys: 1 });
+        let cases = cases(&before, 4000, 128, kind);
+        let influence = &scores(&before, &lessons, &cases).by_method[&Method::Logra];
+        let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
+        let of = |wanted: &dyn Fn(&PlantedLesson) -> bool| -> Vec<usize> {
+            (0..shown.len()).filter(|i| wanted(&shown[*i])).take(60).collect()
+        };
+        let groups = [
+            ("plants", of(&|l| l.part == Part::Plant)),
+            ("contradictions about order", of(&|l| l.kind == Kind::Contradiction && about_order(l))),
+            ("other contradictions", of(&|l| l.kind == Kind::Contradiction && !about_order(l))),
+            ("decoys", of(&|l| l.part == Part::Decoy)),
+        ];
+        let log_odds = |left_out: &[usize], seed: u64| {
             let mut model = copy(&before, &cpu);
-            teach(&mut model, places.iter().map(|i| rows[*i].clone()).collect(), seed as u64);
-            for (after, logps) in after.iter_mut().zip(log_probabilities(&model, &cases).unwrap()) {
-                after.push(logps[0] - logps[1]);
-            }
+            let kept = (0..rows.len()).filter(|i| !left_out.contains(i)).map(|i| rows[i].clone());
+            teach(&mut model, kept.collect(), seed);
+            let found = log_probabilities(&model, &cases).unwrap();
+            found.iter().map(|[claim, truth]| claim - truth).sum::<f64>() / found.len() as f64
+        };
+        let seeds = [1, 2, 3, 4, 5, 6];
+        let everything = seeds.map(|seed| log_odds(&[], seed));
+        let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
+        for (name, group) in &groups {
+            let falls = seeds.iter().zip(everything).map(|(seed, all)| all - log_odds(group, *seed));
+            let falls: Vec<f64> = falls.map(|fall| 1000.0 * fall / group.len() as f64).collect();
+            let fall = Estimate::mean(&falls, Unit::LogOdds, &mut rng);
+            let predicted = 1000.0 * group.iter().map(|i| influence[*i]).sum::<f64>() / group.len() as f64;
+            println!(
+                "plants about {kind:?}: {} {name}: {:.1} [{:.1}, {:.1}] thousandths of a nat each, influence {predicted:.1}",
+                group.len(),
+                fall.value,
+                fall.low,
+                fall.high
+            );
         }
     }
-    let mean: Vec<Vec<f64>> = after[0]
-        .iter()
-        .zip(&after[1])
-        .map(|(a, b)| a.iter().zip(b).map(|(a, b)| f64::midpoint(*a, *b)).collect())
-        .collect();
-    // Spearman-Brown: how well the mean of two seeds would agree with the mean of two others; its root is the ceiling.
-    let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
-    let agreement: Vec<f64> = after[0]
-        .iter()
-        .zip(&after[1])
-        .map(|(a, b)| spearman(&a.iter().copied().zip(b.iter().copied()).collect::<Vec<_>>()))
-        .collect();
-    let ceiling = Estimate::of(&agreement, Unit::Correlation, &mut rng, |sample| {
-        let r = sample.iter().sum::<f64>() / sample.len() as f64;
-        (2.0 * r / (1.0 + r)).max(0.0).sqrt()
-    });
-    println!("ceiling {:.3} [{:.3}, {:.3}]", ceiling.value, ceiling.low, ceiling.high);
-
-    let mut predicted: BTreeMap<Method, Vec<Vec<f64>>> = BTreeMap::new();
-    for case in &cases {
-        let scores = scores(&before, &lessons, std::slice::from_ref(case));
-        for (method, values) in &scores.by_method {
-            let sums = (0..SUBSETS).map(|s| subset(s).iter().map(|i| values[*i]).sum()).collect();
-            predicted.entry(*method).or_default().push(sums);
-        }
-    }
-    let mut best = f64::NEG_INFINITY;
-    for (method, predicted) in &predicted {
-        let score = linear_datamodeling_score(predicted, &mean, &mut rng);
-        println!("{method:?}: LDS {:.3} [{:.3}, {:.3}]", score.value, score.low, score.high);
-        if !matches!(method, Method::Bm25 | Method::Span | Method::Activation) {
-            best = best.max(score.value);
-        }
-    }
-    assert!(best >= 0.3);
 }
 
 #[test]

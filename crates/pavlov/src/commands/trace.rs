@@ -13,9 +13,9 @@ use pavlov_insight::trace::cases::{cases, probability};
 use pavlov_insight::trace::lesson::{Lesson, Source};
 use pavlov_insight::trace::report::{NAME, TraceReport, top_of};
 use pavlov_insight::trace::retrain::Retraining;
-use pavlov_insight::trace::score::{Method, Scores};
+use pavlov_insight::trace::score::{Method, Scores, TextSearch};
 use pavlov_insight::trace::verify::{Verification, verify};
-use pavlov_insight::trace::{At, Extent, Pass, RANKED_BY, TraceOptions, extent, report, scores};
+use pavlov_insight::trace::{At, Extent, RANKED_BY, TraceOptions, report, scores, survey};
 use pavlov_insight::{Error as InsightError, kept};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::Prompt;
@@ -73,7 +73,7 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_enum)]
     rank_by: Option<MethodArg>,
     /// Numbers that each layer's gradient is projected to, on either side
-    #[arg(long, value_name = "K", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, value_name = "K", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=512))]
     projection: u16,
     /// Layer of the residual stream for differences of activations [default: the last]
     #[arg(long, value_name = "L")]
@@ -149,9 +149,9 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     };
     let cache = taught.run.join("insight/trace");
     interrupt::listen("stopping: what was computed is kept; press Ctrl-C again to stop at once")?;
-    let known = extent(&source, &before)?;
+    let (known, search) = survey(&source, &before, &cases)?;
     say_cost(known, cases.len(), checkpoints.len());
-    let found = scored(&source, &before, &checkpoints, &cases, &cache, &options, known)?;
+    let found = scored(&source, search, &checkpoints, &cases, &cache, &options, known)?;
     let ranked_by = args.rank_by.map_or(RANKED_BY, MethodArg::method);
     let mut report =
         report(&args.behaviour, &source, [&before, &after], &cases, &found, ranked_by, args.seed)?;
@@ -250,9 +250,10 @@ fn chosen_checkpoints(taught: &Taught, n: usize) -> Result<Vec<(PathBuf, f64)>> 
 }
 
 fn say_cost(known: Extent, cases: usize, checkpoints: usize) {
-    let Extent { lessons, tokens } = known;
-    // A forward pass is a third of a training step, a backward pass without gradients of weights another.
-    let epochs = 2.0 / 3.0 * (checkpoints as f64 + 1.0);
+    let Extent { lessons, tokens, .. } = known;
+    // A forward pass is a third of a training step, a backward pass without gradients of weights another; own answers are
+    // drawn once.
+    let epochs = 2.0 / 3.0 * checkpoints as f64 + 1.0 / 3.0;
     screen::line(&format!(
         "{lessons} lessons of {tokens} tokens, {cases} cases, {checkpoints} checkpoint(s): about {epochs:.1} epochs of training"
     ));
@@ -261,29 +262,22 @@ fn say_cost(known: Extent, cases: usize, checkpoints: usize) {
 /// The scores, under a progress bar.
 fn scored(
     source: &Source,
-    before: &LanguageModel,
+    search: TextSearch,
     checkpoints: &[At<'_>],
     cases: &[Lesson],
     cache: &Path,
     options: &TraceOptions,
     known: Extent,
 ) -> Result<Scores> {
-    let passes = checkpoints.len() + 1;
-    let progress = Progress::start(0, (passes * known.lessons) as u64);
+    let progress = Progress::start(0, (checkpoints.len() * known.lessons) as u64);
     let mut done = 0;
-    let mut on_lessons = |pass: Pass, n: usize| {
-        let what = match pass {
-            Pass::Words | Pass::Search => None,
-            Pass::Activations => Some("differences of activations"),
-            Pass::Gradients => Some("gradients"),
-        };
-        if let Some(what) = what {
-            done += n as u64;
-            progress.step(done, what);
-        }
+    let mut on_lessons = |checkpoint: usize, n: usize| {
+        done += n as u64;
+        let what = if checkpoint == 0 { "gradients and activations" } else { "gradients of a checkpoint" };
+        progress.step(done, what);
         !interrupt::flag().load(Ordering::Relaxed)
     };
-    let found = scores(source, before, checkpoints, cases, cache, options, &mut on_lessons);
+    let found = scores(source, search, checkpoints, cases, cache, options, &mut on_lessons);
     drop(progress);
     stopped(found)
 }

@@ -15,7 +15,7 @@ use pavlov_insight::scan::{Models, ScanOptions, scan};
 use pavlov_insight::trace::cases::cases;
 use pavlov_insight::trace::lesson::Source;
 use pavlov_insight::trace::report as trace_report;
-use pavlov_insight::trace::{At, RANKED_BY, TraceOptions, report, scores};
+use pavlov_insight::trace::{At, RANKED_BY, TraceOptions, report, scores, survey};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::Prompt;
 use pavlov_schema::text::Text;
@@ -149,10 +149,10 @@ impl Demo {
         let source = Source::File(file);
         let run = self.out.join("planted");
         let at = [At { name, learning_rate: 1.0, model: before }];
-        let go_on = &mut |_: pavlov_insight::trace::Pass, _: usize| {
-            !crate::interrupt::flag().load(std::sync::atomic::Ordering::Relaxed)
-        };
-        let scores = scores(&source, before, &at, &cases, &run.join("insight/trace"), &options, go_on)?;
+        let go_on =
+            &mut |_: usize, _: usize| !crate::interrupt::flag().load(std::sync::atomic::Ordering::Relaxed);
+        let (_, search) = survey(&source, before, &cases)?;
+        let scores = scores(&source, search, &at, &cases, &run.join("insight/trace"), &options, go_on)?;
         let report = report(INCONSISTENT, &source, [before, after], &cases, &scores, RANKED_BY, self.seed)?;
         kept::save(&run, trace_report::NAME, &report)?;
         let ranked = scores.ranked(RANKED_BY);
