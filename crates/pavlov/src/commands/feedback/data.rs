@@ -272,11 +272,12 @@ pub(crate) struct StatsArgs {
 pub(crate) fn stats(args: &StatsArgs) -> Result<()> {
     let (store, project) = args.project.open()?;
     let id = project.id;
-    let (progress, sealed) =
-        store.read_now(move |r| Ok((r.progress(id)?, r.sealed_through(id)?))).map_err(wrong)?;
+    let (progress, sealed, lessons) = store
+        .read_now(move |r| Ok((r.progress(id)?, r.sealed_through(id)?, r.lessons(id)?)))
+        .map_err(wrong)?;
     if args.json {
         return stdout::json(
-            &json!({ "project": project.name, "progress": progress, "sealed_through": sealed }),
+            &json!({ "project": project.name, "progress": progress, "sealed_through": sealed, "lessons": lessons }),
         );
     }
     let lines = [
@@ -295,6 +296,13 @@ pub(crate) fn stats(args: &StatsArgs) -> Result<()> {
     stdout::text(&format!("{}\n", project.name))?;
     for (n, what) in lines {
         stdout::text(&format!("{n:>9}  {what}\n"))?;
+    }
+    for one in lessons {
+        let [share, low, high] = [one.accuracy, one.low, one.high].map(|share| share * 100.0);
+        let (run, judgments, held_out) = (one.run, one.judgments, one.held_out);
+        stdout::text(&format!(
+            "{share:>8.1}% ({low:.1}–{high:.1}%) of {held_out} held-out judgments foretold by {run} after {judgments}\n"
+        ))?;
     }
     Ok(())
 }
