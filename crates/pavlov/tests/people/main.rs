@@ -2,8 +2,10 @@
 //! same raters directly. Servers and trainers stop and start again meanwhile.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod client;
 mod learn;
 mod raters;
+mod retrain;
 mod server;
 
 use std::path::Path;

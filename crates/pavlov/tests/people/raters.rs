@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use pavlov_schema::files::digest_of;
 use pavlov_worlds::{Candidate, Choice, Rater, RaterSettings, World};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::server::{PROJECT, Server};
+use crate::client::Client;
+use crate::server::Server;
 
 /// P(the first is better) as the simulated person says: 1, 0, or ½ for a tie.
 pub(crate) fn verdict(world: &World, first: &str, second: &str) -> f64 {
@@ -62,19 +63,10 @@ impl Raters {
 }
 
 fn work(url: &str, token: &str, worlds: &BTreeMap<String, World>, stop: &AtomicBool) -> u64 {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(5)))
-        .build()
-        .into();
-    let post = |path: &str, body: &Value| -> Option<Value> {
-        let request = agent.post(format!("{url}/api/v1/projects/{PROJECT}/{path}"));
-        let mut response = request.header("authorization", format!("Bearer {token}")).send_json(body).ok()?;
-        (response.status() == 200).then(|| response.body_mut().read_json().ok()).flatten()
-    };
+    let client = Client::new(url, token);
     let mut acknowledged = 0;
     while !stop.load(Ordering::SeqCst) {
-        let served = post("claim", &json!({}));
+        let served = client.try_post("claim", &json!({}));
         let Some(task) =
             served.as_ref().and_then(|served| served.get("task")).filter(|task| task.is_object())
         else {
@@ -94,7 +86,7 @@ fn work(url: &str, token: &str, worlds: &BTreeMap<String, World>, stop: &AtomicB
         let body = json!({"reply": {"said": {"pairwise": {"pick": pick}}}, "key": lease, "active_ms": 3000});
         // A server that went away may have taken it or not: the same key again is the same answer.
         for _ in 0..200 {
-            if post(&format!("leases/{lease}/submit"), &body).is_some() {
+            if client.try_post(&format!("leases/{lease}/submit"), &body).is_some() {
                 acknowledged += 1;
                 break;
             }
