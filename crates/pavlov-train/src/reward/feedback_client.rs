@@ -252,14 +252,15 @@ impl<'a> Patience<'a> {
             if !self.go_on() {
                 return Ok(None);
             }
-            let why = match once()? {
+            let seconds = self.seconds;
+            let problem = match once()? {
                 Outcome::Answer(answer) => return Ok(Some(answer)),
-                Outcome::Later(why) | Outcome::Full(why) => why,
+                Outcome::Later(why) => {
+                    format!("gave no answer for {seconds} s ({why}); start the application, then resume")
+                }
+                Outcome::Full(why) => format!("took no task for {seconds} s: {why}; then resume"),
             };
             if self.is_over() {
-                let seconds = self.seconds;
-                let problem =
-                    format!("gave no answer for {seconds} s ({why}); start the application, then resume");
                 return Err(Error::Feedback { url: "the feedback application".into(), problem });
             }
             let end = Instant::now() + pause;

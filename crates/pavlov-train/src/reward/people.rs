@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use pavlov_schema::feedback::{Answer, NewResponse, NewTask, Said, SealedRecord, TaskKind};
+use pavlov_schema::feedback::{Answer, NewResponse, NewTask, RecordKind, Said, SealedRecord, TaskKind};
 use pavlov_schema::judgment::Choice;
 use pavlov_schema::rollout::{Prompt, Rollout};
 use pavlov_schema::text::Text;
@@ -49,6 +49,8 @@ pub struct People {
     cursor: u64,
     /// By key and answer: who, and what. Kept whole: a resumed run may ask about what was answered long ago.
     said: BTreeMap<String, BTreeMap<String, Answer>>,
+    /// Keys that a reviewer has decided, which outweighs what others say.
+    decided: BTreeSet<String>,
     /// Keys whose two answers are the same to a reader: nobody is asked.
     same: BTreeSet<String>,
     /// Keys that were given up: nothing is learned from an answer that nobody judged.
@@ -96,6 +98,7 @@ impl People {
             on_timeout: people.on_timeout,
             cursor: 0,
             said: BTreeMap::new(),
+            decided: BTreeSet::new(),
             same: BTreeSet::new(),
             left: BTreeSet::new(),
         })
@@ -248,7 +251,15 @@ impl People {
 
     fn hear(&mut self, record: SealedRecord) {
         let Some(key) = record.key.filter(|_| !record.gold && !record.repeat) else { return };
-        let answers = self.said.entry(key).or_default();
+        let decides = record.record == RecordKind::Adjudication;
+        if self.decided.contains(&key) && !decides {
+            return;
+        }
+        let answers = self.said.entry(key.clone()).or_default();
+        if decides {
+            answers.clear();
+            self.decided.insert(key);
+        }
         match record.answer {
             Some(answer) => drop(answers.insert(record.answer_id, answer)),
             None => drop(answers.remove(&record.answer_id)),
@@ -269,7 +280,8 @@ impl People {
     }
 
     fn is_settled(&self, key: &str) -> bool {
-        self.same.contains(key) || self.left.contains(key) || self.answers(key) >= self.overlap as usize
+        let known = [&self.same, &self.left, &self.decided].into_iter().any(|keys| keys.contains(key));
+        known || self.answers(key) >= self.overlap as usize
     }
 
     fn task(&self, key: String, prompts: &[Prompt], group: &[Rollout], kind: TaskKind) -> NewTask {

@@ -105,7 +105,7 @@ pub(crate) fn learn(
 }
 
 /// As people see an answer.
-fn shown(completion: &str) -> String {
+pub(crate) fn shown(completion: &str) -> String {
     if completion.trim().is_empty() { "(no answer)".into() } else { completion.into() }
 }
 

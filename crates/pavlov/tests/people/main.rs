@@ -4,6 +4,8 @@
 
 mod client;
 mod learn;
+mod paths;
+mod place;
 mod raters;
 mod retrain;
 mod server;
@@ -13,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use learn::{Course, Direct, accuracy, base, learn, model_bytes, prompts};
-use raters::Raters;
+use raters::{Raters, comparing};
 use server::Server;
 
 /// A run fed directly and one over HTTP; the latter's server restarts, and its trainer stops, so many times.
@@ -22,10 +24,10 @@ fn both(folder: &Path, course: &Course, interruptions: usize) -> (Vec<u8>, Vec<u
     base(&folder.join("base"));
     learn(folder, "direct", course, &prompts, &Direct::Yes, &std::sync::atomic::AtomicBool::new(false));
 
-    let mut server = Server::start(&folder.join("feedback.db"));
+    let mut server = Server::start(&folder.join("feedback.db"), server::settings());
     let token = folder.join("token");
     std::fs::write(&token, server.trainer_token()).unwrap();
-    let raters = Raters::start(&server, &prompts, 3);
+    let raters = Raters::start(&server, 3, &comparing(&prompts));
     let stop = std::sync::atomic::AtomicBool::new(false);
     let people = Direct::No { url: server.url(), token: &token };
     std::thread::scope(|scope| {
