@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod client;
+mod killed;
 mod learn;
 mod paths;
 mod place;
@@ -59,7 +60,7 @@ fn both(folder: &Path, course: &Course, interruptions: usize) -> (Vec<u8>, Vec<u
 #[test]
 fn a_run_asked_over_http_and_interrupted_gives_the_bytes_of_one_fed_directly() {
     let folder = tempfile::tempdir().unwrap();
-    let course = Course { prompts: 64, updates: 6, pairs: 8, learning_rate: 1e-3 };
+    let course = Course { prompts: 64, updates: 6, pairs: 8, learning_rate: 1e-3, save_steps: 0 };
     let (direct, people) = both(folder.path(), &course, 6);
     assert_eq!(direct, people);
     assert_ne!(direct, model_bytes(&folder.path().join("base")), "nothing was learned");
@@ -70,7 +71,7 @@ fn a_run_asked_over_http_and_interrupted_gives_the_bytes_of_one_fed_directly() {
 #[ignore = "minutes: what the loop teaches, over HTTP and directly"]
 fn people_over_http_teach_what_they_teach_directly() {
     let folder = tempfile::tempdir().unwrap();
-    let course = Course { prompts: 2000, updates: 120, pairs: 32, learning_rate: 1e-3 };
+    let course = Course { prompts: 2000, updates: 120, pairs: 32, learning_rate: 1e-3, save_steps: 0 };
     let (direct, people) = both(folder.path(), &course, 40);
     let before = accuracy(&folder.path().join("base"));
     let [after_direct, after_people] =

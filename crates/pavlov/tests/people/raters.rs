@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pavlov_feedback::roles::Role;
 use pavlov_schema::files::digest_of;
 use pavlov_worlds::{Candidate, Choice, Rater, RaterSettings, World};
 use serde_json::{Value, json};
@@ -72,13 +73,19 @@ pub(crate) struct Raters {
 
 impl Raters {
     pub(crate) fn start(server: &Server, people: usize, person: &Person) -> Self {
+        let token = |i: usize| server.token(&format!("rater{i}"), Role::Rater);
+        Self::at(&server.url(), &(0..people).map(token).collect::<Vec<_>>(), person)
+    }
+
+    /// One for each token.
+    pub(crate) fn at(url: &str, tokens: &[String], person: &Person) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let start = |i: usize| {
-            let client = Client::new(&server.url(), &server.rater_token(&format!("rater{i}")));
+        let start = |(i, token): (usize, &String)| {
+            let client = Client::new(url, token);
             let (stop, person) = (Arc::clone(&stop), Arc::clone(person));
             std::thread::spawn(move || work(&client, &|task| person(i, task), &stop))
         };
-        let threads = (0..people).map(start).collect();
+        let threads = tokens.iter().enumerate().map(start).collect();
         Self { stop, threads }
     }
 

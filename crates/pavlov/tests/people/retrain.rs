@@ -90,7 +90,7 @@ fn taught_anew_as_judgments_come_in_it_foretells_more_of_those_held_out() {
 fn accuracy_over_judgments_collected() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::new(folder.path(), server::settings());
-    let worlds = worlds(6000);
+    let worlds = worlds(8000);
     let raters = Raters::start(&place.server, 2, &comparing(&worlds));
     // Two answers as careless people give them, of which one in two is right.
     let pair = |(i, world): (usize, &World)| {
@@ -101,7 +101,7 @@ fn accuracy_over_judgments_collected() {
         task(world, &[&first, &second])
     };
     place.send(&worlds.iter().enumerate().map(pair).collect::<Vec<_>>());
-    let settings = json!({"retrain_every": 500, "retrain_until": 3000, "per_device_train_batch_size": 32,
+    let settings = json!({"retrain_every": 100, "retrain_until": 5000, "per_device_train_batch_size": 32,
         "learning_rate": 5e-4, "num_train_epochs": 2});
     assert!(place.teach("watch", settings, None));
     raters.end();

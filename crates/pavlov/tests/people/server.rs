@@ -76,6 +76,12 @@ impl Server {
         self.listen();
     }
 
+    /// Ends it; the address is free, and the database closed.
+    pub(crate) fn stop(mut self) -> SocketAddr {
+        self.runtime.take().unwrap().shutdown_timeout(Duration::from_millis(500));
+        self.address
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -87,10 +93,6 @@ impl Server {
             .unwrap()
             .write_now(move |w| w.create_token("trainer", None, Some(project), None, None))
             .unwrap()
-    }
-
-    pub(crate) fn rater_token(&self, name: &str) -> String {
-        self.token(name, Role::Rater)
     }
 
     pub(crate) fn token(&self, name: &str, role: Role) -> String {
