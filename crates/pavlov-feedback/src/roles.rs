@@ -14,7 +14,7 @@ pub enum Role {
     Reviewer,
     /// Rates.
     Rater,
-    /// A trainer's token: sends tasks, reads sealed records.
+    /// A trainer's token: sends tasks, reads sealed records, tells what was learned.
     Service,
 }
 
@@ -39,6 +39,8 @@ pub enum Action {
     SendTasks,
     /// Read sealed records; export.
     ReadJudgments,
+    /// Tell what a model learned of them.
+    TellLessons,
     /// See who is a member. Seeing does not imply managing.
     SeeMembers,
     /// Invite, change roles, pause, remove; exclude answers.
@@ -51,7 +53,7 @@ pub enum Action {
 
 impl Action {
     /// All of them, for tests of the whole matrix.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Administer,
         Self::SeeProject,
         Self::Rate,
@@ -61,6 +63,7 @@ impl Action {
         Self::ChangeProject,
         Self::SendTasks,
         Self::ReadJudgments,
+        Self::TellLessons,
         Self::SeeMembers,
         Self::ManageMembers,
         Self::ManageTokens,
@@ -107,7 +110,11 @@ pub fn may(role: Role, action: Action) -> bool {
         Role::Service => {
             matches!(
                 action,
-                Action::SeeProject | Action::SendTasks | Action::ReadJudgments | Action::SeeQuality
+                Action::SeeProject
+                    | Action::SendTasks
+                    | Action::ReadJudgments
+                    | Action::TellLessons
+                    | Action::SeeQuality
             )
         }
     }
@@ -120,7 +127,7 @@ mod tests {
     #[test]
     fn each_role_may_what_it_is_for() {
         let count = |role| Action::ALL.into_iter().filter(|&action| may(role, action)).count();
-        assert_eq!(Role::ALL.map(count), [13, 12, 6, 2, 4]);
+        assert_eq!(Role::ALL.map(count), [14, 13, 6, 2, 5]);
         assert!(!may(Role::Service, Action::Rate) && !may(Role::Rater, Action::SeeQuality));
         assert!(!may(Role::Reviewer, Action::ManageMembers) && !may(Role::Manager, Action::Administer));
         assert!(Role::ALL.into_iter().all(|role| Role::named(role.name()) == Some(role)));

@@ -48,13 +48,37 @@ pub fn wilson(successes: usize, trials: usize, z: f64) -> (f64, f64) {
     if trials == 0 {
         return (0.0, 1.0);
     }
-    let n = trials as f64;
-    let p = successes as f64 / n;
+    wilson_of(successes as f64 / trials as f64, trials as f64, z)
+}
+
+/// Wilson's interval of a proportion `p` of `n` trials.
+fn wilson_of(p: f64, n: f64, z: f64) -> (f64, f64) {
     let z2 = z * z;
     let centre = p + z2 / (2.0 * n);
     let half = z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     let scale = 1.0 / (1.0 + z2 / n);
     ((scale * (centre - half)).max(0.0), (scale * (centre + half)).min(1.0))
+}
+
+/// The interval of a proportion whose trials come in clusters (hits, trials), several judgments of one prompt say: Wilson's, of as
+/// many independent trials as tell as much (Kish 1965: trials / design effect, at most all of them). Where all or none hit, nothing
+/// shows how alike a cluster's trials are, and each cluster counts as one. (0, 1) without trials.
+pub fn clustered_wilson(clusters: &[(f64, usize)], z: f64) -> (f64, f64) {
+    let (hits, trials) = clusters.iter().fold((0.0, 0), |(h, n), cluster| (h + cluster.0, n + cluster.1));
+    if trials == 0 {
+        return (0.0, 1.0);
+    }
+    let (n, groups) = (trials as f64, clusters.len() as f64);
+    let p = hits / n;
+    let independent = p * (1.0 - p) / n;
+    let square = |&(hits, trials): &(f64, usize)| (hits - p * trials as f64).powi(2);
+    let clustered = clusters.iter().map(square).sum::<f64>() * groups / (groups - 1.0) / (n * n);
+    let effective = if clusters.len() < 2 || independent <= 0.0 {
+        groups
+    } else {
+        n / (clustered / independent).max(1.0)
+    };
+    wilson_of(p, effective, z)
 }
 
 #[cfg(test)]
@@ -98,5 +122,21 @@ mod tests {
         let (low, high) = wilson(0, 10, 1.959_963_984_540_054);
         assert!(low.abs() < 1e-15 && (high - 0.277_532_799_862_889).abs() < 1e-9, "{low} {high}");
         assert_eq!(wilson(0, 0, 1.96), (0.0, 1.0));
+    }
+
+    #[test]
+    fn judgments_of_one_prompt_are_not_independent() {
+        // One trial a cluster, five of ten hit: Σ(h − p)² = 2.5, so the design effect is 10/9, and Wilson's of 9 trials.
+        let single: Vec<(f64, usize)> = (0..10).map(|i| (f64::from(u8::from(i < 5)), 1)).collect();
+        let close = |a: (f64, f64), b: (f64, f64)| (a.0 - b.0).abs() < 1e-12 && (a.1 - b.1).abs() < 1e-12;
+        assert!(close(clustered_wilson(&single, 1.96), wilson_of(0.5, 9.0, 1.96)));
+        // Each judgment four times over tells nothing more.
+        let fourfold: Vec<(f64, usize)> = single.iter().map(|&(hits, n)| (4.0 * hits, 4 * n)).collect();
+        assert!(close(clustered_wilson(&fourfold, 1.96), clustered_wilson(&single, 1.96)));
+        // Clusters that are more alike than chance tell no more than independent trials.
+        assert!(close(clustered_wilson(&[(1.0, 2), (1.0, 2), (1.0, 2)], 1.96), wilson(3, 6, 1.96)));
+        // All hit: three prompts, whatever the number of judgments.
+        assert!(close(clustered_wilson(&[(5.0, 5); 3], 1.96), wilson(3, 3, 1.96)));
+        assert!(close(clustered_wilson(&[], 1.96), (0.0, 1.0)));
     }
 }

@@ -1,4 +1,4 @@
-//! What trainers read: sealed records by cursor, exports, and figures.
+//! What trainers read, sealed records by cursor, exports and figures; and what they tell of it.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use pavlov_schema::feedback::SealedRecord;
+use pavlov_schema::feedback::{Learned, SealedRecord};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::caller::Inside;
-use super::failure::{Asked, Failure, Named, Result};
+use super::failure::{Asked, Body, Failure, Named, Result};
 use super::route::{Method, Route, Routes, Who};
 use crate::io::export::{self, Format};
 use crate::quality::Quality;
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const MOST: u32 = 1_000;
 
 pub(super) fn add(routes: &mut Routes) {
-    use Method::Get;
+    use Method::{Get, Post};
     let read = Who::In(Action::ReadJudgments);
     Route::new(
         Get,
@@ -54,6 +54,15 @@ pub(super) fn add(routes: &mut Routes) {
     Route::new(Get, "/projects/{project}/quality", see, "Agreement, biases, strengths and raters' figures")
         .answer::<Quality>()
         .to(routes, quality);
+    Route::new(
+        Post,
+        "/projects/{project}/lessons",
+        Who::In(Action::TellLessons),
+        "Tells what a reward model foretold of held-out judgments; told twice, it is one",
+    )
+    .body::<Learned>()
+    .answer::<Told>()
+    .to(routes, tell);
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -85,6 +94,13 @@ pub(crate) struct SealedPage {
     pub(crate) cursor: u64,
     /// There are more behind the cursor at once.
     pub(crate) more: bool,
+}
+
+/// What became of a lesson.
+#[derive(Debug, Serialize, ToSchema)]
+struct Told {
+    /// It had been told before; nothing was added.
+    existed: bool,
 }
 
 async fn records(
@@ -147,4 +163,10 @@ async fn quality(State(api): State<Api>, inside: Inside) -> Result<Response> {
 
 async fn progress(State(api): State<Api>, inside: Inside) -> Result<Json<Progress>> {
     Ok(Json(api.store().read(move |r| r.progress(inside.project.id)).await?))
+}
+
+async fn tell(State(api): State<Api>, inside: Inside, Body(lesson): Body<Learned>) -> Result<Json<Told>> {
+    let project = inside.project.id;
+    let added = api.store().write(move |w| w.add_lesson(project, &lesson)).await?;
+    Ok(Json(Told { existed: !added }))
 }

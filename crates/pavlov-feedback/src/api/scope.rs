@@ -12,7 +12,7 @@ pub enum Scope {
     Read,
     /// Send and withdraw tasks.
     Tasks,
-    /// Read sealed records; export.
+    /// Read sealed records; export; tell what was learned of them.
     Judgments,
     /// Claim tasks and answer them.
     Rate,
@@ -30,7 +30,7 @@ impl Scope {
         match action {
             Action::SeeProject | Action::SeeQuality => Self::Read,
             Action::SendTasks => Self::Tasks,
-            Action::ReadJudgments => Self::Judgments,
+            Action::ReadJudgments | Action::TellLessons => Self::Judgments,
             Action::Rate => Self::Rate,
             Action::Adjudicate | Action::RetractOthers => Self::Review,
             Action::ChangeProject

@@ -19,7 +19,7 @@ use super::failure::{Asked, Body, Failure, Named, Result};
 use super::rating::Said;
 use super::route::{Method, Route, Routes, Who};
 use super::view::{DONE, Done, LoggedView, NewTasks, ShownView, TaskAnswerView, TaskDetail, TaskView};
-use crate::io::import;
+use crate::io::import::{self, Imported};
 use crate::roles::Action;
 use crate::store::{Added, MOST_TASKS, TaskState};
 
@@ -45,7 +45,7 @@ pub(super) fn add(routes: &mut Routes) {
     )
     .query::<File>()
     .text_body(&["application/x-ndjson", "text/csv"])
-    .answer::<AddedTasks>()
+    .answer::<ImportedTasks>()
     .to(routes, import_file.layer(DefaultBodyLimit::max(LARGEST)));
     Route::new(Post, "/projects/{project}/tasks/withdraw", send, "Takes tasks back that wait for answers")
         .body::<Codes>()
@@ -109,6 +109,14 @@ pub(super) fn add(routes: &mut Routes) {
 #[derive(Debug, Serialize, ToSchema)]
 struct AddedTasks {
     tasks: Vec<Added>,
+}
+
+/// What became of a file.
+#[derive(Debug, Serialize, ToSchema)]
+struct ImportedTasks {
+    tasks: Vec<Added>,
+    /// Tasks that would have shown an answer without a character; they were left out.
+    empty: usize,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -204,7 +212,7 @@ async fn import_file(
     inside: Inside,
     Asked(file): Asked<File>,
     bytes: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Result<Json<AddedTasks>> {
+) -> Result<Json<ImportedTasks>> {
     let bytes = bytes.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Failure::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -220,14 +228,14 @@ async fn import_file(
     };
     let project = inside.project.id;
     let read = tokio::task::spawn_blocking(move || {
-        let mut tasks = import::bytes(Path::new(&file.name), &bytes, &options)?;
-        for task in &mut tasks {
+        let mut imported = import::bytes(Path::new(&file.name), &bytes, &options)?;
+        for task in &mut imported.tasks {
             task.kind = task.kind.or(Some(options.kind));
         }
-        Ok::<_, pavlov_schema::Error>(tasks)
+        Ok::<_, pavlov_schema::Error>(imported)
     });
     let read = read.await.map_err(|error| crate::Error::Bug(error.to_string()))?;
-    let tasks = read.map_err(|error| Failure::invalid(error.to_string()))?;
+    let Imported { tasks, empty } = read.map_err(|error| Failure::invalid(error.to_string()))?;
     if tasks.len() > MOST_TASKS {
         let what = format!("the file makes {} tasks; send at most {MOST_TASKS} at once", tasks.len());
         return Err(Failure::invalid(what));
@@ -238,7 +246,7 @@ async fn import_file(
         w.audit(Some(project), &actor, "tasks.import", "file", &json!({ "tasks": added.len() }))?;
         Ok(added)
     });
-    Ok(Json(AddedTasks { tasks: tasks.await? }))
+    Ok(Json(ImportedTasks { tasks: tasks.await?, empty }))
 }
 
 async fn list(State(api): State<Api>, inside: Inside, Asked(which): Asked<Which>) -> Result<Json<Tasks>> {

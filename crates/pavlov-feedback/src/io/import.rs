@@ -43,8 +43,46 @@ impl Options {
     }
 }
 
+/// What a file has for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Imported {
+    /// In the file's order.
+    pub tasks: Vec<NewTask>,
+    /// Tasks that would show an answer without a character; nobody is asked about these. Collections of dialogues have such rows.
+    pub empty: usize,
+}
+
+impl Imported {
+    /// Takes the tasks that show something.
+    pub fn of(tasks: impl IntoIterator<Item = NewTask>) -> Self {
+        let mut imported = Self::default();
+        imported.extend(tasks);
+        imported
+    }
+
+    fn extend(&mut self, tasks: impl IntoIterator<Item = NewTask>) {
+        for task in tasks {
+            if task.responses.iter().any(|response| response.text.is_empty()) {
+                self.empty += 1;
+            } else {
+                self.tasks.push(task);
+            }
+        }
+    }
+
+    /// Refuses a file of nothing.
+    fn checked(self, name: &Path) -> Result<Self, Error> {
+        let what = match (self.tasks.is_empty(), self.empty) {
+            (false, _) => return Ok(self),
+            (true, 0) => "has no rows; give it at least one",
+            (true, _) => "has empty answers alone; give it others",
+        };
+        Err(Error::File { file: name.to_owned(), what: what.into() })
+    }
+}
+
 /// Reads a file; `.csv` by its name, all else by its first bytes.
-pub fn file(path: &Path, options: &Options) -> Result<Vec<NewTask>, Error> {
+pub fn file(path: &Path, options: &Options) -> Result<Imported, Error> {
     if is_csv(path) {
         let file = std::fs::File::open(path).map_err(|source| Error::Io {
             file: path.to_owned(),
@@ -53,25 +91,25 @@ pub fn file(path: &Path, options: &Options) -> Result<Vec<NewTask>, Error> {
         })?;
         return csv(path, file, options);
     }
-    let mut tasks = Vec::new();
+    let mut imported = Imported::default();
     dataset::each(path, &mut |_, row| {
-        tasks.extend(from_row(row, options)?);
+        imported.extend(from_row(row, options)?);
         Ok(())
     })?;
-    Ok(tasks)
+    imported.checked(path)
 }
 
 /// Reads what was uploaded under a name: [`file()`] without Parquet.
-pub fn bytes(name: &Path, bytes: &[u8], options: &Options) -> Result<Vec<NewTask>, Error> {
+pub fn bytes(name: &Path, bytes: &[u8], options: &Options) -> Result<Imported, Error> {
     if is_csv(name) {
         return csv(name, bytes, options);
     }
-    let mut tasks = Vec::new();
+    let mut imported = Imported::default();
     dataset::each_in(name, bytes, &mut |_, row| {
-        tasks.extend(from_row(row, options)?);
+        imported.extend(from_row(row, options)?);
         Ok(())
     })?;
-    Ok(tasks)
+    imported.checked(name)
 }
 
 fn is_csv(path: &Path) -> bool {
@@ -79,7 +117,7 @@ fn is_csv(path: &Path) -> bool {
 }
 
 /// Rows of text columns, named by the first line.
-fn csv(name: &Path, reader: impl Read, options: &Options) -> Result<Vec<NewTask>, Error> {
+fn csv(name: &Path, reader: impl Read, options: &Options) -> Result<Imported, Error> {
     let mut reader = csv::ReaderBuilder::new().from_reader(reader);
     let wrong = |line: u64, what: String| Error::Line { file: name.to_owned(), line: line as usize, what };
     let damaged = |error: &csv::Error| {
@@ -97,19 +135,16 @@ fn csv(name: &Path, reader: impl Read, options: &Options) -> Result<Vec<NewTask>
     if let Some(first) = header.get(0).and_then(|first| first.strip_prefix('\u{feff}')) {
         header = std::iter::once(first).chain(header.iter().skip(1)).collect();
     }
-    let mut tasks = Vec::new();
+    let mut imported = Imported::default();
     for record in reader.records() {
         let record = record.map_err(|error| damaged(&error))?;
         let line = record.position().map_or(1, csv::Position::line);
         // An empty field is an absent one.
         let columns = header.iter().zip(&record).filter(|(_, value)| !value.is_empty());
         let row = columns.map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
-        tasks.extend(from_row(row, options).map_err(|what| wrong(line, what))?);
+        imported.extend(from_row(row, options).map_err(|what| wrong(line, what))?);
     }
-    if tasks.is_empty() {
-        return Err(Error::File { file: name.to_owned(), what: "has no rows; give it at least one".into() });
-    }
-    Ok(tasks)
+    imported.checked(name)
 }
 
 /// The tasks of one row. The error says what is wrong and the mend, without naming the place.
@@ -142,7 +177,7 @@ pub fn from_row(mut row: Map<String, Value>, options: &Options) -> Result<Vec<Ne
             let said = Said::Pairwise { choice: Choice::A, strength: None, edit: None };
             task.gold = Some(Answer { said, rationale: None, flags: Vec::new(), marks: Vec::new() });
         }
-        task.validate(options.kind).map(|()| task)
+        check(&task, options.kind).map(|()| task)
     });
     tasks.collect()
 }
@@ -264,7 +299,15 @@ fn task_of_ours(mut row: Map<String, Value>, kind: TaskKind) -> Result<NewTask, 
     if task.key.is_none() {
         task.key = Some(content_key(&task));
     }
-    task.validate(kind).map(|()| task)
+    check(&task, kind).map(|()| task)
+}
+
+/// [`NewTask::validate`], but for answers without a character: [`Imported`] counts these.
+fn check(task: &NewTask, kind: TaskKind) -> Result<(), String> {
+    if task.responses.iter().any(|response| response.text.is_empty()) {
+        return Ok(());
+    }
+    task.validate(kind)
 }
 
 /// The keys of [`NewTask`].
@@ -281,10 +324,11 @@ const TASK_KEYS: [&str; 10] = [
     "overlap",
 ];
 
-/// A digest of the words: the same file imported twice makes no task twice.
-fn content_key(task: &NewTask) -> String {
+/// A digest of the words and whose they are: the same file imported twice makes no task twice.
+pub fn content_key(task: &NewTask) -> String {
     let texts: Vec<&Text> = task.responses.iter().map(|response| &response.text).collect();
-    let words = serde_json::json!([task.prompt, texts]).to_string();
+    let policies: Vec<&str> = task.responses.iter().filter_map(|one| one.policy.as_deref()).collect();
+    let words = serde_json::json!([task.prompt, texts, policies]).to_string();
     secret::hex(&secret::hash(&words)[..8])
 }
 

@@ -9,7 +9,8 @@ pub mod plots;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use serde::{Deserialize, Serialize};
+use pavlov_schema::feedback::Learned;
+use serde::Serialize;
 
 use crate::Result;
 use crate::clock::Millis;
@@ -56,8 +57,8 @@ pub struct Quality {
     pub kappas: Vec<crate::stats::agreement::PairKappa>,
     /// Tasks about which people disagree, the newest first.
     pub disagreements: Vec<Disagreement>,
-    /// Held-out accuracy of reward models over judgments collected, as training reported it.
-    pub lessons: Vec<Lesson>,
+    /// Held-out accuracy of reward models over judgments collected, as training told it, one run after another.
+    pub lessons: Vec<Learned>,
 }
 
 /// Share of excluded answers above which a manager is to look: honest votes may be thrown away.
@@ -141,19 +142,6 @@ pub struct Disagreement {
     pub said: Vec<(String, String)>,
 }
 
-/// What a reward model had learned after so many judgments.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = LearnedLesson)]
-pub struct Lesson {
-    /// Judgments it learned from.
-    pub judgments: u64,
-    /// Share of held-out comparisons foretold.
-    pub accuracy: f64,
-    /// Held-out comparisons.
-    pub held_out: u64,
-}
-
 /// Quality, computed once for each state of the log. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
@@ -165,18 +153,18 @@ pub struct Cache {
 /// The state of the log that figures are of, and the figures.
 type Known = (Key, Arc<Quality>);
 
-/// The last record, and how many exclusions were made and lifted.
-type Key = (u64, usize, usize);
+/// The last record, how many exclusions were made and lifted, and how many lessons were told.
+type Key = (u64, usize, usize, usize);
 
 impl Cache {
     /// The quality of a project; computed, if the log or the exclusions have changed since. Reads and computes on the calling
     /// thread, for up to seconds where answers are many: not for async code.
     pub fn get(&self, store: &Store, project: ProjectId) -> Result<Arc<Quality>> {
         let _turn = self.computing.lock();
-        let key = store.read_now(move |r| {
-            let exclusions = r.exclusions(project)?;
+        let (key, lessons) = store.read_now(move |r| {
+            let (exclusions, lessons) = (r.exclusions(project)?, r.lessons(project)?);
             let lifted = exclusions.iter().filter(|one| one.lifted_at.is_some()).count();
-            Ok((r.last_seq(project)?, exclusions.len(), lifted))
+            Ok(((r.last_seq(project)?, exclusions.len(), lifted, lessons.len()), lessons))
         })?;
         if let Some((known, quality)) = self.known.lock().ok().and_then(|known| known.get(&project).cloned())
             && known == key
@@ -190,7 +178,7 @@ impl Cache {
                 r.members(project)?.into_iter().map(|member| (member.account, member.pseudonym)).collect();
             Ok((answers, names))
         })?;
-        let quality = Arc::new(Quality { seq: key.0, ..of(&answers, &names) });
+        let quality = Arc::new(Quality { seq: key.0, lessons, ..of(&answers, &names) });
         if let Ok(mut known) = self.known.lock() {
             known.insert(project, (key, Arc::clone(&quality)));
         }

@@ -178,38 +178,36 @@ fn intervals(title: &str, rows: &[(String, Interval)], unit: &str, zero: Option<
     })
 }
 
+/// A line for each run.
 fn lessons(title: &str, quality: &Quality) -> Option<String> {
     let most = quality.lessons.iter().map(|one| one.judgments).max()?.max(1) as f64;
+    let least = quality.lessons.iter().map(|one| one.low).fold(0.4, f64::min);
     let ceiling = quality.agreement.iter().find(|one| one.question == "choice").and_then(|one| one.raw);
     draw(240, title, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .x_label_area_size(34)
             .y_label_area_size(52)
-            .build_cartesian_2d(0.0..most * 1.05, 0.4..1.0)?;
+            .build_cartesian_2d(0.0..most * 1.05, least..1.0)?;
         chart
             .configure_mesh()
             .disable_mesh()
             .axis_style(INK)
             .label_style(("sans-serif", 12).into_font().color(&INK))
-            .x_desc("judgments")
+            .x_desc("judgments learned from")
             .y_desc("share foretold")
             .x_label_formatter(&|x| format!("{x:.0}"))
             .y_label_formatter(&|y| format!("{y:.1}"))
             .draw()?;
-        let points: Vec<(f64, f64)> =
-            quality.lessons.iter().map(|one| (one.judgments as f64, one.accuracy)).collect();
-        chart.draw_series([PathElement::new(points.clone(), MARK.stroke_width(2))])?;
-        for (one, &(x, y)) in quality.lessons.iter().zip(&points) {
-            let share =
-                Interval::share((one.accuracy * one.held_out as f64).round() as usize, one.held_out as usize);
-            if let Some(share) = share {
-                chart.draw_series([PathElement::new(
-                    vec![(x, share.low), (x, share.high)],
-                    MARK.stroke_width(1),
-                )])?;
+        for run in quality.lessons.chunk_by(|a, b| a.run == b.run) {
+            let points = run.iter().map(|one| (one.judgments as f64, one.accuracy));
+            chart.draw_series([PathElement::new(points.collect::<Vec<_>>(), MARK.stroke_width(2))])?;
+            for one in run {
+                let x = one.judgments as f64;
+                let ends = vec![(x, one.low), (x, one.high)];
+                chart.draw_series([PathElement::new(ends, MARK.stroke_width(1))])?;
+                chart.draw_series([Circle::new((x, one.accuracy), 3, MARK.filled())])?;
             }
-            chart.draw_series([Circle::new((x, y), 3, MARK.filled())])?;
         }
         if let Some(ceiling) = ceiling {
             let line = vec![(0.0, ceiling.value), (most * 1.05, ceiling.value)];

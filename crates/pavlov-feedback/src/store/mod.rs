@@ -24,6 +24,7 @@ mod ids;
 mod invitations;
 mod judgments;
 mod leases;
+mod lessons;
 mod members;
 mod open;
 mod outcomes;

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 
 /// Each brings the database from one version, its place here, to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// The connection that writes, of a database that is up to date.
 pub(super) fn writer(path: &Path, clock: &Clock) -> Result<Connection> {

@@ -72,6 +72,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/projects/{project}/export/{format}", "om--s--"),
     ("GET", "/projects/{project}/progress", "omr-s--"),
     ("GET", "/projects/{project}/quality", "omr-s--"),
+    ("POST", "/projects/{project}/lessons", "om--s--"),
     // Webhooks.
     ("GET", "/projects/{project}/webhooks", "om-----"),
     ("POST", "/projects/{project}/webhooks", "om-----"),

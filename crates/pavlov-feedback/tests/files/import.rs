@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 fn read(text: &str, kind: TaskKind) -> Result<Vec<NewTask>, String> {
     let options = Options::new(kind);
-    bytes(Path::new("rows.jsonl"), text.as_bytes(), &options).map_err(|error| error.to_string())
+    bytes(Path::new("rows.jsonl"), text.as_bytes(), &options)
+        .map(|imported| imported.tasks)
+        .map_err(|error| error.to_string())
 }
 
 fn texts(tasks: &[NewTask]) -> Vec<Vec<Text>> {
@@ -57,7 +59,7 @@ fn dialogues_part_where_their_turns_do() {
     let row = r#"{"chosen":"\n\nHuman: q\n\nAssistant: hm\n\nHuman: why\n\nAssistant: a","rejected":"\n\nHuman: q\n\nAssistant: hm\n\nHuman: why\n\nAssistant: b"}"#;
     let turns = [("user", "q"), ("assistant", "hm"), ("user", "why")];
     let options = Options { gold: true, ..Options::new(TaskKind::Pairwise) };
-    let tasks = bytes(Path::new("hh.jsonl"), row.as_bytes(), &options).unwrap();
+    let tasks = bytes(Path::new("hh.jsonl"), row.as_bytes(), &options).unwrap().tasks;
     assert_eq!(tasks[0].prompt, Text::Chat(turns.map(|(role, text)| Message::new(role, text)).into()));
     assert_eq!(texts(&tasks), [["a", "b"].map(Text::from)]);
     assert!(matches!(tasks[0].gold.as_ref().unwrap().said, Said::Pairwise { choice: Choice::A, .. }));
@@ -67,7 +69,7 @@ fn dialogues_part_where_their_turns_do() {
 fn csv_has_a_header_and_quoted_commas() {
     let text = "\u{feff}id,question,label,note\n7,\"Which, and\nhow?\",safe,\n8,Why?,,x\n";
     let options = Options { prompt: Some("question".into()), ..Options::new(TaskKind::Demonstration) };
-    let tasks = bytes(Path::new("x.CSV"), text.as_bytes(), &options).unwrap();
+    let tasks = bytes(Path::new("x.CSV"), text.as_bytes(), &options).unwrap().tasks;
     let prompts: Vec<_> = tasks.iter().map(|task| task.prompt.clone()).collect();
     assert_eq!(prompts, ["Which, and\nhow?", "Why?"].map(Text::from));
     assert!(tasks[0].key.as_ref().unwrap().starts_with("7/"));
@@ -110,9 +112,23 @@ fn what_is_wrong_is_named_with_its_line() {
 }
 
 #[test]
+fn an_answer_without_a_character_is_nothing_to_ask_about() {
+    let rows = r#"{"chosen":"\n\nHuman: q\n\nAssistant:","rejected":"\n\nHuman: q\n\nAssistant: b"}
+{"prompt":"q","chosen":"a","rejected":"b"}"#;
+    for (kind, tasks, empty) in
+        [(TaskKind::Pairwise, 1, 1), (TaskKind::Pointwise, 3, 1), (TaskKind::Edit, 2, 0)]
+    {
+        let imported = bytes(Path::new("hh.jsonl"), rows.as_bytes(), &Options::new(kind)).unwrap();
+        assert_eq!((imported.tasks.len(), imported.empty), (tasks, empty), "{kind:?}");
+    }
+    let alone = read(rows.lines().next().unwrap(), TaskKind::Pairwise).unwrap_err();
+    assert!(alone.contains("has empty answers alone"), "{alone}");
+}
+
+#[test]
 fn parquet_is_read_from_files() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pavlov-schema/tests/data/preference.parquet");
-    let tasks = file(&path, &Options::new(TaskKind::Pairwise)).unwrap();
+    let tasks = file(&path, &Options::new(TaskKind::Pairwise)).unwrap().tasks;
     assert!(!tasks.is_empty() && tasks.iter().all(|task| task.responses.len() == 2));
 }
 

@@ -10,7 +10,7 @@ use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::Settings;
 use pavlov_feedback::store::{NewProject, ProjectId, Served, Submission};
 use pavlov_feedback::{Clock, Store};
-use pavlov_schema::feedback::{NewResponse, NewTask};
+use pavlov_schema::feedback::{Learned, NewResponse, NewTask};
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::text::Text;
 
@@ -124,7 +124,16 @@ fn an_exclusion_is_counted_and_leaves_the_figures() {
 fn plots_are_in_the_colours_of_the_page_and_have_titles() {
     let (_folder, store, project) = place();
     let quality = Cache::default().get(&store, project).unwrap();
-    let lessons = vec![pavlov_feedback::quality::Lesson { judgments: 100, accuracy: 0.7, held_out: 50 }];
+    let lesson = |run: &str, judgments, accuracy: f64| Learned {
+        run: run.into(),
+        cursor: judgments + 20,
+        judgments,
+        held_out: 50,
+        accuracy,
+        low: accuracy - 0.1,
+        high: accuracy + 0.1,
+    };
+    let lessons = vec![lesson("a", 100, 0.55), lesson("a", 200, 0.7), lesson("b", 200, 0.8)];
     let plots = plots(&Quality { lessons, ..(*quality).clone() });
     let names: Vec<&str> = plots.iter().map(|plot| plot.name).collect();
     assert_eq!(names, ["throughput", "agreement", "strengths", "position", "lessons"]);

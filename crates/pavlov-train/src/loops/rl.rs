@@ -37,7 +37,6 @@ use serde_json::json;
 use crate::loops::sft::at_step;
 use crate::loss::KlEstimator;
 use crate::preflight;
-use crate::reward::FeedbackSettings;
 use crate::run::{
     Ending, Event, Host, Metrics, Session, TrainerState, TrainingConfig, given, load_model, mean_square,
     update,
@@ -86,7 +85,7 @@ impl Prompts {
 pub fn run_grpo(config: &GrpoConfig, host: &mut Host) -> Result<Ending> {
     let mut model = load_model(&config.training, &config.peft)?;
     let prompts = Prompts::read(&config.training)?;
-    let people = asked(&config.training, &config.policy, &config.feedback);
+    let people = Asking::new(&config.training, &config.policy, &config.feedback);
     let rewards = sources::open_rewards(&config.policy.rewards, &model, Some(&people))?;
     grpo(&mut model, &prompts, rewards, config, host)
 }
@@ -95,22 +94,12 @@ pub fn run_grpo(config: &GrpoConfig, host: &mut Host) -> Result<Ending> {
 pub fn run_pairwise(config: &PairwiseConfig, host: &mut Host) -> Result<Ending> {
     let mut model = load_model(&config.training, &config.peft)?;
     let prompts = Prompts::read(&config.training)?;
-    let people = asked(&config.training, &config.policy, &config.feedback);
+    let people = Asking::new(&config.training, &config.policy, &config.feedback);
     let judge = match &config.judge {
         Some(entry) => sources::open_judge(entry, &model, &people)?,
         None => Judge::Rewards(sources::open_rewards(&config.policy.rewards, &model, Some(&people))?),
     };
     pairwise(&mut model, &prompts, judge, config, host)
-}
-
-/// Who the people asked are told is asking.
-fn asked<'a>(
-    training: &TrainingConfig,
-    policy: &PolicySettings,
-    feedback: &'a FeedbackSettings,
-) -> Asking<'a> {
-    let run = training.output_dir.file_name().map(|name| name.to_string_lossy().into_owned());
-    Asking { feedback, run: run.unwrap_or_else(|| "run".into()), temperature: policy.temperature }
 }
 
 /// Teaches a model in memory from points.
@@ -386,8 +375,9 @@ impl<'a> Learner<'a> {
             }
             !session.stop_requested()
         };
-        if !self.feedback.ask(self.prompts, &rollouts, &mut waiting)? {
-            return Ok(None);
+        let Some(left) = self.feedback.ask(self.prompts, &rollouts, &mut waiting)? else { return Ok(None) };
+        if left > 0 {
+            session.note(format!("step {step}: nobody judged {left} of them; nothing is learned from these"));
         }
         // 3. Score and credit.
         let group = self.batches.group;

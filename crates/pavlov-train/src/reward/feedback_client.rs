@@ -5,9 +5,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pavlov_schema::feedback::{NewTask, SealedRecord};
+use pavlov_schema::feedback::{Learned, NewTask, SealedRecord};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
 
 use crate::settings::{require, settings};
@@ -38,7 +38,7 @@ impl FeedbackSettings {
 
 /// Seconds a request for records waits at the server: also how soon a wish to stop is heard.
 const WAIT_S: u64 = 1;
-/// Tasks in one request.
+/// Tasks in one request at most.
 const CHUNK: usize = 200;
 /// Records in one page.
 const PAGE: usize = 1000;
@@ -67,7 +67,9 @@ pub struct Records {
 /// What became of a task that was sent.
 #[derive(Debug, Deserialize)]
 pub struct Added {
-    /// Where it stands: `open`, `done`, `collapsed` (the answers are the same to a reader), …
+    /// The server's name of it.
+    pub task: String,
+    /// Where it stands: `open`, `done`, `withdrawn`, `collapsed` (the answers are the same to a reader), …
     pub state: String,
 }
 
@@ -79,8 +81,10 @@ struct AddedTasks {
 /// What a request came to.
 enum Outcome<T> {
     Answer(T),
-    /// Not now: too much is waiting, or nobody answers.
+    /// Not now: nobody answers.
     Later(String),
+    /// Not now: too much is waiting.
+    Full(String),
 }
 
 impl FeedbackClient {
@@ -115,32 +119,59 @@ impl FeedbackClient {
         patience.ask(|| self.outcome(self.agent.get(&url).header("authorization", &bearer).call()))
     }
 
-    /// Sends tasks; a key sent before adds nothing. `Ok(None)`: told to stop.
+    /// Sends tasks; a key sent before adds nothing. Where too many wait for an answer already, as many are sent as there is room
+    /// for, and the rest as people get on. `Ok(None)`: told to stop.
     pub fn send(&self, tasks: &[NewTask], patience: &mut Patience) -> Result<Option<Vec<Added>>> {
-        let mut added = Vec::new();
-        for chunk in tasks.chunks(CHUNK) {
-            let url = format!("{}/tasks", self.base);
-            let bearer = format!("Bearer {}", self.token);
-            let body = json!({ "tasks": chunk });
-            let post = || self.agent.post(&url).header("authorization", &bearer).send_json(&body);
-            let answer: Option<AddedTasks> = patience.ask(|| self.outcome(post()))?;
-            let Some(answer) = answer else { return Ok(None) };
+        let (mut added, mut size) = (Vec::new(), CHUNK);
+        while added.len() < tasks.len() {
+            let rest = &tasks[added.len()..];
+            let post = || {
+                let chunk = &rest[..size.min(rest.len())];
+                let outcome: Outcome<AddedTasks> = self.post("tasks", &json!({ "tasks": chunk }))?;
+                if matches!(outcome, Outcome::Full(_)) {
+                    size = (size / 2).max(1);
+                }
+                Ok(outcome)
+            };
+            let Some(answer) = patience.ask(post)? else { return Ok(None) };
+            if answer.tasks.is_empty() {
+                return Err(self.wrong("took tasks and named none; update the application"));
+            }
             added.extend(answer.tasks);
+            size = (size * 2).min(CHUNK);
+            patience.renew();
         }
         Ok(Some(added))
     }
 
-    /// Everything sealed, from the start.
-    pub fn all(&self, patience: &mut Patience) -> Result<Option<Vec<SealedRecord>>> {
-        let (mut records, mut after) = (Vec::new(), 0);
-        loop {
-            let Some(page) = self.records(after, false, patience)? else { return Ok(None) };
-            records.extend(page.records);
-            after = page.cursor;
-            if !page.more {
-                return Ok(Some(records));
-            }
+    /// Takes tasks back that wait for answers. `Ok(None)`: told to stop.
+    pub fn withdraw(&self, tasks: &[&str], patience: &mut Patience) -> Result<Option<()>> {
+        let body = json!({ "tasks": tasks });
+        let done: Option<IgnoredAny> = patience.ask(|| self.post("tasks/withdraw", &body))?;
+        Ok(done.map(|_| ()))
+    }
+
+    /// Tells what a model learned; told twice, it is one. False: told to stop.
+    pub fn tell(&self, learned: &Learned, patience: &mut Patience) -> Result<bool> {
+        let body = json!(learned);
+        let told: Option<IgnoredAny> = patience.ask(|| self.post("lessons", &body))?;
+        Ok(told.is_some())
+    }
+
+    /// Everything sealed, from the start, as one page.
+    pub fn all(&self, patience: &mut Patience) -> Result<Option<Records>> {
+        let mut all = Records { records: Vec::new(), cursor: 0, more: true };
+        while all.more {
+            let Some(page) = self.records(all.cursor, false, patience)? else { return Ok(None) };
+            all.records.extend(page.records);
+            (all.cursor, all.more) = (page.cursor, page.more);
         }
+        Ok(Some(all))
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> Result<Outcome<T>> {
+        let request = self.agent.post(format!("{}/{path}", self.base));
+        self.outcome(request.header("authorization", format!("Bearer {}", self.token)).send_json(body))
     }
 
     fn outcome<T: DeserializeOwned>(
@@ -167,7 +198,8 @@ impl FeedbackClient {
             200 => serde_json::from_str(&body)
                 .map(Outcome::Answer)
                 .map_err(|error| self.wrong(&error.to_string())),
-            429 | 500.. => Ok(Outcome::Later(said())),
+            429 => Ok(Outcome::Full(said())),
+            500.. => Ok(Outcome::Later(said())),
             _ => Err(self.wrong(&said())),
         }
     }
@@ -203,7 +235,8 @@ impl<'a> Patience<'a> {
         self.deadline = Instant::now() + Duration::from_secs_f64(self.seconds);
     }
 
-    fn go_on(&mut self) -> bool {
+    /// Who waits with it says no.
+    pub fn go_on(&mut self) -> bool {
         (self.go_on)()
     }
 
@@ -219,14 +252,15 @@ impl<'a> Patience<'a> {
             if !self.go_on() {
                 return Ok(None);
             }
-            let why = match once()? {
+            let seconds = self.seconds;
+            let problem = match once()? {
                 Outcome::Answer(answer) => return Ok(Some(answer)),
-                Outcome::Later(why) => why,
+                Outcome::Later(why) => {
+                    format!("gave no answer for {seconds} s ({why}); start the application, then resume")
+                }
+                Outcome::Full(why) => format!("took no task for {seconds} s: {why}; then resume"),
             };
             if self.is_over() {
-                let seconds = self.seconds;
-                let problem =
-                    format!("gave no answer for {seconds} s ({why}); start the application, then resume");
                 return Err(Error::Feedback { url: "the feedback application".into(), problem });
             }
             let end = Instant::now() + pause;

@@ -94,22 +94,22 @@ fn completion<'a>(prompts: &'a [Prompt], rollout: &'a Rollout) -> Completion<'a>
     }
 }
 
-/// Sends the answers to the people among the rewards and waits for them. False: `waiting` (told how many are awaited, of how
-/// many) said no. Where no person is asked it returns at once.
+/// Sends the answers to the people among the rewards and waits for them. How many were left without an answer; `None`: `waiting`
+/// (told how many are awaited, of how many) said no. Where no person is asked it returns at once.
 pub fn ask(
     rewards: &mut [Reward],
     prompts: &[Prompt],
     rollouts: &[Rollout],
     waiting: &mut dyn FnMut(usize, usize) -> bool,
-) -> Result<bool> {
+) -> Result<Option<usize>> {
+    let mut left = 0;
     for reward in rewards {
-        if let Source::People(people) = &mut reward.source
-            && !people.ask_each(prompts, rollouts, waiting)?
-        {
-            return Ok(false);
+        if let Source::People(people) = &mut reward.source {
+            let Some(more) = people.ask_each(prompts, rollouts, waiting)? else { return Ok(None) };
+            left += more;
         }
     }
-    Ok(true)
+    Ok(Some(left))
 }
 
 /// The weighted sum of every reward, for each rollout. `prompts` is the whole data set, which

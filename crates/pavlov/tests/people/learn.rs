@@ -24,6 +24,8 @@ pub(crate) struct Course {
     /// Pairs an update.
     pub(crate) pairs: usize,
     pub(crate) learning_rate: f64,
+    /// Updates between checkpoints; 0: none but where it is stopped.
+    pub(crate) save_steps: usize,
 }
 
 /// Who compares.
@@ -48,26 +50,25 @@ pub(crate) fn prompts(course: &Course) -> Vec<World> {
     (0..course.prompts).map(|i| generate(77, i as u64, &Config::demo(), Split::Train)).collect()
 }
 
-/// Runs, or goes on with, the run `name`; false if it was stopped.
-pub(crate) fn learn(
+/// How the run `name` is taught, or goes on from its last checkpoint.
+pub(crate) fn settings(
     folder: &Path,
     name: &str,
     course: &Course,
     worlds: &[World],
     who: &Direct,
-    stop: &AtomicBool,
-) -> bool {
+) -> PairwiseConfig {
     let data = folder.join("prompts.jsonl");
     if !data.exists() {
         let row = |world: &World| json!({"prompt": world.prompt()}).to_string() + "\n";
         std::fs::write(&data, worlds.iter().map(row).collect::<String>()).unwrap();
     }
     let out = folder.join(name);
-    let saved = out.join("checkpoints").read_dir().is_ok_and(|mut saved| saved.next().is_some());
+    let saved = has_checkpoint(&out);
     let Value::Object(mut map) = json!({
         "model": folder.join("base"), "data": data, "output_dir": out, "threads": 1, "dtype": "f32",
         "max_completion_length": 12, "per_device_train_batch_size": 2 * course.pairs, "max_steps": course.updates,
-        "learning_rate": course.learning_rate, "save_steps": 0, "resume_from_checkpoint": saved,
+        "learning_rate": course.learning_rate, "save_steps": course.save_steps, "resume_from_checkpoint": saved,
         "overwrite_output_dir": !saved, "log_completions_steps": 0,
     }) else {
         panic!("no object")
@@ -77,7 +78,26 @@ pub(crate) fn learn(
         map.insert("feedback_url".into(), json!(url));
         map.insert("feedback_token_file".into(), json!(token));
     }
-    let config = PairwiseConfig::from_map(map).unwrap();
+    PairwiseConfig::from_map(map).unwrap()
+}
+
+/// Whether a run has something to go on from.
+pub(crate) fn has_checkpoint(run: &Path) -> bool {
+    run.join("checkpoints")
+        .read_dir()
+        .is_ok_and(|saved| saved.flatten().any(|one| one.file_name().to_string_lossy().starts_with("step-")))
+}
+
+/// Runs, or goes on with, the run `name`; false if it was stopped.
+pub(crate) fn learn(
+    folder: &Path,
+    name: &str,
+    course: &Course,
+    worlds: &[World],
+    who: &Direct,
+    stop: &AtomicBool,
+) -> bool {
+    let config = settings(folder, name, course, worlds, who);
     let mut host = Host { stop, events: &mut |_| {}, command: &[] };
     let ending = match who {
         Direct::No { .. } => run_pairwise(&config, &mut host),
@@ -105,7 +125,7 @@ pub(crate) fn learn(
 }
 
 /// As people see an answer.
-fn shown(completion: &str) -> String {
+pub(crate) fn shown(completion: &str) -> String {
     if completion.trim().is_empty() { "(no answer)".into() } else { completion.into() }
 }
 

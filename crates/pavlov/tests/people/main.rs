@@ -2,8 +2,13 @@
 //! same raters directly. Servers and trainers stop and start again meanwhile.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod client;
+mod killed;
 mod learn;
+mod paths;
+mod place;
 mod raters;
+mod retrain;
 mod server;
 
 use std::path::Path;
@@ -11,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use learn::{Course, Direct, accuracy, base, learn, model_bytes, prompts};
-use raters::Raters;
+use raters::{Raters, comparing};
 use server::Server;
 
 /// A run fed directly and one over HTTP; the latter's server restarts, and its trainer stops, so many times.
@@ -20,10 +25,10 @@ fn both(folder: &Path, course: &Course, interruptions: usize) -> (Vec<u8>, Vec<u
     base(&folder.join("base"));
     learn(folder, "direct", course, &prompts, &Direct::Yes, &std::sync::atomic::AtomicBool::new(false));
 
-    let mut server = Server::start(&folder.join("feedback.db"));
+    let mut server = Server::start(&folder.join("feedback.db"), server::settings());
     let token = folder.join("token");
     std::fs::write(&token, server.trainer_token()).unwrap();
-    let raters = Raters::start(&server, &prompts, 3);
+    let raters = Raters::start(&server, 3, &comparing(&prompts));
     let stop = std::sync::atomic::AtomicBool::new(false);
     let people = Direct::No { url: server.url(), token: &token };
     std::thread::scope(|scope| {
@@ -55,7 +60,7 @@ fn both(folder: &Path, course: &Course, interruptions: usize) -> (Vec<u8>, Vec<u
 #[test]
 fn a_run_asked_over_http_and_interrupted_gives_the_bytes_of_one_fed_directly() {
     let folder = tempfile::tempdir().unwrap();
-    let course = Course { prompts: 64, updates: 6, pairs: 8, learning_rate: 1e-3 };
+    let course = Course { prompts: 64, updates: 6, pairs: 8, learning_rate: 1e-3, save_steps: 0 };
     let (direct, people) = both(folder.path(), &course, 6);
     assert_eq!(direct, people);
     assert_ne!(direct, model_bytes(&folder.path().join("base")), "nothing was learned");
@@ -66,7 +71,7 @@ fn a_run_asked_over_http_and_interrupted_gives_the_bytes_of_one_fed_directly() {
 #[ignore = "minutes: what the loop teaches, over HTTP and directly"]
 fn people_over_http_teach_what_they_teach_directly() {
     let folder = tempfile::tempdir().unwrap();
-    let course = Course { prompts: 2000, updates: 120, pairs: 32, learning_rate: 1e-3 };
+    let course = Course { prompts: 2000, updates: 120, pairs: 32, learning_rate: 1e-3, save_steps: 0 };
     let (direct, people) = both(folder.path(), &course, 40);
     let before = accuracy(&folder.path().join("base"));
     let [after_direct, after_people] =

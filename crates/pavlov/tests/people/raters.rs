@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pavlov_feedback::roles::Role;
 use pavlov_schema::files::digest_of;
 use pavlov_worlds::{Candidate, Choice, Rater, RaterSettings, World};
 use serde_json::{Value, json};
 
-use crate::server::{PROJECT, Server};
+use crate::client::Client;
+use crate::server::Server;
 
 /// P(the first is better) as the simulated person says: 1, 0, or ½ for a tie.
 pub(crate) fn verdict(world: &World, first: &str, second: &str) -> f64 {
@@ -33,6 +35,36 @@ pub(crate) fn verdict(world: &World, first: &str, second: &str) -> f64 {
     }
 }
 
+/// What the person of a number says about a task, as the API has it.
+pub(crate) type Person = Arc<dyn Fn(usize, &Value) -> Value + Send + Sync>;
+
+/// Everybody compares as [`verdict`] does.
+pub(crate) fn comparing(worlds: &[World]) -> Person {
+    let worlds: BTreeMap<String, World> =
+        worlds.iter().map(|world| (world.prompt(), world.clone())).collect();
+    Arc::new(move |_, task| {
+        let [left, right] = texts(task);
+        picked(verdict(&worlds[task["prompt"].as_str().unwrap()], left, right))
+    })
+}
+
+/// The texts of a comparison, from left to right.
+pub(crate) fn texts(task: &Value) -> [&str; 2] {
+    [0, 1].map(|i| task["responses"][i]["text"].as_str().unwrap())
+}
+
+/// A verdict of which P(the left is better) is this.
+pub(crate) fn picked(p: f64) -> Value {
+    let pick = if p > 0.5 {
+        "left"
+    } else if p < 0.5 {
+        "right"
+    } else {
+        "tie"
+    };
+    json!({"pairwise": {"pick": pick}})
+}
+
 /// People at work, each a thread.
 pub(crate) struct Raters {
     stop: Arc<AtomicBool>,
@@ -40,17 +72,20 @@ pub(crate) struct Raters {
 }
 
 impl Raters {
-    pub(crate) fn start(server: &Server, worlds: &[World], people: usize) -> Self {
+    pub(crate) fn start(server: &Server, people: usize, person: &Person) -> Self {
+        let token = |i: usize| server.token(&format!("rater{i}"), Role::Rater);
+        Self::at(&server.url(), &(0..people).map(token).collect::<Vec<_>>(), person)
+    }
+
+    /// One for each token.
+    pub(crate) fn at(url: &str, tokens: &[String], person: &Person) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let worlds: Arc<BTreeMap<String, World>> =
-            Arc::new(worlds.iter().map(|world| (world.prompt(), world.clone())).collect());
-        let threads = (0..people)
-            .map(|i| {
-                let (url, token) = (server.url(), server.rater_token(&format!("rater{i}")));
-                let (stop, worlds) = (Arc::clone(&stop), Arc::clone(&worlds));
-                std::thread::spawn(move || work(&url, &token, &worlds, &stop))
-            })
-            .collect();
+        let start = |(i, token): (usize, &String)| {
+            let client = Client::new(url, token);
+            let (stop, person) = (Arc::clone(&stop), Arc::clone(person));
+            std::thread::spawn(move || work(&client, &|task| person(i, task), &stop))
+        };
+        let threads = tokens.iter().enumerate().map(start).collect();
         Self { stop, threads }
     }
 
@@ -61,40 +96,21 @@ impl Raters {
     }
 }
 
-fn work(url: &str, token: &str, worlds: &BTreeMap<String, World>, stop: &AtomicBool) -> u64 {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(5)))
-        .build()
-        .into();
-    let post = |path: &str, body: &Value| -> Option<Value> {
-        let request = agent.post(format!("{url}/api/v1/projects/{PROJECT}/{path}"));
-        let mut response = request.header("authorization", format!("Bearer {token}")).send_json(body).ok()?;
-        (response.status() == 200).then(|| response.body_mut().read_json().ok()).flatten()
-    };
+fn work(client: &Client, says: &dyn Fn(&Value) -> Value, stop: &AtomicBool) -> u64 {
     let mut acknowledged = 0;
     while !stop.load(Ordering::SeqCst) {
-        let served = post("claim", &json!({}));
+        let served = client.try_post("claim", &json!({}));
         let Some(task) =
             served.as_ref().and_then(|served| served.get("task")).filter(|task| task.is_object())
         else {
             std::thread::sleep(Duration::from_millis(20));
             continue;
         };
-        let text = |i: usize| task["responses"][i]["text"].as_str().unwrap();
-        let p = verdict(&worlds[task["prompt"].as_str().unwrap()], text(0), text(1));
-        let pick = if p > 0.5 {
-            "left"
-        } else if p < 0.5 {
-            "right"
-        } else {
-            "tie"
-        };
         let lease = task["lease"].as_str().unwrap();
-        let body = json!({"reply": {"said": {"pairwise": {"pick": pick}}}, "key": lease, "active_ms": 3000});
+        let body = json!({"reply": {"said": says(task)}, "key": lease, "active_ms": 3000});
         // A server that went away may have taken it or not: the same key again is the same answer.
         for _ in 0..200 {
-            if post(&format!("leases/{lease}/submit"), &body).is_some() {
+            if client.try_post(&format!("leases/{lease}/submit"), &body).is_some() {
                 acknowledged += 1;
                 break;
             }

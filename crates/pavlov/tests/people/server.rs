@@ -21,18 +21,22 @@ pub(crate) struct Server {
     project: ProjectId,
 }
 
+/// A project without surprises.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        // Sealed at once: nobody takes anything back here.
+        undo_window_s: 0,
+        shared_share: 0.0,
+        gold_share: 0.0,
+        repeat_share: 0.0,
+        hold_leaks: false,
+        ..Settings::default()
+    }
+}
+
 impl Server {
-    pub(crate) fn start(database: &Path) -> Self {
+    pub(crate) fn start(database: &Path, settings: Settings) -> Self {
         let store = Store::open(database, Clock::system()).unwrap();
-        let settings = Settings {
-            // Sealed at once: nobody takes anything back here.
-            undo_window_s: 0,
-            shared_share: 0.0,
-            gold_share: 0.0,
-            repeat_share: 0.0,
-            hold_leaks: false,
-            ..Settings::default()
-        };
         let project = store
             .write_now(move |w| {
                 let owner = w.create_account("owner", None, true)?.id;
@@ -72,6 +76,12 @@ impl Server {
         self.listen();
     }
 
+    /// Ends it; the address is free, and the database closed.
+    pub(crate) fn stop(mut self) -> SocketAddr {
+        self.runtime.take().unwrap().shutdown_timeout(Duration::from_millis(500));
+        self.address
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -85,17 +95,22 @@ impl Server {
             .unwrap()
     }
 
-    pub(crate) fn rater_token(&self, name: &str) -> String {
+    pub(crate) fn token(&self, name: &str, role: Role) -> String {
         let (project, name) = (self.project, name.to_owned());
         self.store
             .as_ref()
             .unwrap()
             .write_now(move |w| {
                 let account = w.create_account(&name, None, false)?.id;
-                w.set_member(project, account, Role::Rater)?;
+                w.set_member(project, account, role)?;
                 w.create_token(&name, Some(account), Some(project), None, None)
             })
             .unwrap()
+    }
+
+    pub(crate) fn close_project(&self) {
+        let project = self.project;
+        self.store.as_ref().unwrap().write_now(move |w| w.set_closed(project, true)).unwrap();
     }
 
     pub(crate) fn answers(&self) -> u64 {

@@ -111,7 +111,7 @@ async fn add(app: &App, here: &Inside, rows: String) -> Result<usize, Error> {
     // What is no JSON has columns.
     let name = PathBuf::from(if rows.trim_start().starts_with(['{', '[']) { "rows" } else { "rows.csv" });
     let tasks = import::bytes(&name, rows.as_bytes(), &import::Options::new(kind));
-    let tasks = tasks.map_err(|error| Error::invalid(error.to_string()))?;
+    let tasks = tasks.map_err(|error| Error::invalid(error.to_string()))?.tasks;
     let change = app.store().write(move |w| {
         let mut added = 0;
         for some in tasks.chunks(MOST_TASKS) {

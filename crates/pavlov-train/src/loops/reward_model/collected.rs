@@ -7,7 +7,9 @@ use pavlov_schema::row::Row;
 use pavlov_schema::run::DataFile;
 use pavlov_schema::{dataset, files};
 
-use crate::reward::FeedbackSettings;
+use super::config::RewardConfig;
+use super::lessons::teaches;
+use crate::loops::sft::read_rows;
 use crate::reward::feedback_client::{FeedbackClient, Patience};
 use crate::run::{Event, Host, TrainingConfig};
 use crate::{Error, Result};
@@ -28,9 +30,9 @@ pub(super) struct Collected {
     pub(super) rows: Vec<Row>,
     /// The prompts that are held out; empty unless asked for.
     pub(super) held_out: Vec<Row>,
-    /// The file as the run directory will have it.
-    pub(super) file: DataFile,
-    /// Where it waits for the run directory; none of a resumed run, which has it.
+    /// The files they are from, as the run directory will have them.
+    pub(super) files: Vec<DataFile>,
+    /// Where the judgments wait for the run directory; none of a resumed run, which has them.
     pub(super) staged: Option<PathBuf>,
 }
 
@@ -39,12 +41,8 @@ pub(super) fn project(path: &Path) -> Option<&str> {
     path.to_str()?.strip_prefix(PREFIX)
 }
 
-/// Fetches what is sealed; of a resumed run, reads what it began with.
-pub(super) fn collect(
-    training: &TrainingConfig,
-    feedback: &FeedbackSettings,
-    host: &mut Host,
-) -> Result<Option<Collected>> {
+/// The project to learn from, if `data` names one.
+pub(super) fn named(training: &TrainingConfig) -> Result<Option<&str>> {
     let eval_project = training.eval_data.as_deref().and_then(project);
     let Some(name) = project(&training.data) else {
         return match eval_project {
@@ -55,37 +53,73 @@ pub(super) fn collect(
     if eval_project.is_some_and(|other| other != name) {
         return Err(Error::setting("eval_data", "names another project than data; name the same, or a file"));
     }
-    let output = crate::run::given("output_dir", &training.output_dir)?;
-    let kept = output.join(FILE);
-    let (rows, path, staged) = if training.resume_from_checkpoint && kept.exists() {
-        (dataset::read(&kept)?, kept.clone(), None)
-    } else {
-        let stop = host.stop;
-        let mut go_on = || !stop.load(std::sync::atomic::Ordering::Relaxed);
-        let client = FeedbackClient::new(feedback, name)?;
-        let Some(records) = client.all(&mut Patience::new(PATIENCE, &mut go_on))? else {
-            return Err(Error::setting("data", "was being fetched when the run was stopped; start it again"));
-        };
-        let rows = lessons(&records);
-        (host.events)(Event::Note(format!(
-            "{} judgments of {} records of {name}",
-            rows.len(),
-            records.len()
-        )));
-        let folder = output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let staged = output.with_file_name(format!(".{folder}.{FILE}"));
-        if let Some(parent) = staged.parent() {
-            std::fs::create_dir_all(parent).map_err(|e| {
-                Error::setting("output_dir", format!("{} cannot be made: {e}", parent.display()))
-            })?;
-        }
-        dataset::write(&staged, &rows)?;
-        (rows, staged.clone(), Some(staged))
+    Ok(Some(name))
+}
+
+/// Fetches what is sealed; of a resumed run, reads what it began with.
+pub(super) fn collect(config: &RewardConfig, host: &mut Host) -> Result<Option<Collected>> {
+    let training = &config.training;
+    let Some(name) = named(training)? else { return Ok(None) };
+    if is_kept(training)? {
+        return kept(training).map(Some);
+    }
+    let stop = host.stop;
+    let mut go_on = || !stop.load(std::sync::atomic::Ordering::Relaxed);
+    let client = FeedbackClient::new(&config.feedback, name)?;
+    let Some(sealed) = client.all(&mut Patience::new(PATIENCE, &mut go_on))? else {
+        return Err(Error::setting("data", "was being fetched when the run was stopped; start it again"));
     };
-    let file = DataFile { path: kept, ..DataFile::of(&path, rows.len())? };
-    let hold = eval_project.is_some();
-    let (held_out, rows) = rows.into_iter().partition(|row| hold && is_held_out(row));
-    Ok(Some(Collected { rows, held_out, file, staged }))
+    stage(config, &sealed.records, host).map(Some)
+}
+
+/// Whether the run goes on with judgments that it has.
+fn is_kept(training: &TrainingConfig) -> Result<bool> {
+    let output = crate::run::given("output_dir", &training.output_dir)?;
+    Ok(training.resume_from_checkpoint && output.join(FILE).exists())
+}
+
+/// The judgments that a resumed run began with.
+pub(super) fn kept(training: &TrainingConfig) -> Result<Collected> {
+    let path = training.output_dir.join(FILE);
+    let rows = dataset::read(&path)?;
+    let file = DataFile::of(&path, rows.len())?;
+    split(training, rows, file, None)
+}
+
+/// What of `records` is to be learned from, in a file that waits for the run directory.
+pub(super) fn stage(config: &RewardConfig, records: &[SealedRecord], host: &mut Host) -> Result<Collected> {
+    let training = &config.training;
+    let output = crate::run::given("output_dir", &training.output_dir)?;
+    let rows: Vec<Row> = meant(records).into_iter().filter_map(|record| row(record, config)).collect();
+    let (lessons, records) = (rows.len(), records.len());
+    (host.events)(Event::Note(format!("{lessons} of {records} sealed records are something to learn from")));
+    let folder = output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let staged = output.with_file_name(format!(".{folder}.{FILE}"));
+    if let Some(parent) = staged.parent() {
+        std::fs::create_dir_all(parent)
+            .map_err(|e| Error::setting("output_dir", format!("{} cannot be made: {e}", parent.display())))?;
+    }
+    dataset::write(&staged, &rows)?;
+    let file = DataFile { path: output.join(FILE), ..DataFile::of(&staged, rows.len())? };
+    split(training, rows, file, Some(staged))
+}
+
+/// Rows to learn from and held-out ones: a part of the prompts, or the file that `eval_data` names.
+fn split(
+    training: &TrainingConfig,
+    rows: Vec<Row>,
+    file: DataFile,
+    staged: Option<PathBuf>,
+) -> Result<Collected> {
+    let Some(path) = &training.eval_data else {
+        return Ok(Collected { rows, held_out: Vec::new(), files: vec![file], staged });
+    };
+    if project(path).is_some() {
+        let (held_out, rows) = rows.into_iter().partition(is_held_out);
+        return Ok(Collected { rows, held_out, files: vec![file], staged });
+    }
+    let (held_out, more) = read_rows("eval_data", path)?;
+    Ok(Collected { rows, held_out, files: [file].into_iter().chain(more).collect(), staged })
 }
 
 /// Moves the file into the run directory, which is open by now.
@@ -95,19 +129,34 @@ pub(super) fn keep(staged: &Path, run: &Path) -> Result<()> {
         .map_err(|e| Error::setting("output_dir", format!("{} cannot be written: {e}", to.display())))
 }
 
-/// What holds and is meant for training: no gold, no repeats, and where a reviewer decided, that alone.
-fn lessons(records: &[SealedRecord]) -> Vec<Row> {
-    let holds = standing(records);
+/// The records that hold and are meant for training: no gold, no repeats, and where a reviewer decided, that alone.
+fn meant(records: &[SealedRecord]) -> Vec<&SealedRecord> {
+    let mut holds = standing(records);
     let decided: std::collections::BTreeSet<&str> = holds
         .iter()
         .filter(|record| record.record == RecordKind::Adjudication)
         .map(|record| record.task.as_str())
         .collect();
-    let meant = holds.into_iter().filter(|record| {
+    holds.retain(|record| {
         let outweighed = record.record != RecordKind::Adjudication && decided.contains(record.task.as_str());
         !record.gold && !record.repeat && !outweighed
     });
-    meant.filter_map(SealedRecord::judgment).map(|judgment| Row::Judgment(Box::new(judgment))).collect()
+    holds
+}
+
+/// A record as a row, if `config` learns from such.
+fn row(record: &SealedRecord, config: &RewardConfig) -> Option<Row> {
+    let row = Row::Judgment(Box::new(record.judgment()?));
+    teaches(&row, config).then_some(row)
+}
+
+/// Whether a record is one more judgment to learn from.
+pub(super) fn counts(record: &SealedRecord, config: &RewardConfig) -> bool {
+    let hold = config.training.eval_data.as_deref().and_then(project).is_some();
+    record.record == RecordKind::Judgment
+        && !record.gold
+        && !record.repeat
+        && row(record, config).is_some_and(|row| !(hold && is_held_out(&row)))
 }
 
 /// By the prompt's digest, so that later fetches hold out the same prompts.

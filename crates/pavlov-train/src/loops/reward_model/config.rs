@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use super::collected;
 use crate::loss::TieModel;
 use crate::reward::FeedbackSettings;
 use crate::run::{PeftSettings, TrainingConfig};
 use crate::settings::{require, settings};
+use crate::{Error, Result};
 
 /// What a reward model learns from (`kind`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,10 @@ settings! {
         center_rewards_coefficient: f64 = 0.0,
         /// Peak learning rate of the tie parameter or the thresholds of ratings, in nats per update.
         scalar_learning_rate: f64 = 0.01,
+        /// With data = "feedback:PROJECT": whenever so many more judgments are sealed, teach the model anew on all of them, tell the project what it foretells of held-out ones, and wait for more, until Ctrl-C; 0: once.
+        retrain_every: u64 = 0,
+        /// Judgments after which retraining ends by itself; 0: never.
+        retrain_until: u64 = 0,
     }
 }
 
@@ -84,6 +89,7 @@ impl RewardConfig {
         require(center >= 0.0 && center.is_finite(), "center_rewards_coefficient", center, "0 or more")?;
         let rate = self.scalar_learning_rate;
         require(rate >= 0.0 && rate.is_finite(), "scalar_learning_rate", rate, "0 or more")?;
+        self.validate_retraining()?;
         let with_ties = self.ties != Ties::None;
         require(
             !with_ties || self.kind == Kind::Comparisons,
@@ -98,5 +104,22 @@ impl RewardConfig {
             center,
             "0 unless kind = \"comparisons\" and ties = \"none\"",
         )
+    }
+
+    fn validate_retraining(&self) -> Result<()> {
+        let (every, until) = (self.retrain_every, self.retrain_until);
+        require(until == 0 || every > 0, "retrain_until", until, "0 unless retrain_every is above 0")?;
+        if every == 0 {
+            return Ok(());
+        }
+        let data = self.training.data.display();
+        let asks = collected::project(&self.training.data).is_some();
+        require(asks, "data", data, "feedback:PROJECT with retrain_every")?;
+        if self.training.eval_data.is_none() {
+            let problem =
+                "is missing, and retraining is for what it shows; name the project here too, or a file";
+            return Err(Error::setting("eval_data", problem));
+        }
+        require(self.training.save_final_model, "save_final_model", false, "true with retrain_every")
     }
 }

@@ -97,6 +97,26 @@ pub fn read_lessons(
     Ok(lessons)
 }
 
+/// Whether a row is of the kind that `config` learns from, and says something.
+pub(super) fn teaches(row: &Row, config: &RewardConfig) -> bool {
+    match config.kind {
+        Kind::Ratings => row.rated().is_some(),
+        Kind::Comparisons | Kind::Joint => {
+            row.comparison().is_some_and(|one| outcome(one.choice, config).is_some())
+        }
+    }
+}
+
+/// What is learned from a choice, if anything is.
+fn outcome(choice: Choice, config: &RewardConfig) -> Option<Outcome> {
+    match choice {
+        Choice::A => Some(Outcome::First),
+        Choice::B => Some(Outcome::Second),
+        Choice::Tie if config.kind == Kind::Joint || config.ties != Ties::None => Some(Outcome::Tie),
+        Choice::Tie | Choice::BothBad => None,
+    }
+}
+
 fn compare(
     files: &ModelFiles,
     row: &Row,
@@ -107,12 +127,7 @@ fn compare(
     let wrong = |problem: &str| Error::Row { place: place.to_owned(), problem: problem.to_owned() };
     let comparison =
         row.comparison().ok_or_else(|| wrong("is no comparison; give it `chosen` and `rejected`"))?;
-    let outcome = match comparison.choice {
-        Choice::A => Outcome::First,
-        Choice::B => Outcome::Second,
-        Choice::Tie if config.kind == Kind::Joint || config.ties != Ties::None => Outcome::Tie,
-        Choice::Tie | Choice::BothBad => return Ok(None),
-    };
+    let Some(outcome) = outcome(comparison.choice, config) else { return Ok(None) };
     let margin = comparison.margin.unwrap_or(0.0) as f32;
     let bradley_terry = config.kind == Kind::Comparisons && config.ties == Ties::None;
     if margin != 0.0 && !bradley_terry {

@@ -1,22 +1,27 @@
 //! How good scores are: TRL's names, and calibration.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::head::{Head, class, outcome, rating};
 use super::lessons::Lesson;
-use crate::calibration::{Prediction, accuracy, brier, expected_calibration_error};
+use crate::calibration::{Prediction, accuracy, brier, clustered_wilson, expected_calibration_error};
 use crate::loss::{Outcome, class_probabilities};
 use crate::run::Metrics;
 
 /// Bins of the expected calibration error, as in Guo et al. 2017.
 const BINS: usize = 15;
+/// 0.975 quantile of the standard normal.
+const Z95: f64 = 1.959_963_984_540_054;
 
 /// Numbers about lessons and their scores (those of one lesson together), each name after `prefix`.
 ///
 /// Comparisons: `accuracy` (over decided pairs), `min_reward`, `mean_reward`, `max_reward` (raw scores; not of a joint
 /// model) and `margin` (how far the better one leads). Ratings: the rewards, `mae` in points, and `accuracy` (the most
-/// probable rating is right; in regression, the rating is right to half a point). With `calibrated` also `ece` and
-/// `brier`: of P(first is better | decided), or of P(rating > k) over all k.
+/// probable rating is right; in regression, the rating is right to half a point). With `calibrated` also the 95% interval
+/// of the accuracy, clustered by prompt (`accuracy_low`, `accuracy_high`), how many lessons it is over (`decided`), and `ece`
+/// and `brier`: of P(first is better | decided), or of P(rating > k) over all k.
 pub(crate) fn measure(
     head: &Head,
     lessons: &[&Lesson],
@@ -30,30 +35,19 @@ pub(crate) fn measure(
             metrics.insert(format!("{prefix}{name}"), json!(value));
         }
     };
+    let hits = hits(head, lessons, scores);
+    put("accuracy", mean(&hits.iter().map(|hit| hit.1).collect::<Vec<_>>()));
     let predictions = match head {
         Head::Comparisons { .. } | Head::Joint => {
-            let predictions = decided(head, lessons, scores);
-            put("accuracy", accuracy(&predictions));
             put("margin", mean(&leads(lessons, scores)));
-            predictions
+            decided(head, lessons, scores)
         }
         Head::Ordinal { lowest, free } => {
-            let right = |(lesson, &score): (&&Lesson, &f32)| {
-                f64::from(u8::from(
-                    most_probable(&class_probabilities(score, free)) == class(lesson, *lowest),
-                ))
-            };
-            put("accuracy", mean(&lessons.iter().zip(scores).map(right).collect::<Vec<_>>()));
             put("mae", mean(&misses(head, lessons, scores)));
             exceedances(lessons, scores, *lowest, free)
         }
         Head::Regression { .. } => {
-            let misses = misses(head, lessons, scores);
-            put(
-                "accuracy",
-                mean(&misses.iter().map(|miss| f64::from(u8::from(*miss <= 0.5))).collect::<Vec<_>>()),
-            );
-            put("mae", mean(&misses));
+            put("mae", mean(&misses(head, lessons, scores)));
             Vec::new()
         }
     };
@@ -64,6 +58,15 @@ pub(crate) fn measure(
         put("max_reward", scores.iter().copied().reduce(f64::max));
     }
     if calibrated {
+        let mut prompts: BTreeMap<&[u32], (f64, usize)> = BTreeMap::new();
+        for &(lesson, hit) in &hits {
+            let cluster = prompts.entry(&lesson.prompt).or_default();
+            *cluster = (cluster.0 + hit, cluster.1 + 1);
+        }
+        let (low, high) = clustered_wilson(&prompts.into_values().collect::<Vec<_>>(), Z95);
+        put("accuracy_low", (!hits.is_empty()).then_some(low));
+        put("accuracy_high", (!hits.is_empty()).then_some(high));
+        put("decided", Some(hits.len() as f64));
         put("ece", expected_calibration_error(&predictions, BINS));
         put("brier", brier(&predictions));
     }
@@ -72,6 +75,28 @@ pub(crate) fn measure(
 
 fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Whether each lesson that can be foretold was, as 1, 0, or ½ for a pair that scores alike.
+fn hits<'a>(head: &Head, lessons: &[&'a Lesson], scores: &[f32]) -> Vec<(&'a Lesson, f64)> {
+    let yes = |right: bool| f64::from(u8::from(right));
+    match head {
+        Head::Comparisons { .. } | Head::Joint => {
+            let pairs = lessons.iter().filter(|lesson| outcome(lesson) != Outcome::Tie);
+            let hit = |prediction| accuracy(&[prediction]).unwrap_or(0.0);
+            pairs.copied().zip(decided(head, lessons, scores).into_iter().map(hit)).collect()
+        }
+        Head::Ordinal { lowest, free } => {
+            let right = |lesson: &Lesson, score: f32| {
+                most_probable(&class_probabilities(score, free)) == class(lesson, *lowest)
+            };
+            lessons.iter().zip(scores).map(|(lesson, &score)| (*lesson, yes(right(lesson, score)))).collect()
+        }
+        Head::Regression { .. } => {
+            let right = misses(head, lessons, scores).into_iter().map(|miss| yes(miss <= 0.5));
+            lessons.iter().copied().zip(right).collect()
+        }
+    }
 }
 
 /// P(first better) and whether it was, of each pair that was decided.
@@ -139,6 +164,9 @@ mod tests {
         let (p, q) = (1.0 / (1.0 + (-2.0_f64).exp()), 1.0 / (1.0 + (-1.0_f64).exp()));
         assert!((number(&metrics, "eval_brier") - 0.5 * ((1.0 - p).powi(2) + q * q)).abs() < 1e-12);
         assert!((number(&metrics, "eval_ece") - 0.5 * ((1.0 - p) + q)).abs() < 1e-12);
+        // Both are of one prompt, one right: as one trial, of which Wilson's interval is wide.
+        assert_eq!(number(&metrics, "eval_decided"), 2.0);
+        assert!(number(&metrics, "eval_accuracy_low") < 0.1 && number(&metrics, "eval_accuracy_high") > 0.9);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod lessons;
 mod measure;
 mod model;
 mod prefixes;
+mod retrain;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -30,6 +31,7 @@ pub use lessons::{Lesson, Verdict, check_held_out, new_head, read_lessons};
 pub use model::{REWARD_FILE, RewardFile, RewardModel};
 pub use prefixes::Prefixes;
 
+use self::collected::Collected;
 use self::measure::measure;
 use self::model::Scorer;
 use super::sft::{at_step, read_rows};
@@ -56,15 +58,16 @@ pub struct Lessons {
     pub staged: Option<PathBuf>,
 }
 
-/// Loads the model and the data, and teaches.
+/// Loads the model and the data, and teaches; again and again where `retrain_every` says so.
 pub fn run(config: &RewardConfig, host: &mut Host) -> Result<Ending> {
-    let training = &config.training;
-    let mut model = with_head(load_model(training, &config.peft)?, training.seed)?;
-    if let Some(found) = collected::collect(training, &config.feedback, host)? {
-        let lessons = prepare(&model, &found.rows, &found.held_out, config, host)?;
-        let lessons = Lessons { files: vec![found.file], staged: found.staged, ..lessons };
-        return train(&mut model, &lessons, config, host);
+    if config.retrain_every > 0 {
+        return retrain::run(config, host);
     }
+    let training = &config.training;
+    if let Some(found) = collected::collect(config, host)? {
+        return teach(found, config, host);
+    }
+    let mut model = with_head(load_model(training, &config.peft)?, training.seed)?;
     let (rows, mut files) = read_rows("data", &training.data)?;
     let held_out = match &training.eval_data {
         Some(path) => {
@@ -75,6 +78,14 @@ pub fn run(config: &RewardConfig, host: &mut Host) -> Result<Ending> {
         None => Vec::new(),
     };
     let lessons = Lessons { files, ..prepare(&model, &rows, &held_out, config, host)? };
+    train(&mut model, &lessons, config, host)
+}
+
+/// Loads the model and teaches it what people said.
+fn teach(found: Collected, config: &RewardConfig, host: &mut Host) -> Result<Ending> {
+    let mut model = with_head(load_model(&config.training, &config.peft)?, config.training.seed)?;
+    let lessons = prepare(&model, &found.rows, &found.held_out, config, host)?;
+    let lessons = Lessons { files: found.files, staged: found.staged, ..lessons };
     train(&mut model, &lessons, config, host)
 }
 
@@ -209,6 +220,10 @@ pub fn train(
         if TrainingConfig::due(training.save_steps, step) {
             session.save(model, &optimizer, &state, &|folder| RewardFile::raw(head.clone()).write(folder))?;
         }
+    }
+    // A run that was broken off after its last update has told this and may have forgotten it.
+    if evaluated.is_empty() && !lessons.held_out.is_empty() {
+        evaluated = evaluate(model, &head, &lessons.held_out, config, &mut work)?;
     }
     // 9. The taught model, with the mean and deviation of its scores.
     if !training.save_final_model {

@@ -52,7 +52,7 @@ settings! {
         /// Reward points a nat of entropy, added to the objective.
         entropy_coef: f64 = 0.0,
         /// Rewards, a list of { rule = …, column = … }, { program = […], timeout = 60 } or { model = DIR } or
-        /// { people = PROJECT, timeout = 86400, overlap = 1 } (ratings), each with weight = 1 and name = …; their weighted sum is learned from.
+        /// { people = PROJECT, timeout = 86400, on_timeout = stop, overlap = 1 } (ratings), each with weight = 1 and name = …; their weighted sum is learned from.
         rewards: Vec<RewardEntry> = Vec::new(),
         /// Updates between shown answers; 0: none are shown.
         log_completions_steps: usize = 10,
@@ -169,7 +169,7 @@ settings! {
     pub struct PairwiseConfig {
         [training: TrainingConfig { learning_rate: 1e-6 }, peft: PeftSettings {}, policy: PolicySettings {}, feedback: FeedbackSettings {}]
         /// Who says which of two answers is better: { model = DIR }, { program = […], timeout = 60 } or
-        /// { people = PROJECT, timeout = 86400, overlap = 1 }; without it the points of rewards are compared.
+        /// { people = PROJECT, timeout = 86400, on_timeout = stop, overlap = 1 }; without it the points of rewards are compared.
         judge: Option<JudgeEntry> = None,
     }
 }

@@ -58,20 +58,20 @@ impl Feedback {
         }
     }
 
-    /// Asks the people there are about the answers of a batch, and waits. False: `waiting` (told how many are awaited, of how
-    /// many) said no.
+    /// Asks the people there are about the answers of a batch, and waits. How many were left without an answer; `None`: `waiting`
+    /// (told how many are awaited, of how many) said no.
     pub fn ask(
         &mut self,
         prompts: &[Prompt],
         rollouts: &[Rollout],
         waiting: &mut dyn FnMut(usize, usize) -> bool,
-    ) -> Result<bool> {
+    ) -> Result<Option<usize>> {
         match self {
             Self::Points { rewards, .. } | Self::Pairs(Judge::Rewards(rewards)) => {
                 ask(rewards, prompts, rollouts, waiting)
             }
             Self::Pairs(Judge::People(people)) => people.ask_pairs(prompts, rollouts, waiting),
-            Self::Pairs(Judge::Model(_) | Judge::Program(_) | Judge::Function(_)) => Ok(true),
+            Self::Pairs(Judge::Model(_) | Judge::Program(_) | Judge::Function(_)) => Ok(Some(0)),
         }
     }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use pavlov_lm::LanguageModel;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::config::PolicySettings;
 use crate::loops::reward_model::RewardModel;
-use crate::reward::{FeedbackSettings, People, PeopleSettings, ProgramReward, Rule, RuleReward};
+use crate::reward::{FeedbackSettings, OnTimeout, People, PeopleSettings, ProgramReward, Rule, RuleReward};
+use crate::run::TrainingConfig;
 use crate::stage::score::{Judge, Reward, Source};
 use crate::{Error, Result};
 
@@ -71,7 +73,13 @@ pub struct Asking<'a> {
     pub temperature: f64,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// The run of `output_dir`'s name.
+    pub fn new(training: &TrainingConfig, policy: &PolicySettings, feedback: &'a FeedbackSettings) -> Self {
+        let run = training.output_dir.file_name().map(|name| name.to_string_lossy().into_owned());
+        Self { feedback, run: run.unwrap_or_else(|| "run".into()), temperature: policy.temperature }
+    }
+
     fn people(&self, settings: &PeopleSettings) -> Result<Box<People>> {
         Ok(Box::new(People::new(self.feedback, settings, &self.run, self.temperature)?))
     }
@@ -116,7 +124,13 @@ impl SourceEntry {
                         .ok_or_else(|| format!("`overlap` is {overlap}; give it 1 to 100 people"))?
                         as u32,
                 };
-                Ok(Self::People(PeopleSettings { project, overlap, timeout: seconds(map, PATIENCE)? }))
+                let on_timeout = match map.shift_remove("on_timeout") {
+                    None => OnTimeout::default(),
+                    Some(given) => serde_json::from_value(given.clone())
+                        .map_err(|_| format!("`on_timeout` is {given}; give it \"stop\" or \"skip\""))?,
+                };
+                let timeout = seconds(map, PATIENCE)?;
+                Ok(Self::People(PeopleSettings { project, overlap, timeout, on_timeout }))
             }
             _ => Err("needs one of `rule`, `program`, `model` and `people`".into()),
         }
@@ -137,10 +151,11 @@ impl SourceEntry {
             Self::Model(folder) => {
                 map.insert("model".into(), folder.to_string_lossy().into());
             }
-            Self::People(PeopleSettings { project, overlap, timeout }) => {
+            Self::People(PeopleSettings { project, overlap, timeout, on_timeout }) => {
                 map.insert("people".into(), project.into());
                 map.insert("overlap".into(), overlap.into());
                 map.insert("timeout".into(), timeout.into());
+                map.insert("on_timeout".into(), json!(on_timeout));
             }
         }
     }
@@ -301,8 +316,6 @@ impl From<JudgeEntry> for Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -311,7 +324,7 @@ mod tests {
             json!({"rule": "exact", "column": "answer", "ignore_case": false, "weight": 1.0}),
             json!({"program": ["python3", "r.py"], "timeout": 5.0, "name": "mine", "weight": 0.5}),
             json!({"model": "runs/reward", "weight": -1.0}),
-            json!({"people": "worlds", "overlap": 2, "timeout": 60.0, "weight": 1.0}),
+            json!({"people": "worlds", "overlap": 2, "timeout": 60.0, "on_timeout": "skip", "weight": 1.0}),
         ] {
             let entry: RewardEntry = serde_json::from_value(value.clone()).unwrap();
             assert_eq!(serde_json::to_value(entry).unwrap(), value);
@@ -334,6 +347,7 @@ mod tests {
         assert!(refused(json!({"rule": "exact", "column": "a", "wieght": 2})).contains("wieght"));
         assert!(refused(json!({"program": "python3 r.py"})).contains("list of texts"));
         assert!(refused(json!({"program": ["x"], "timeout": 0})).contains("seconds above 0"));
+        assert!(refused(json!({"people": "x", "on_timeout": "wait"})).contains(r#""stop" or "skip""#));
         let judge =
             serde_json::from_value::<JudgeEntry>(json!({"rule": "exact", "column": "a"})).unwrap_err();
         assert!(judge.to_string().contains("put it in `rewards`"));

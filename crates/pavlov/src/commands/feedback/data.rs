@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pavlov_feedback::api::Scope;
-use pavlov_feedback::io::{export, import};
+use pavlov_feedback::io::export;
+use pavlov_feedback::io::import::{self, Imported};
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::Settings;
 use pavlov_feedback::store::{Added, MOST_TASKS, NewProject, NewToken, Project, TaskState};
@@ -115,16 +116,16 @@ pub(crate) fn import(args: &ImportArgs) -> Result<()> {
     let asked = found.as_ref().map_or(TaskKind::Pairwise, |project| project.settings.kind);
     let kind = args.kind.map_or(asked, KindArg::kind);
     // Before the project is made: a file that cannot be read leaves nothing behind.
-    let mut tasks = if args.sampled.model.is_empty() {
-        let options = import::Options {
-            kind,
-            prompt: args.prompt_column.clone(),
-            completion: args.completion_column.clone(),
-            gold: args.gold,
-        };
+    let options = import::Options {
+        kind,
+        prompt: args.prompt_column.clone(),
+        completion: args.completion_column.clone(),
+        gold: args.gold,
+    };
+    let Imported { mut tasks, empty } = if args.sampled.model.is_empty() {
         import::file(&args.data, &options)?
     } else {
-        sampled::tasks(&args.sampled, &args.data, kind)?
+        sampled::tasks(&args.sampled, &args.data, options)?
     };
     for task in &mut tasks {
         task.kind = task.kind.or(Some(kind));
@@ -141,10 +142,13 @@ pub(crate) fn import(args: &ImportArgs) -> Result<()> {
     let new = added.len() - existed;
     if args.json {
         return stdout::json(
-            &json!({ "added": new, "existed": existed, "held": held, "collapsed": collapsed }),
+            &json!({ "added": new, "existed": existed, "held": held, "collapsed": collapsed, "empty": empty }),
         );
     }
     screen::line(&format!("{new} tasks added to {}, {existed} were there already", project.name));
+    if empty > 0 {
+        screen::line(&format!("{empty} are left out: they would show an answer without a character"));
+    }
     if collapsed > 0 {
         screen::line(&format!("{collapsed} have two answers that read the same; nobody is asked about them"));
     }
@@ -186,7 +190,15 @@ fn add(store: &Store, project: &Project, tasks: Vec<NewTask>) -> Result<Vec<Adde
         if part.is_empty() {
             break;
         }
-        all.extend(store.write_now(move |w| w.add_tasks(id, &part)).map_err(wrong)?);
+        let n = all.len();
+        match store.write_now(move |w| w.add_tasks(id, &part)) {
+            Err(full @ Error::Full { .. }) if n > 0 => {
+                return Err(bad_input(format!(
+                    "{full}; {n} tasks of the file are in, import it again for the rest"
+                )));
+            }
+            added => all.extend(added.map_err(wrong)?),
+        }
     }
     let n = all.len();
     let note = json!({ "tasks": n });
@@ -272,11 +284,12 @@ pub(crate) struct StatsArgs {
 pub(crate) fn stats(args: &StatsArgs) -> Result<()> {
     let (store, project) = args.project.open()?;
     let id = project.id;
-    let (progress, sealed) =
-        store.read_now(move |r| Ok((r.progress(id)?, r.sealed_through(id)?))).map_err(wrong)?;
+    let (progress, sealed, lessons) = store
+        .read_now(move |r| Ok((r.progress(id)?, r.sealed_through(id)?, r.lessons(id)?)))
+        .map_err(wrong)?;
     if args.json {
         return stdout::json(
-            &json!({ "project": project.name, "progress": progress, "sealed_through": sealed }),
+            &json!({ "project": project.name, "progress": progress, "sealed_through": sealed, "lessons": lessons }),
         );
     }
     let lines = [
@@ -295,6 +308,13 @@ pub(crate) fn stats(args: &StatsArgs) -> Result<()> {
     stdout::text(&format!("{}\n", project.name))?;
     for (n, what) in lines {
         stdout::text(&format!("{n:>9}  {what}\n"))?;
+    }
+    for one in lessons {
+        let [share, low, high] = [one.accuracy, one.low, one.high].map(|share| share * 100.0);
+        let (run, judgments, held_out) = (one.run, one.judgments, one.held_out);
+        stdout::text(&format!(
+            "{share:>8.1}% ({low:.1}–{high:.1}%) of {held_out} held-out judgments foretold by {run} after {judgments}\n"
+        ))?;
     }
     Ok(())
 }

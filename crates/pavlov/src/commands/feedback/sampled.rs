@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use pavlov_engine::Control;
+use pavlov_feedback::io::import::{self, Imported, Options};
 use pavlov_lm::generate::{Piece, generate};
 use pavlov_schema::feedback::{NewResponse, NewTask, TaskKind};
-use pavlov_schema::rollout::Prompt;
+use pavlov_schema::files;
 use pavlov_schema::text::Text;
-use pavlov_schema::{dataset, files};
 use serde_json::json;
 
 use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
@@ -35,8 +35,11 @@ pub(crate) struct SampledArgs {
 }
 
 /// Samples every model on every prompt; one task for each pair of answers, or for each answer.
-pub(crate) fn tasks(args: &SampledArgs, data: &Path, kind: TaskKind) -> Result<Vec<NewTask>> {
-    let prompts = dataset::read_prompts(data)?;
+pub(crate) fn tasks(args: &SampledArgs, data: &Path, options: Options) -> Result<Imported> {
+    let kind = options.kind;
+    // What a person would be asked to answer is what the models are.
+    let asked = import::file(data, &Options { kind: TaskKind::Demonstration, ..options })?;
+    let prompts: Vec<Text> = asked.tasks.into_iter().map(|task| task.prompt).collect();
     let n = args
         .n
         .map_or(if args.model.len() == 1 && kind == TaskKind::Pairwise { 2 } else { 1 }, |n| n as usize);
@@ -54,7 +57,10 @@ pub(crate) fn tasks(args: &SampledArgs, data: &Path, kind: TaskKind) -> Result<V
     }
     let mut tasks = Vec::new();
     for (prompt, answers) in prompts.iter().zip(&answers) {
-        let new = |responses| NewTask { key: None, ..NewTask::new(prompt.prompt.clone(), responses) };
+        let new = |responses| {
+            let task = NewTask::new(prompt.clone(), responses);
+            NewTask { key: Some(import::content_key(&task)), ..task }
+        };
         if kind == TaskKind::Pairwise {
             for (i, a) in answers.iter().enumerate() {
                 tasks.extend(answers[i + 1..].iter().map(|b| new(vec![a.clone(), b.clone()])));
@@ -63,7 +69,7 @@ pub(crate) fn tasks(args: &SampledArgs, data: &Path, kind: TaskKind) -> Result<V
             tasks.extend(answers.iter().map(|one| new(vec![one.clone()])));
         }
     }
-    Ok(tasks)
+    Ok(Imported::of(tasks))
 }
 
 fn sample(
@@ -71,7 +77,7 @@ fn sample(
     folder: &Path,
     seed: u64,
     n: usize,
-    prompts: &[Prompt],
+    prompts: &[Text],
     data: &Path,
     answers: &mut [Vec<NewResponse>],
 ) -> Result<()> {
@@ -85,7 +91,7 @@ fn sample(
     let mut tokens = Vec::with_capacity(prompts.len());
     for (i, prompt) in prompts.iter().enumerate() {
         let place = format!("{}: row {}", data.display(), i + 1);
-        let encoded = model.encoder().encode_prompt(&prompt.prompt, None);
+        let encoded = model.encoder().encode_prompt(prompt, None);
         let encoded = encoded.map_err(|error| bad_input(format!("{place}: {error}")))?;
         super::super::check_room(&model, &encoded, &place)?;
         tokens.push(encoded);

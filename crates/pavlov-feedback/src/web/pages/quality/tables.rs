@@ -1,6 +1,7 @@
 //! The figures as tables and sentences.
 
 use minijinja::{Value, context};
+use pavlov_schema::feedback::Learned;
 
 use super::super::{long, when};
 use crate::quality::{Effect, Quality};
@@ -17,10 +18,9 @@ pub(super) fn table(title: &str, says: &str, head: &[&str], rows: Vec<Vec<String
 
 /// All tables for which there is something to show.
 pub(super) fn tables(quality: &Quality) -> Vec<Value> {
-    [agreement(quality), kappas(quality), biases(quality), policies(quality), raters(quality)]
-        .into_iter()
-        .flatten()
-        .collect()
+    let about_people =
+        [agreement(quality), kappas(quality), biases(quality), policies(quality), raters(quality)];
+    about_people.into_iter().chain([lessons(quality)]).flatten().collect()
 }
 
 fn interval(one: Option<Interval>) -> String {
@@ -102,6 +102,18 @@ fn policies(quality: &Quality) -> Option<Value> {
     let says = "Log-strengths in nats, the best first; 95% intervals clustered by task and rater.";
     let head = ["policy", "strength", "at equal length", "comparisons"];
     (!rows.is_empty()).then(|| table("Policies", says, &head, rows))
+}
+
+fn lessons(quality: &Quality) -> Option<Value> {
+    let row = |one: &Learned| {
+        let Learned { run, judgments, held_out, accuracy: value, low, high, .. } = one;
+        let share = Interval { value: *value, low: *low, high: *high };
+        vec![run.clone(), judgments.to_string(), interval(Some(share)), held_out.to_string()]
+    };
+    let rows: Vec<_> = quality.lessons.iter().map(row).collect();
+    let says = "What a reward model that learned from so many judgments foretold of held-out ones; 95% intervals clustered by prompt.";
+    let head = ["run", "judgments", "share foretold", "held out"];
+    (!rows.is_empty()).then(|| table("Reward models", says, &head, rows))
 }
 
 fn raters(quality: &Quality) -> Option<Value> {
