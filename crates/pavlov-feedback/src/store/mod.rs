@@ -166,6 +166,17 @@ impl Store {
         copy().map_err(|error| error.in_file(to))
     }
 
+    /// Lets the file grow by so many pages of 4 KiB and no further, like a disk that is full then; none: without a bound.
+    #[doc(hidden)]
+    pub fn limit_pages(&self, more: Option<u32>) -> Result<()> {
+        self.write_now(move |w| {
+            let used: i64 = w.db.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            let most = more.map_or(i64::from(u32::MAX - 1), |more| used + i64::from(more));
+            w.db.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))?;
+            Ok(())
+        })
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.inner.path

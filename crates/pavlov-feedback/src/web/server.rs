@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,6 +18,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
+/// Bytes of a body that is read whatever becomes of the request.
+const SMALL: u64 = 64 << 10;
+/// Bytes that no request may announce; routes allow less.
+const LARGEST: u64 = 1 << 30;
+
 /// How many connections there may be, and how long each is waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -23,6 +30,8 @@ pub struct Patience {
     pub connections: usize,
     /// Whoever has not said what they want by then, on a new connection or an idle one, is let go.
     pub header: Duration,
+    /// Whoever has not sent a small body by then is let go; a request with a large one has the guard's time.
+    pub body: Duration,
     /// Whoever does not read what they asked for by then is let go.
     pub reading: Duration,
     /// Requests under way are given this long at the end.
@@ -32,12 +41,22 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connections: 2_000, header: seconds(15), reading: seconds(30), last: seconds(10) }
+        let (header, body, reading, last) = (seconds(15), seconds(15), seconds(30), seconds(10));
+        Self { connections: 2_000, header, body, reading, last }
     }
 }
 
-/// Serves until `stop` comes, then lets requests under way end.
+/// Serves with the usual patience until `stop` comes, then lets requests under way end.
 pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    serve_with(listener, router, Patience::default(), stop).await
+}
+
+/// [`serve`] with a patience of one's own.
+pub async fn serve_with(
     listener: TcpListener,
     router: Router,
     patience: Patience,
@@ -90,7 +109,13 @@ async fn connection(
     stream.set_write_timeout(Some(patience.reading));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().call(request)
+        let mut router = router.clone();
+        async move {
+            match whole(request, patience.body).await {
+                Ok(request) => router.call(request).await,
+                Err(status) => Ok(status.into_response()),
+            }
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -98,4 +123,21 @@ async fn connection(
         .max_buf_size(64 << 10)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     watcher.watch(connection).await
+}
+
+/// Reads a small body before anybody may answer without it: a connection whose request was not read to its end is closed, and a
+/// client that goes on with it finds it gone.
+async fn whole(request: Request<Incoming>, patience: Duration) -> Result<Request<Body>, StatusCode> {
+    let size = request.body().size_hint().upper();
+    if size.is_none_or(|size| size == 0 || size > SMALL) {
+        return if size.is_some_and(|size| size > LARGEST) {
+            Err(StatusCode::PAYLOAD_TOO_LARGE)
+        } else {
+            Ok(request.map(Body::new))
+        };
+    }
+    let (parts, body) = request.into_parts();
+    let read = tokio::time::timeout(patience, axum::body::to_bytes(Body::new(body), SMALL as usize)).await;
+    let bytes = read.map_err(|_| StatusCode::REQUEST_TIMEOUT)?.map_err(|_| StatusCode::BAD_REQUEST)?;
+    Ok(Request::from_parts(parts, bytes.into()))
 }

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod durability;
-mod load;
 mod queue;
 mod rounds;
 mod setup;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
-use pavlov_feedback::web::{self, App, Patience};
+use pavlov_feedback::web::{self, App};
 use pavlov_feedback::{Clock, Store, api};
 
 use crate::stdout;
@@ -74,8 +74,6 @@ pub(super) fn serve(database: &Path, address: &str) -> Result<()> {
         let api = api::Config { requests_a_minute: u32::MAX, ..api::Config::default() };
         let app = App::new(store.clone(), web::Config::default());
         let router = web::router(app, api::router(store, api));
-        web::serve(listener, router, Patience::default(), std::future::pending())
-            .await
-            .context("cannot serve")
+        web::serve(listener, router, std::future::pending()).await.context("cannot serve")
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use pavlov_feedback::roles::Role;
-use pavlov_feedback::web::{self, App, Patience};
+use pavlov_feedback::web::{self, App};
 use pavlov_feedback::{Store, api, webhook};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -90,7 +90,7 @@ async fn serve(args: &ServeArgs, store: &Store) -> Result<()> {
     };
     let api = api::Config { webhook_hosts: args.webhook_hosts.clone(), requests_a_minute: args.rate_limit };
     let router = web::router(App::new(store.clone(), config), api::router(store.clone(), api));
-    let served = web::serve(listener, router, Patience::default(), asked_to_stop()).await;
+    let served = web::serve(listener, router, asked_to_stop()).await;
     stopped.store(true, Ordering::SeqCst);
     // A delivery under way ends by its own time limit.
     drop(hooks);
