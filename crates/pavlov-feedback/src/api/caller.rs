@@ -90,8 +90,17 @@ pub(super) async fn check(
 
 async fn admit(api: &Api, who: Who, names: &RawPathParams, request: &mut Request) -> Result<()> {
     let secret = bearer(request.headers())?.to_owned();
-    let found = api.store().read(move |r| caller(r, &secret)).await?;
-    let caller = found.ok_or_else(|| {
+    let name = match who {
+        Who::In(_) => names.iter().find(|(key, _)| *key == "project").map(|(_, name)| name.to_owned()),
+        Who::Public | Who::Holder | Who::Person | Who::Owner => None,
+    };
+    // One question for all: each is a way to another thread and back.
+    let found = api.store().read(move |r| {
+        let Some(caller) = caller(r, &secret)? else { return Ok(None) };
+        let place = name.map(|name| place(r, &caller, &name)).transpose()?.flatten();
+        Ok(Some((caller, place)))
+    });
+    let (caller, place) = found.await?.ok_or_else(|| {
         Failure::unauthorized("the token is unknown, revoked or has run out; make a new one")
     })?;
     let limit = Limit { times: api.inner.config.requests_a_minute, window_ms: 60_000 };
@@ -106,11 +115,8 @@ async fn admit(api: &Api, who: Who, names: &RawPathParams, request: &mut Request
             caller.needs(Scope::Administer)?;
         }
         Who::In(action) => {
-            let name = names.iter().find(|(key, _)| *key == "project").map(|(_, name)| name.to_owned());
-            let inside = enter(api, caller, name.unwrap_or_default(), action).await?;
-            request.extensions_mut().insert(inside.caller.clone());
+            let inside = enter(caller.clone(), place, action)?;
             request.extensions_mut().insert(inside);
-            return Ok(());
         }
     }
     request.extensions_mut().insert(caller);
@@ -142,19 +148,23 @@ fn caller(r: &Read<'_>, secret: &str) -> crate::Result<Option<Caller>> {
     Ok(Some(Caller { token, account }))
 }
 
+/// The project of a name and what the caller is there; none where there is no such project, or the caller is not in it.
+fn place(r: &Read<'_>, caller: &Caller, name: &str) -> crate::Result<Option<(Project, Role)>> {
+    let project = match r.project_called(name) {
+        Err(Error::NotFound(_)) => return Ok(None),
+        found => found?,
+    };
+    let role = match &caller.account {
+        _ if caller.token.project.is_some_and(|only| only != project.id) => None,
+        Some(account) => r.role(project.id, account.id)?,
+        None => Some(Role::Service),
+    };
+    Ok(role.map(|role| (project, role)))
+}
+
 /// Enters a project. Who is not in it does not learn that it exists.
-async fn enter(api: &Api, caller: Caller, name: String, action: Action) -> Result<Inside> {
-    let (only, account) = (caller.token.project, caller.account.as_ref().map(|account| account.id));
-    let found = api.store().read(move |r| {
-        let project = r.project_called(&name)?;
-        let role = match account {
-            _ if only.is_some_and(|only| only != project.id) => None,
-            Some(account) => r.role(project.id, account)?,
-            None => Some(Role::Service),
-        };
-        role.map(|role| (project, role)).ok_or(Error::NotFound("project"))
-    });
-    let (project, role) = found.await?;
+fn enter(caller: Caller, place: Option<(Project, Role)>, action: Action) -> Result<Inside> {
+    let (project, role) = place.ok_or(Error::NotFound("project"))?;
     if !may(role, action) {
         let role = role.name();
         return Err(Failure::forbidden(format!(

@@ -62,6 +62,10 @@ impl Failure {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, what)
     }
 
+    pub(super) fn not_yet(message: &str) -> Self {
+        Self { retry_after: Some(5), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
+    }
+
     pub(super) fn too_many(limit: Limit) -> Self {
         let seconds = limit.window_ms / 1000;
         let what =

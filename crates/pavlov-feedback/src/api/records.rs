@@ -155,10 +155,11 @@ async fn export(
 }
 
 async fn quality(State(api): State<Api>, inside: Inside) -> Result<Response> {
-    let (cache, store, project) = (api.quality().clone(), api.store().clone(), inside.project.id);
-    let computed = tokio::task::spawn_blocking(move || cache.get(&store, project)).await;
-    let quality = computed.map_err(|error| crate::Error::Bug(error.to_string()))??;
-    Ok(Json(&*quality).into_response())
+    let known = api.quality().at_hand(api.store(), inside.project.id).await?;
+    match known.quality {
+        Some(quality) => Ok(Json(&*quality).into_response()),
+        None => Err(Failure::not_yet("the figures are being computed; ask again in some seconds")),
+    }
 }
 
 async fn progress(State(api): State<Api>, inside: Inside) -> Result<Json<Progress>> {

@@ -3,10 +3,11 @@
 //! Agreement, biases and strengths are of the live tasks that were not chosen for their information; excluded answers are counted
 //! and left out. What cannot be said is absent.
 
+mod at_hand;
 mod compute;
 pub mod plots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use pavlov_schema::feedback::Learned;
@@ -18,6 +19,7 @@ use crate::stats::Interval;
 use crate::stats::probe::Finding;
 use crate::store::{CurrentAnswer, ProjectId, Store};
 
+pub use at_hand::AtHand;
 pub use compute::of;
 
 /// What can be said about a project's answers.
@@ -148,6 +150,8 @@ pub struct Cache {
     /// Held while figures are computed, so that many who ask at once wait for one computation.
     computing: Arc<Mutex<()>>,
     known: Arc<Mutex<BTreeMap<ProjectId, Known>>>,
+    /// Projects of which figures are being computed for whoever asks next.
+    running: Arc<Mutex<BTreeSet<ProjectId>>>,
 }
 
 /// The state of the log that figures are of, and the figures.

@@ -175,10 +175,13 @@ impl Read<'_> {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<MyAnswer>> {
+        // From the log, whose index has a rater's records in their order: `answers` would be sorted first.
         let sql = "SELECT answers.seq, tasks.code, tasks.kind, standing, payload, shown, at_ms, seals_at_ms
-                   FROM answers JOIN judgments ON judgments.seq = answers.seq JOIN tasks ON tasks.id = answers.task
-                   WHERE answers.project = ?1 AND answers.rater = ?2 AND answers.seq < ?3 AND answers.pass < 2
-                   ORDER BY answers.seq DESC LIMIT ?4";
+                   FROM judgments INDEXED BY judgments_rater CROSS JOIN answers ON answers.task = judgments.task
+                   AND answers.rater = ?2 AND answers.pass = judgments.pass AND answers.seq = judgments.seq
+                   CROSS JOIN tasks ON tasks.id = answers.task
+                   WHERE judgments.project = ?1 AND judgments.rater = ?2 AND judgments.seq < ?3 AND judgments.pass < 2
+                   ORDER BY judgments.seq DESC LIMIT ?4";
         let before = before.and_then(|seq| i64::try_from(seq).ok()).unwrap_or(i64::MAX);
         self.list(sql, params![project, rater, before, limit], mine)
     }

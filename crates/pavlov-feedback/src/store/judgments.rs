@@ -1,28 +1,22 @@
-//! The log of judgments: raters speak, and each time one record is added.
+//! The log of judgments: each time a rater speaks, one record is added.
 //!
 //! Nothing in the log ever changes. A later record may supersede an earlier one of the same answer: a correction says it
 //! anew, an undo takes it back before it was sealed, a retraction after. `answers` holds what follows from the log, and is
 //! written with it.
 
-use pavlov_schema::feedback::Answer;
 use pavlov_schema::judgment::Side;
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::leases::{LeaseRow, shown, shown_text};
-use super::projects::to_json;
-use super::tasks::{Task, TaskRole, TaskState, word};
-use super::{AccountId, Lease, Project, ProjectId, Read, TaskId, Write};
+use super::leases::{shown, shown_text};
+use super::tasks::{Task, TaskRole, word};
+use super::{AccountId, Project, Read, TaskId, Write};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::queue::settle;
-use crate::reply::{Asked, Reply};
 use crate::secret;
 
 /// The longest idempotency key, in bytes.
 const LONGEST_KEY: usize = 100;
-/// The longest reason of a skip or retraction, in bytes.
-const LONGEST_REASON: usize = 2_000;
 /// The longest time an answer is believed to take: whoever looked away for a day did not look for a day.
 const LONGEST_ACTIVE_MS: u64 = 86_400_000;
 
@@ -56,19 +50,6 @@ pub enum Standing {
     Retracted,
 }
 
-/// A rater's answer, as it arrives.
-#[derive(Clone, Debug)]
-pub struct Submission {
-    /// The lease's code.
-    pub lease: String,
-    /// The sender's name of this answer: sent again, it is the same answer.
-    pub key: String,
-    /// What was said.
-    pub reply: Reply,
-    /// Milliseconds the rater looked at the task.
-    pub active_ms: u64,
-}
-
 /// What the log knows of something that was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logged {
@@ -86,57 +67,26 @@ pub struct Logged {
     pub repeated: bool,
 }
 
-/// What a submission gives back.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Submitted {
-    /// The record.
-    pub logged: Logged,
-    /// After a task of the calibration round: whether it was right, and why.
-    pub lesson: Option<Lesson>,
-}
-
-/// What the calibration round teaches.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lesson {
-    /// Whether the answer was the right one.
-    pub right: bool,
-    /// The right one.
-    pub gold: Answer,
-    /// Why.
-    pub explanation: Option<String>,
-}
-
-/// What an undo gives back.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Undone {
-    /// The record of the undo.
-    pub logged: Logged,
-    /// The task, held again by the rater; none where an earlier version of the answer holds again.
-    pub lease: Option<Lease>,
-    /// What was taken back, to begin from; none of a skip.
-    pub answer: Option<Answer>,
-}
-
 /// A row of the log, as far as later records build on it.
 #[derive(Clone, Debug)]
-struct Entry {
-    seq: i64,
-    id: String,
-    task: TaskId,
-    pass: u8,
-    record: LogKind,
-    first: i64,
-    supersedes: Option<i64>,
-    restores: Option<i64>,
-    payload: Option<String>,
-    shown: Option<[Side; 2]>,
-    seals_at: Millis,
+pub(super) struct Entry {
+    pub(super) seq: i64,
+    pub(super) id: String,
+    pub(super) task: TaskId,
+    pub(super) pass: u8,
+    pub(super) record: LogKind,
+    pub(super) first: i64,
+    pub(super) supersedes: Option<i64>,
+    pub(super) restores: Option<i64>,
+    pub(super) payload: Option<String>,
+    pub(super) shown: Option<[Side; 2]>,
+    pub(super) seals_at: Millis,
 }
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "seq, id, task, pass, record, coalesce(first, seq), supersedes, restores, payload, shown, seals_at_ms";
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry {
         seq: row.get(0)?,
         id: row.get(1)?,
@@ -153,23 +103,23 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
 }
 
 /// A record to be added.
-struct New<'a> {
-    project: &'a Project,
-    task: &'a Task,
-    rater: AccountId,
-    pass: u8,
-    record: LogKind,
+pub(super) struct New<'a> {
+    pub(super) project: &'a Project,
+    pub(super) task: &'a Task,
+    pub(super) rater: AccountId,
+    pub(super) pass: u8,
+    pub(super) record: LogKind,
     /// The record it supersedes.
-    after: Option<&'a Entry>,
-    restores: Option<i64>,
-    payload: Option<String>,
-    shown: Option<[Side; 2]>,
-    key: &'a str,
-    active_ms: u64,
+    pub(super) after: Option<&'a Entry>,
+    pub(super) restores: Option<i64>,
+    pub(super) payload: Option<String>,
+    pub(super) shown: Option<[Side; 2]>,
+    pub(super) key: &'a str,
+    pub(super) active_ms: u64,
 }
 
 impl LogKind {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Judgment => "judgment",
             Self::Correction => "correction",
@@ -182,7 +132,7 @@ impl LogKind {
 }
 
 impl Standing {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::Skipped => "skipped",
@@ -198,13 +148,13 @@ impl Read<'_> {
         self.one(sql, params![task, rater, pass], |row| word(row, 0))
     }
 
-    fn entry(&self, seq: i64) -> Result<Entry> {
+    pub(super) fn entry(&self, seq: i64) -> Result<Entry> {
         let sql = format!("SELECT {COLUMNS} FROM judgments WHERE seq = ?1");
         self.one(&sql, [seq], entry)?.ok_or(Error::NotFound("answer"))
     }
 
     /// The record that holds of a rater's answer to a task.
-    fn holding_entry(&self, task: TaskId, rater: AccountId, pass: u8) -> Result<Entry> {
+    pub(super) fn holding_entry(&self, task: TaskId, rater: AccountId, pass: u8) -> Result<Entry> {
         let sql =
             "SELECT seq FROM answers WHERE task = ?1 AND rater = ?2 AND pass = ?3 AND standing = 'answered'";
         let seq = self.one(sql, params![task, rater, pass], |row| row.get(0))?;
@@ -212,7 +162,7 @@ impl Read<'_> {
     }
 
     /// What was logged under a key. One key names one thing that was said.
-    fn logged_before(
+    pub(super) fn logged_before(
         &self,
         rater: AccountId,
         key: &str,
@@ -241,249 +191,8 @@ impl Read<'_> {
 }
 
 impl Write<'_> {
-    /// Takes a rater's answer. The same key again is the same answer; a lease that ran out is no reason to refuse one.
-    pub fn submit(&mut self, rater: AccountId, submission: Submission) -> Result<Submitted> {
-        let Submission { lease, key, reply, active_ms } = submission;
-        if let Some((before, logged)) = self.logged_before(rater, &key, &[LogKind::Judgment])? {
-            let lesson = self.lesson(before.task, before.payload.as_deref())?;
-            return Ok(Submitted { logged, lesson });
-        }
-        let row = self.lease_row(rater, &lease)?;
-        let project = self.queue(row.project)?.project.clone();
-        let task = self.task_row(row.task)?;
-        self.not_answered(&row, rater)?;
-        let answer = self.checked(&project, &task, row.shown, reply)?;
-        let payload = to_json(&answer)?;
-        let logged = self.append(&New {
-            project: &project,
-            task: &task,
-            rater,
-            pass: row.pass,
-            record: LogKind::Judgment,
-            after: None,
-            restores: None,
-            payload: Some(payload.clone()),
-            shown: row.shown,
-            key: &key,
-            active_ms,
-        })?;
-        self.end_lease(&row)?;
-        self.drop_draft(rater, row.task)?;
-        let said = settle::short(&answer.said);
-        self.stand(&project, &task, rater, row.pass, &logged, Standing::Answered, &said)?;
-        self.tally_up(project.id, rater, [1, 0], active_ms)?;
-        self.remember_active(project.id, active_ms)?;
-        self.count_answer(&project, &task, row.pass, 1)?;
-        let lesson = self.lesson(task.id, Some(&payload))?;
-        if lesson.is_some() {
-            self.judge_calibration(&project, rater)?;
-        }
-        Ok(Submitted { logged, lesson })
-    }
-
-    /// Passes a task on to others; this rater does not get it again.
-    pub fn skip(&mut self, rater: AccountId, lease: &str, key: &str, reason: &str) -> Result<Logged> {
-        if let Some((_, logged)) = self.logged_before(rater, key, &[LogKind::Skip])? {
-            return Ok(logged);
-        }
-        check_reason(reason)?;
-        let row = self.lease_row(rater, lease)?;
-        let project = self.queue(row.project)?.project.clone();
-        let task = self.task_row(row.task)?;
-        self.not_answered(&row, rater)?;
-        let logged = self.append(&New {
-            project: &project,
-            task: &task,
-            rater,
-            pass: row.pass,
-            record: LogKind::Skip,
-            after: None,
-            restores: None,
-            payload: Some(serde_json::json!({ "reason": reason }).to_string()),
-            shown: row.shown,
-            key,
-            active_ms: 0,
-        })?;
-        self.end_lease(&row)?;
-        self.drop_draft(rater, row.task)?;
-        self.stand(&project, &task, rater, row.pass, &logged, Standing::Skipped, "")?;
-        self.tally_up(project.id, rater, [0, 1], 0)?;
-        Ok(logged)
-    }
-
-    /// Takes back the last thing a rater said in a project, if it is not sealed. The task is the rater's again.
-    pub fn undo(&mut self, project: ProjectId, rater: AccountId, key: &str) -> Result<Undone> {
-        if let Some((before, logged)) =
-            self.logged_before(rater, key, &[LogKind::Undo, LogKind::Correction])?
-        {
-            let taken = before.supersedes.map(|seq| self.entry(seq)).transpose()?;
-            let answer = taken.as_ref().and_then(answer_of);
-            return Ok(Undone { logged, lease: self.holding(project, rater)?, answer });
-        }
-        let sql = format!(
-            "SELECT {COLUMNS} FROM judgments said WHERE project = ?1 AND rater = ?2 AND record IN ('judgment', 'correction', 'skip')
-             AND NOT EXISTS (SELECT 1 FROM judgments later WHERE later.supersedes = said.seq) ORDER BY seq DESC LIMIT 1"
-        );
-        let last =
-            self.one(&sql, params![project, rater], entry)?.ok_or(Error::NotFound("answer to undo"))?;
-        self.not_sealed(project, &last)?;
-        let project = self.queue(project)?.project.clone();
-        let task = self.task_row(last.task)?;
-        let answer = answer_of(&last);
-        if let Some(earlier) = self.earlier(&last)? {
-            let logged = self.bring_back(&project, &task, rater, &last, &earlier, key)?;
-            return Ok(Undone { logged, lease: None, answer });
-        }
-        let logged = self.take_back(&project, &task, rater, &last, key)?;
-        let lease = self.lease_again(rater, project.id, task.id, last.pass, last.shown)?;
-        Ok(Undone { logged, lease: Some(lease), answer })
-    }
-
-    /// Says an answer anew, at any time. Training sees it as a record that takes the earlier one's place.
-    pub fn correct(
-        &mut self,
-        project: ProjectId,
-        rater: AccountId,
-        task: &str,
-        reply: Reply,
-        key: &str,
-        active_ms: u64,
-    ) -> Result<Logged> {
-        if let Some((_, logged)) = self.logged_before(rater, key, &[LogKind::Correction])? {
-            return Ok(logged);
-        }
-        let project = self.queue(project)?.project.clone();
-        let task = self.task(project.id, task)?;
-        if task.role == TaskRole::Calibration {
-            return Err(Error::Conflict(
-                "an answer of the calibration round stays: its solution was told".into(),
-            ));
-        }
-        let last = self.holding_entry(task.id, rater, 0)?;
-        let answer = self.checked(&project, &task, last.shown, reply)?;
-        let logged = self.append(&New {
-            project: &project,
-            task: &task,
-            rater,
-            pass: 0,
-            record: LogKind::Correction,
-            after: Some(&last),
-            restores: None,
-            payload: Some(to_json(&answer)?),
-            shown: last.shown,
-            key,
-            active_ms,
-        })?;
-        self.now_holds(&task, rater, 0, &logged, &settle::short(&answer.said))?;
-        self.settle(&project, &task)?;
-        Ok(logged)
-    }
-
-    /// Takes an answer back for good, sealed or not. The rater does not get the task again; others may.
-    pub fn retract(
-        &mut self,
-        project: ProjectId,
-        rater: AccountId,
-        task: &str,
-        reason: &str,
-        key: &str,
-    ) -> Result<Logged> {
-        if let Some((_, logged)) = self.logged_before(rater, key, &[LogKind::Retraction])? {
-            return Ok(logged);
-        }
-        check_reason(reason)?;
-        let project = self.queue(project)?.project.clone();
-        let task = self.task(project.id, task)?;
-        let last = self.holding_entry(task.id, rater, 0)?;
-        let logged = self.append(&New {
-            project: &project,
-            task: &task,
-            rater,
-            pass: 0,
-            record: LogKind::Retraction,
-            after: Some(&last),
-            restores: None,
-            payload: Some(serde_json::json!({ "reason": reason }).to_string()),
-            shown: last.shown,
-            key,
-            active_ms: 0,
-        })?;
-        let sql = "UPDATE answers SET standing = 'retracted', seq = ?4 WHERE task = ?1 AND rater = ?2 AND pass = ?3";
-        self.execute(sql, params![task.id, rater, 0, logged.seq as i64])?;
-        self.tally_up(project.id, rater, [-1, 0], 0)?;
-        self.count_answer(&project, &task, 0, -1)?;
-        Ok(logged)
-    }
-
-    /// A reviewer's decision on a task, in the task's own order of answers (`left` is the first one). It outweighs the raters'.
-    pub fn adjudicate(
-        &mut self,
-        project: ProjectId,
-        reviewer: AccountId,
-        task: &str,
-        reply: Reply,
-        key: &str,
-        active_ms: u64,
-    ) -> Result<Logged> {
-        if let Some((_, logged)) = self.logged_before(reviewer, key, &[LogKind::Adjudication])? {
-            return Ok(logged);
-        }
-        let project = self.queue(project)?.project.clone();
-        self.ensure_member(project.id, reviewer)?;
-        let task = self.task(project.id, task)?;
-        if task.role != TaskRole::Live || task.submitted == 0 {
-            return Err(Error::Conflict("there is nothing to decide: nobody has answered this task".into()));
-        }
-        if self.exists("SELECT 1 FROM answers WHERE task = ?1 AND pass = 2", [task.id])? {
-            return Err(Error::Conflict("a reviewer has decided this task already".into()));
-        }
-        let answer = self.checked(&project, &task, None, reply)?;
-        let logged = self.append(&New {
-            project: &project,
-            task: &task,
-            rater: reviewer,
-            pass: 2,
-            record: LogKind::Adjudication,
-            after: None,
-            restores: None,
-            payload: Some(to_json(&answer)?),
-            shown: None,
-            key,
-            active_ms,
-        })?;
-        let said = settle::short(&answer.said);
-        self.stand(&project, &task, reviewer, 2, &logged, Standing::Answered, &said)?;
-        self.set_state(task.id, TaskState::Done)?;
-        Ok(logged)
-    }
-
-    /// Refuses an answer to what is answered.
-    fn not_answered(&self, row: &LeaseRow, rater: AccountId) -> Result<()> {
-        match self.standing(row.task, rater, row.pass)? {
-            Some(_) => Err(Error::Answered),
-            None => Ok(()),
-        }
-    }
-
-    /// The reply as an answer to the task.
-    fn checked(
-        &self,
-        project: &Project,
-        task: &Task,
-        shown: Option<[Side; 2]>,
-        reply: Reply,
-    ) -> Result<Answer> {
-        let words = self.words(task.id)?;
-        reply.answer(Asked {
-            kind: task.kind,
-            responses: &words.responses,
-            shown,
-            settings: &project.settings,
-        })
-    }
-
     /// Adds a record to the log.
-    fn append(&mut self, new: &New<'_>) -> Result<Logged> {
+    pub(super) fn append(&mut self, new: &New<'_>) -> Result<Logged> {
         let sql = "SELECT seals_at_ms FROM judgments WHERE project = ?1 ORDER BY seq DESC LIMIT 1";
         let latest: Option<Millis> = self.one(sql, [new.project.id], |row| row.get(0))?;
         let window = Millis::from(new.project.settings.undo_window_s) * 1000;
@@ -524,93 +233,8 @@ impl Write<'_> {
         Ok(Logged { seq: seq as u64, id, kind, task, seals_at, repeated: false })
     }
 
-    /// The version of an answer before this record: what an undo of it brings back. None: nothing was said before.
-    fn earlier(&self, last: &Entry) -> Result<Option<Entry>> {
-        // A record that brought a version back stands for that version.
-        let version = last.restores.map(|seq| self.entry(seq)).transpose()?;
-        let Some(before) = version.as_ref().unwrap_or(last).supersedes else { return Ok(None) };
-        let before = self.entry(before)?;
-        match before.restores {
-            Some(seq) => self.entry(seq).map(Some),
-            None => Ok(Some(before)),
-        }
-    }
-
-    fn bring_back(
-        &mut self,
-        project: &Project,
-        task: &Task,
-        rater: AccountId,
-        last: &Entry,
-        earlier: &Entry,
-        key: &str,
-    ) -> Result<Logged> {
-        let logged = self.append(&New {
-            project,
-            task,
-            rater,
-            pass: last.pass,
-            record: LogKind::Correction,
-            after: Some(last),
-            restores: Some(earlier.seq),
-            payload: earlier.payload.clone(),
-            shown: earlier.shown,
-            key,
-            active_ms: 0,
-        })?;
-        let said = answer_of(earlier).map(|answer| settle::short(&answer.said)).unwrap_or_default();
-        self.now_holds(task, rater, last.pass, &logged, &said)?;
-        self.settle(project, task)?;
-        Ok(logged)
-    }
-
-    fn take_back(
-        &mut self,
-        project: &Project,
-        task: &Task,
-        rater: AccountId,
-        last: &Entry,
-        key: &str,
-    ) -> Result<Logged> {
-        if task.role == TaskRole::Calibration && last.record != LogKind::Skip {
-            return Err(Error::Conflict(
-                "an answer of the calibration round stays: its solution was told".into(),
-            ));
-        }
-        let skip = last.record == LogKind::Skip;
-        if !skip {
-            let first = self.entry(last.first)?;
-            self.not_sealed(project.id, &first)?;
-        }
-        let logged = self.append(&New {
-            project,
-            task,
-            rater,
-            pass: last.pass,
-            record: LogKind::Undo,
-            after: Some(last),
-            restores: None,
-            payload: None,
-            shown: last.shown,
-            key,
-            active_ms: 0,
-        })?;
-        let sql = "DELETE FROM answers WHERE task = ?1 AND rater = ?2 AND pass = ?3";
-        self.execute(sql, params![task.id, rater, last.pass])?;
-        self.tally_up(project.id, rater, if skip { [0, -1] } else { [-1, 0] }, 0)?;
-        if !skip {
-            self.count_answer(project, task, last.pass, -1)?;
-        }
-        Ok(logged)
-    }
-
-    fn not_sealed(&self, project: ProjectId, entry: &Entry) -> Result<()> {
-        let sealed = self.now >= entry.seals_at || entry.seq as u64 <= self.sealed_through(project)?;
-        if sealed { Err(Error::Sealed) } else { Ok(()) }
-    }
-
     /// Notes where a rater stands with a task.
-    fn stand(
+    pub(super) fn stand(
         &mut self,
         project: &Project,
         task: &Task,
@@ -629,7 +253,7 @@ impl Write<'_> {
     }
 
     /// Notes that a later record of an answer holds.
-    fn now_holds(
+    pub(super) fn now_holds(
         &mut self,
         task: &Task,
         rater: AccountId,
@@ -641,20 +265,4 @@ impl Write<'_> {
         self.execute(sql, params![task.id, rater, pass, logged.seq as i64, said])?;
         Ok(())
     }
-}
-
-fn answer_of(entry: &Entry) -> Option<Answer> {
-    match entry.record {
-        LogKind::Judgment | LogKind::Correction | LogKind::Adjudication => {
-            serde_json::from_str(entry.payload.as_deref()?).ok()
-        }
-        LogKind::Undo | LogKind::Retraction | LogKind::Skip => None,
-    }
-}
-
-fn check_reason(reason: &str) -> Result<()> {
-    if reason.len() > LONGEST_REASON {
-        return Err(Error::invalid(format!("a reason may have {LONGEST_REASON} bytes; shorten it")));
-    }
-    Ok(())
 }

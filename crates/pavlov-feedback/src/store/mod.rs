@@ -26,6 +26,7 @@ mod judgments;
 mod leases;
 mod lessons;
 mod members;
+mod next;
 mod open;
 mod outcomes;
 mod progress;
@@ -34,8 +35,10 @@ mod reader;
 mod sealed;
 mod sessions;
 mod sql;
+mod submit;
 mod tasks;
 mod tokens;
+mod undo;
 mod webhooks;
 mod writer;
 
@@ -53,15 +56,17 @@ pub use drafts::Draft;
 pub use exclusions::Exclusion;
 pub use ids::{AccountId, ProjectId, TaskId};
 pub use invitations::Invitation;
-pub use judgments::{Lesson, LogKind, Logged, Standing, Submission, Submitted, Undone};
+pub use judgments::{LogKind, Logged, Standing};
 pub use leases::{Idle, Lease, Served, Shown};
 pub use members::Member;
 pub use progress::{Progress, SessionStats, Tally};
 pub use projects::{NewProject, Project};
 pub use sealed::Sealed;
 pub use sessions::Session;
+pub use submit::{Lesson, Submission, Submitted};
 pub use tasks::{Added, MOST_TASKS, Task, TaskResponse, TaskRole, TaskState, Words};
 pub use tokens::{NewToken, Token};
+pub use undo::Undone;
 pub use webhooks::{Delivery, Webhook};
 
 use crate::clock::{Clock, Millis};
@@ -160,6 +165,17 @@ impl Store {
             Ok(())
         };
         copy().map_err(|error| error.in_file(to))
+    }
+
+    /// Lets the file grow by so many pages of 4 KiB and no further, like a disk that is full then; none: without a bound.
+    #[doc(hidden)]
+    pub fn limit_pages(&self, more: Option<u32>) -> Result<()> {
+        self.write_now(move |w| {
+            let used: i64 = w.db.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            let most = more.map_or(i64::from(u32::MAX - 1), |more| used + i64::from(more));
+            w.db.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))?;
+            Ok(())
+        })
     }
 
     /// The file.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::Clock;
@@ -40,6 +41,8 @@ pub(super) fn reader(path: &Path) -> Result<Connection> {
 fn configure(db: &Connection) -> Result<()> {
     db.busy_timeout(Duration::from_secs(10))?;
     db.set_prepared_statement_cache_capacity(256);
+    // Else a statement is planned anew for each value that is bound, as soon as the tables have statistics.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.execute_batch("PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY")?;
     Ok(())
 }

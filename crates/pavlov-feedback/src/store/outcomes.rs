@@ -3,7 +3,7 @@
 use pavlov_schema::feedback::Answer;
 use rusqlite::params;
 
-use super::judgments::Lesson;
+use super::submit::Lesson;
 use super::tasks::{Task, TaskRole, TaskState};
 use super::{AccountId, Project, TaskId, Write};
 use crate::error::Result;

@@ -175,12 +175,6 @@ mod tests {
     use super::*;
     use crate::Store;
 
-    /// Lets the file grow to so many pages.
-    fn room(store: &Store, pages: i64) {
-        let sql = format!("PRAGMA max_page_count = {pages}");
-        store.write_now(move |w| Ok(w.db.query_row(&sql, [], |row| row.get::<_, i64>(0))?)).unwrap();
-    }
-
     fn write(store: &Store) -> Result<()> {
         store.write_now(|w| w.audit(None, "a", "fill.up", "o", &json!({ "text": "x".repeat(3_000) })))
     }
@@ -194,9 +188,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("feedback.db");
         let store = Store::open(&path, Clock::system()).unwrap();
-        let pages =
-            store.write_now(|w| Ok(w.db.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))?));
-        room(&store, pages.unwrap() + 12);
+        store.limit_pages(Some(12)).unwrap();
         let answers: Vec<Result<()>> = thread::scope(|scope| {
             let one = || (0..20).map(|_| write(&store)).collect::<Vec<_>>();
             let all: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
@@ -210,7 +202,7 @@ mod tests {
             assert!(text.contains("feedback.db: the disk is full") && text.contains("make room"), "{text}");
         }
         assert_eq!(kept(&store), acknowledged, "what was refused was not kept");
-        room(&store, 1 << 30);
+        store.limit_pages(None).unwrap();
         write(&store).unwrap();
         drop(store);
         assert_eq!(kept(&Store::open(&path, Clock::system()).unwrap()), acknowledged + 1);

@@ -26,7 +26,7 @@ use crate::limit::Limits;
 use crate::quality::Cache;
 use crate::store::Store;
 
-pub use server::serve;
+pub use server::{Patience, serve, serve_with};
 
 /// How the server is reached.
 #[derive(Clone, Debug, Default)]

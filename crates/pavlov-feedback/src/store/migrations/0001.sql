@@ -97,9 +97,10 @@ CREATE TABLE tasks (
 ) STRICT;
 CREATE UNIQUE INDEX tasks_key ON tasks(project, key) WHERE key IS NOT NULL;
 CREATE INDEX tasks_state ON tasks(project, state, id);
--- What the queue reads: places to give away, newest policy first.
+-- What the queue reads: places to give away, newest policy first. SQLite turns `submitted + leased < overlap` of a question
+-- round, and then does not see that it is the condition of an index that says it so.
 CREATE INDEX tasks_started ON tasks(project, policy_version DESC, id)
-    WHERE state = 'open' AND role = 'live' AND submitted > 0 AND submitted + leased < overlap;
+    WHERE state = 'open' AND role = 'live' AND submitted > 0 AND overlap > submitted + leased;
 CREATE INDEX tasks_fresh ON tasks(project, policy_version DESC, id)
     WHERE state = 'open' AND role = 'live' AND submitted = 0 AND leased < overlap;
 CREATE INDEX tasks_fresh_shuffled ON tasks(project, policy_version DESC, shuffle)

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{back, inside, long, when};
 use crate::quality::plots::plots;
-use crate::quality::{EXCLUSION_ALARM, Quality};
+use crate::quality::{AtHand, EXCLUSION_ALARM, Quality};
 use crate::roles::Action;
 use crate::web::App;
 use crate::web::failure::{Failure, Result};
@@ -26,7 +26,10 @@ pub(super) async fn page(
 ) -> Result<Html<String>> {
     let here = viewer.enter(&app, &project, Action::SeeQuality).await?;
     let id = here.project.id;
-    let quality = quality(&app, &here).await?;
+    let known = app.quality().at_hand(app.store(), id).await?;
+    let computing = computing(&known);
+    // Nothing can be said of what is not computed yet.
+    let quality = known.quality.unwrap_or_default();
     let read = app.store().read(move |r| {
         let members = r.members(id)?;
         let pseudonym = |account| {
@@ -65,16 +68,25 @@ pub(super) async fn page(
         let said: Vec<_> = one.said.iter().map(|(who, what)| format!("{who}: {what}")).collect();
         context! { task => &*one.task, said => said.join(", ") }
     });
-    let alarms: Vec<String> = alarm(&quality).into_iter().chain(tables::findings(&quality)).collect();
+    let alarms: Vec<String> =
+        computing.into_iter().chain(alarm(&quality)).chain(tables::findings(&quality)).collect();
     let more = context! { figures, alarms, tables => shown, seq => quality.seq, plots => plots.collect::<Vec<_>>(),
     disagreements => disagreements.collect::<Vec<_>>() };
     Ok(inside(&here, "quality.html", "Quality", "quality", more))
 }
 
-/// The figures as of the last record; computed, where there is a new one, on a thread for that.
-async fn quality(app: &App, here: &Inside) -> Result<Arc<Quality>> {
-    let (cache, store, id) = (app.quality().clone(), app.store().clone(), here.project.id);
-    Ok(tokio::task::spawn_blocking(move || cache.get(&store, id)).await.map_err(|e| bug(&e))??)
+/// Says that the figures on the page are not those of the last record.
+fn computing(known: &AtHand) -> Option<String> {
+    match &known.quality {
+        None => Some(
+            "Agreement, biases and strengths are being computed; open this page again in a minute.".into(),
+        ),
+        Some(quality) if quality.seq < known.last => Some(format!(
+            "The log has grown to record {} meanwhile: newer figures are being computed; open this page again in a minute.",
+            known.last
+        )),
+        Some(_) => None,
+    }
 }
 
 fn bug(error: &tokio::task::JoinError) -> crate::Error {
@@ -115,7 +127,9 @@ async fn exclusions_page(app: &App, here: &Inside, error: Option<String>) -> Res
         Ok((rows.collect::<crate::Result<Vec<_>>>()?, members.collect::<Vec<_>>()))
     });
     let (exclusions, members) = read.await?;
-    let more = context! { exclusions, members, error, alarm => alarm(&*quality(app, here).await?) };
+    let known = app.quality().at_hand(app.store(), here.project.id).await?;
+    let alarm = known.quality.and_then(|quality| alarm(&quality));
+    let more = context! { exclusions, members, error, alarm };
     Ok(inside(here, "exclusions.html", "Exclusions", "exclusions", more))
 }
 

@@ -1,7 +1,8 @@
-//! A simulated rater: one connection, one answer a turn, each sent until it is acknowledged.
+//! Simulated raters: one connection each, one answer a turn, each sent until it is acknowledged.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -10,25 +11,25 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, sleep_until};
 
+use super::Signals;
+
 /// How long a rater tries to reach a server that is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries: five hundred raters that knock without a pause would keep the server from starting.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// Who answers, where, and when.
+/// Who answers.
 pub(super) struct Rater {
-    pub(super) number: usize,
-    pub(super) token: String,
-    pub(super) address: Arc<SocketAddr>,
-    /// When the first answer is due.
-    pub(super) first: Instant,
-    /// Time from one answer to the next.
-    pub(super) turn: Duration,
-    /// No answer is due after this.
-    pub(super) end: Instant,
+    number: usize,
+    token: String,
+    address: SocketAddr,
+    line: Option<TcpStream>,
+    seen: Seen,
 }
 
 /// What a rater saw.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(super) struct Seen {
     /// Ids of the records that were acknowledged.
     pub(super) acknowledged: Vec<String>,
     /// From the turn to the acknowledgement, of each.
@@ -39,17 +40,56 @@ pub(super) struct Report {
     pub(super) refused: usize,
 }
 
+/// Lets everybody take a task, then answer in turn for `length`, or until the signal. What they saw, and how long it took.
+pub(super) async fn answer(
+    tokens: Vec<String>,
+    address: SocketAddr,
+    turn: Duration,
+    length: Option<Duration>,
+    signals: Arc<Signals>,
+) -> Result<(Vec<Seen>, Duration)> {
+    let n = tokens.len();
+    let taken = tokens.into_iter().enumerate().map(|(number, token)| {
+        let mut rater = Rater { number, token, address, line: None, seen: Seen::default() };
+        tokio::spawn(async move {
+            let lease = rater.lease().await?;
+            Ok::<_, anyhow::Error>((rater, lease))
+        })
+    });
+    let mut ready = Vec::with_capacity(n);
+    for one in taken.collect::<Vec<_>>() {
+        ready.push(one.await.context("a rater stopped")??);
+    }
+    let start = Instant::now() + Duration::from_millis(100);
+    let end = length.map(|length| start + length);
+    let working = ready.into_iter().enumerate().map(|(i, (rater, lease))| {
+        let first = start + turn.mul_f64(i as f64 / n as f64);
+        tokio::spawn(rater.work(lease, first, turn, end, Arc::clone(&signals)))
+    });
+    let mut seen = Vec::with_capacity(n);
+    for one in working.collect::<Vec<_>>() {
+        seen.push(one.await.context("a rater stopped")??);
+    }
+    Ok((seen, start.elapsed()))
+}
+
 impl Rater {
-    /// Answers until the end.
-    pub(super) async fn work(self) -> Result<Report> {
-        let mut report = Report::default();
-        let mut line = None;
-        let mut due = self.first;
-        let mut lease = self.lease(&mut line, &mut report).await?;
-        let mut said = 0;
+    /// Answers once a turn.
+    async fn work(
+        mut self,
+        mut lease: Option<String>,
+        first: Instant,
+        turn: Duration,
+        end: Option<Instant>,
+        signals: Arc<Signals>,
+    ) -> Result<Seen> {
+        let (mut due, mut said) = (first, 0);
         while let Some(held) = lease.take() {
+            if end.is_some_and(|end| due >= end) {
+                break;
+            }
             sleep_until(due.into()).await;
-            if due >= self.end {
+            if signals.over.load(Ordering::SeqCst) {
                 break;
             }
             // What this rater says depends on nothing but its number and turn.
@@ -60,35 +100,30 @@ impl Rater {
                 "active_ms": 1_500,
             });
             let path = format!("/api/v1/projects/bench/leases/{held}/submit?next=true");
-            let (status, answer) = self.post(&mut line, &path, &body.to_string(), &mut report).await?;
+            let (status, answer) = self.post(&path, &body.to_string()).await?;
             let took = due.elapsed();
             said += 1;
-            due += self.turn;
+            due += turn;
             if status != 200 {
-                report.refused += 1;
-                lease = self.lease(&mut line, &mut report).await?;
+                self.seen.refused += 1;
+                lease = self.lease().await?;
                 continue;
             }
-            report.times.push(took);
-            report.acknowledged.push(answer["logged"]["id"].as_str().context("no id")?.to_owned());
+            self.seen.times.push(took);
+            self.seen.acknowledged.push(answer["logged"]["id"].as_str().context("no id")?.to_owned());
+            signals.acknowledged.fetch_add(1, Ordering::SeqCst);
             lease = answer["next"]["task"]["lease"].as_str().map(str::to_owned);
         }
-        Ok(report)
+        Ok(self.seen)
     }
 
-    async fn lease(&self, line: &mut Option<TcpStream>, report: &mut Report) -> Result<Option<String>> {
-        let (_, answer) = self.post(line, "/api/v1/projects/bench/claim", "{}", report).await?;
+    async fn lease(&mut self) -> Result<Option<String>> {
+        let (_, answer) = self.post("/api/v1/projects/bench/claim", "{}").await?;
         Ok(answer["task"]["lease"].as_str().map(str::to_owned))
     }
 
     /// Sends a request until it is answered.
-    async fn post(
-        &self,
-        line: &mut Option<TcpStream>,
-        path: &str,
-        body: &str,
-        report: &mut Report,
-    ) -> Result<(u16, Value)> {
+    async fn post(&mut self, path: &str, body: &str) -> Result<(u16, Value)> {
         let begun = Instant::now();
         let request = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
@@ -97,13 +132,13 @@ impl Rater {
             body.len()
         );
         loop {
-            match exchange(line, *self.address, request.as_bytes()).await {
+            match exchange(&mut self.line, self.address, request.as_bytes()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if begun.elapsed() > PATIENCE => return Err(error),
                 Err(_) => {
-                    *line = None;
-                    report.again += 1;
-                    sleep(Duration::from_millis(10)).await;
+                    self.line = None;
+                    self.seen.again += 1;
+                    sleep(PAUSE).await;
                 }
             }
         }

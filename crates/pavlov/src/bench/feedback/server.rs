@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
-use axum::Router;
-use pavlov_feedback::api::{self, Config};
-use pavlov_feedback::{Clock, Store};
+use pavlov_feedback::web::{self, App};
+use pavlov_feedback::{Clock, Store, api};
 
 use crate::stdout;
 
@@ -41,17 +40,10 @@ impl Server {
         Ok(Self { child, database: database.to_owned(), address })
     }
 
-    /// Kills it in the middle of whatever it does.
-    pub(super) fn kill(mut self) -> Result<()> {
-        self.child.kill().context("cannot kill the server")?;
-        self.child.wait().context("cannot wait for the server")?;
-        Ok(())
-    }
-
     /// Kills it and starts it again at the same address.
     pub(super) fn restart(self) -> Result<Self> {
         let (database, address) = (self.database.clone(), self.address.to_string());
-        self.kill()?;
+        drop(self);
         Self::start_at(&database, &address)
     }
 
@@ -63,15 +55,25 @@ impl Server {
     }
 }
 
-/// The server's side: serves the API of a database until it is killed.
+/// Killed in the middle of whatever it does.
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself: then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The server's side: serves a database until it is killed.
 pub(super) fn serve(database: &Path, address: &str) -> Result<()> {
     let store = Store::open(database, Clock::system())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await.context("cannot listen")?;
-        let config = Config { requests_a_minute: u32::MAX, ..Config::default() };
-        let router = Router::new().nest("/api/v1", api::router(store, config));
         stdout::text(&format!("{}\n", listener.local_addr()?))?;
-        axum::serve(listener, router).await.context("cannot serve")
+        let api = api::Config { requests_a_minute: u32::MAX, ..api::Config::default() };
+        let app = App::new(store.clone(), web::Config::default());
+        let router = web::router(app, api::router(store, api));
+        web::serve(listener, router, std::future::pending()).await.context("cannot serve")
     })
 }
