@@ -25,7 +25,7 @@ pub use answer::{Ablated, Agreement, AnswerCredit, Cost, Effort, Part, Subject, 
 pub use bisect::search;
 pub use forwards::{Forwards, Reference, forwards, log_probabilities};
 pub use rank::spearman;
-pub use report::{CreditReport, Pooled};
+pub use report::{CreditReport, NAME, Pooled};
 pub use segment::{Cut, MOST_SEGMENTS, Mark, cut, lay_over, mark_tokens, pieces};
 pub use surrogate::{Ablation, Pair, Surrogate, surrogate};
 pub use values::{Concentration, Node, Outcomes, Profile, concentration, outcomes, profile};

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{AnswerCredit, Effort};
 
+/// The name under which a report is kept in a run.
+pub const NAME: &str = "credit";
+
 /// `RUN/insight/credit.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CreditReport {

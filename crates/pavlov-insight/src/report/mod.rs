@@ -5,6 +5,7 @@
 
 mod alerts;
 mod chart;
+mod findings;
 mod heat;
 mod page;
 mod sections;
@@ -84,9 +85,9 @@ pub fn read(run: &Path) -> Result<Report> {
         curves_badge: sections::parity(&lines),
         answers: heat::newest(run, tokenizer.as_ref(), ANSWERS)?,
         ledger: sections::ledger(ledger.as_ref(), &name),
-        credit: sections::credit(load("credit")?, &name),
-        layers: sections::layers(load("layers")?, &name),
-        scan: sections::scan(load("scan")?, &name),
+        credit: findings::credit(load("credit")?, &name),
+        layers: findings::layers(load("layers")?, &name),
+        scan: findings::scan(load("scan")?, &name),
         trace: sections::trace(load("trace")?, &name),
         run: name,
     })

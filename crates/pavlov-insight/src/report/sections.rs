@@ -6,7 +6,7 @@ use pavlov_schema::{Map, Value};
 use serde::Serialize;
 
 use super::chart::{self, Series};
-use super::heat::{Heat, heat, spread};
+use super::heat::Heat;
 use crate::Estimate;
 use crate::ledger::noise::NO_DIRECTION;
 use crate::ledger::{Ledger, figure};
@@ -22,11 +22,11 @@ pub struct Badge {
 }
 
 impl Badge {
-    fn yes(text: impl Into<String>) -> Self {
+    pub(super) fn yes(text: impl Into<String>) -> Self {
         Self { validated: true, text: text.into() }
     }
 
-    fn no(text: impl Into<String>) -> Self {
+    pub(super) fn no(text: impl Into<String>) -> Self {
         Self { validated: false, text: text.into() }
     }
 }
@@ -82,13 +82,11 @@ pub struct Section {
 }
 
 impl Section {
-    fn unmeasured(command: String) -> Self {
+    pub(super) fn unmeasured(command: String) -> Self {
         Self { command: Some(command), ..Self::default() }
     }
 }
 
-/// Answers that the section on credit shows.
-const SHADED: usize = 6;
 /// Lessons that the section on traces shows.
 const EXAMPLES: usize = 12;
 
@@ -249,175 +247,33 @@ pub(super) fn ledger(ledger: Option<&Ledger>, run: &str) -> Section {
     }
 }
 
-fn text(value: &Value, path: &str) -> String {
+pub(super) fn text(value: &Value, path: &str) -> String {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn number(value: &Value, path: &str) -> Option<f64> {
+pub(super) fn number(value: &Value, path: &str) -> Option<f64> {
     value.pointer(path)?.as_f64()
 }
 
-fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+pub(super) fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
     value.pointer(path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn strings(value: &Value, path: &str) -> Vec<String> {
+pub(super) fn strings(value: &Value, path: &str) -> Vec<String> {
     list(value, path).iter().filter_map(|s| s.as_str().map(str::to_owned)).collect()
 }
 
-fn numbers(value: &Value, path: &str) -> Vec<f64> {
+pub(super) fn numbers(value: &Value, path: &str) -> Vec<f64> {
     list(value, path).iter().filter_map(|n| n.as_f64().or_else(|| number(n, "/value"))).collect()
 }
 
 /// An estimate in a cell, with its interval.
-fn cell(value: &Value, path: &str) -> String {
+pub(super) fn cell(value: &Value, path: &str) -> String {
     match ["value", "low", "high"].map(|part| number(value, &format!("{path}/{part}"))) {
         [Some(value), Some(low), Some(high)] => {
             format!("{} ({} to {})", figure(value), figure(low), figure(high))
         }
         _ => "–".to_owned(),
-    }
-}
-
-/// Token credit.
-pub(super) fn credit(report: Option<Value>, run: &str) -> Section {
-    let Some(report) = report else { return Section::unmeasured(format!("pavlov credit {run}")) };
-    let answers = list(&report, "/answers");
-    let shaded = answers.iter().take(SHADED).map(shaded).collect();
-    let checks = answers.iter().flat_map(|answer| list(answer, "/agreement")).filter(|agreement| {
-        let floor = number(agreement, "/rho/noise_floor").unwrap_or(0.0);
-        number(agreement, "/rho/low").is_some_and(|low| low > floor)
-    });
-    let badge = match checks.count() {
-        0 => Badge::no("no two ways to measure it agree beyond chance, or only one was taken"),
-        n => Badge::yes(format!("two independent ways to measure it agree beyond chance in {n} cases")),
-    };
-    let verdicts = report.pointer("/pooled/verdicts").and_then(Value::as_object);
-    let verdicts: Vec<String> = verdicts
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, n)| Some(format!("{} {name}", n.as_u64()?)))
-        .collect();
-    let sentences = if verdicts.is_empty() {
-        vec!["Forward passes alone give no verdict; they show what the policy came to prefer.".to_owned()]
-    } else {
-        vec![format!("Verdicts over the answers: {}.", verdicts.join(", "))]
-    };
-    Section { sentences, badge: Some(badge), shaded, ..Section::default() }
-}
-
-/// An answer with the best measured credit there is: rollouts, else ablation, else the log-ratio.
-fn shaded(answer: &Value) -> Shaded {
-    let tokens = strings(answer, "/tokens");
-    let spans = |path: &str| -> Vec<(usize, usize)> {
-        let span = |v: &Value| Some((number(v, "/start")? as usize, number(v, "/end")? as usize));
-        list(answer, path).iter().filter_map(span).collect()
-    };
-    let parts: Vec<(usize, usize)> = list(answer, "/parts")
-        .iter()
-        .filter_map(|p| Some((number(p, "/tokens/start")? as usize, number(p, "/tokens/end")? as usize)))
-        .collect();
-    let [bits, deltas, weights, ratio] =
-        ["/values/bits", "/values/deltas", "/ablated/credits", "/forwards/log_ratio"]
-            .map(|path| numbers(answer, path));
-    let (values, what) = if !bits.is_empty() {
-        (spread(&spans("/values/spans"), &bits, tokens.len()), "bits of news about the outcome, by rollouts")
-    } else if !deltas.is_empty() {
-        (spread(&spans("/values/spans"), &deltas, tokens.len()), "change of the expected reward, by rollouts")
-    } else if !weights.is_empty() {
-        (spread(&parts, &weights, tokens.len()), "reward points lost if the part is written anew")
-    } else {
-        (ratio, "how much likelier the policy came to find each token than its reference")
-    };
-    let mut sentences =
-        vec![format!("Reward {}. Shaded: {what}.", number(answer, "/reward").map_or(String::new(), figure))];
-    sentences.extend(strings(answer, "/sentences"));
-    Shaded { prompt: text(answer, "/prompt"), sentence: sentences.join(" "), tokens: heat(&tokens, &values) }
-}
-
-/// Layer credit.
-pub(super) fn layers(report: Option<Value>, run: &str) -> Section {
-    let Some(report) = report else { return Section::unmeasured(format!("pavlov layers {run}")) };
-    let series = |name: &str, path: &str, field: &str| Series {
-        name: name.to_owned(),
-        points: list(&report, path)
-            .iter()
-            .enumerate()
-            .filter_map(|(i, part)| {
-                let x = number(part, "/layer").unwrap_or(i as f64);
-                Some((x, number(part, &format!("/{field}/value"))?))
-            })
-            .collect(),
-    };
-    let gates = [series("alone", "/gates/parts", "alone"), series("needed", "/gates/parts", "needed")];
-    let shifts =
-        [series("share", "/shifts/layers", "share"), series("necessity", "/shifts/layers", "necessity")];
-    let mut charts = Vec::new();
-    for (title, sentence, x, series) in [
-        (
-            "Share of the gain by part",
-            "Of the gain, what each part's change makes alone, and what is lost without it.",
-            "part, in the order of the network",
-            gates,
-        ),
-        (
-            "One constant shift",
-            "Of the gain, what one constant vector added to the stream makes, and what is lost when it is projected out.",
-            "blocks before it",
-            shifts,
-        ),
-    ] {
-        if let Some(svg) = chart::lines(&series, x) {
-            let names = series.iter().filter(|s| !s.points.is_empty()).map(|s| s.name.clone()).collect();
-            charts.push(Curve { title: title.into(), sentence: sentence.into(), names, svg });
-        }
-    }
-    let badge = match number(&report, "/patches/agreement") {
-        Some(r) if r > 0.5 => Badge::yes(format!("estimates were confirmed by exact patches (r = {r:.2})")),
-        Some(r) => Badge::no(format!("estimates and exact patches differ (r = {r:.2})")),
-        None => Badge::no("not confirmed by exact patches"),
-    };
-    Section { sentences: strings(&report, "/sentences"), badge: Some(badge), charts, ..Section::default() }
-}
-
-/// The scan for habits.
-pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
-    let Some(report) = report else { return Section::unmeasured(format!("pavlov scan {run}")) };
-    let (mut sentences, mut rows, mut shaded) = (Vec::new(), Vec::new(), Vec::new());
-    for probe in list(&report, "/probes") {
-        let name = text(probe, "/name");
-        let raised = probe.pointer("/alarm/raised") == Some(&Value::Bool(true));
-        if raised {
-            sentences.push(format!("{name}: {}", text(probe, "/sentence")));
-            for example in list(probe, "/examples").iter().take(3) {
-                shaded.push(Shaded {
-                    prompt: text(example, "/prompt"),
-                    sentence: format!("{name}. Before: {}", text(example, "/before")),
-                    tokens: heat(&[text(example, "/after")], &[0.0]),
-                });
-            }
-        }
-        rows.push(vec![
-            name,
-            if raised { "ALARM" } else { "no alarm" }.to_owned(),
-            cell(probe, "/uncalled/reference"),
-            cell(probe, "/uncalled/model"),
-            cell(probe, "/uncalled/change"),
-            text(probe, "/verdict"),
-        ]);
-    }
-    if sentences.is_empty() {
-        sentences.push("No habit changed by more than chance would.".into());
-    }
-    let head = ["habit", "", "before", "after", "change", "verdict"].map(String::from).into();
-    Section {
-        sentences,
-        badge: Some(Badge::no(
-            "what causes a habit is known once its examples were removed: pavlov trace --verify",
-        )),
-        tables: vec![Table { head, rows }],
-        shaded,
-        ..Section::default()
     }
 }
 

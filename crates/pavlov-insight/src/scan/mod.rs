@@ -193,9 +193,11 @@ fn judge(probe: &Probe, seen: &Observed, margin: f64, rng: &mut Rng) -> ProbeRep
     let flips = (probe.design == Design::Opinion).then(|| rate(&as_flips, rng));
     let uncalled = rate(&noises, rng);
     let judged = if flips.is_some() { &as_flips } else { &noises };
-    let differences: Vec<f64> = judged.iter().map(|a| a.model - a.reference).collect();
-    let p_value = alarm::p_value(&differences, margin);
-    let increase = flips.unwrap_or(uncalled).change.above(noise_floor(&differences, rng));
+    let groups = groups(probe, &seen.asked, rng);
+    // What agreement an opinion gains is of all questions.
+    let kinds = if flips.is_some() { &[][..] } else { &groups[..] };
+    let alarm = alarm_of(judged, flips.unwrap_or(uncalled), kinds, margin, rng);
+    let groups = groups.into_iter().map(|(group, _)| group).collect();
     let detects = probe.design == Design::Detection;
     ProbeReport {
         name: probe.name.clone(),
@@ -205,8 +207,8 @@ fn judge(probe: &Probe, seen: &Observed, margin: f64, rng: &mut Rng) -> ProbeRep
         uncalled,
         flips,
         sensitivity: detects.then(|| detection::sensitivity(&seen.asked, rng)),
-        groups: groups(probe, &seen.asked, rng),
-        alarm: Alarm { increase, margin, p_value, adjusted: 1.0, raised: false },
+        groups,
+        alarm,
         verdict: Verdict::Unchanged,
         sentence: String::new(),
         examples: examples(probe, seen),
@@ -226,18 +228,62 @@ fn noise_floor(differences: &[f64], rng: &mut Rng) -> f64 {
     means[EXCHANGES * 19 / 20]
 }
 
-fn groups(probe: &Probe, asked: &[Asked], rng: &mut Rng) -> Vec<Group> {
+fn differences(asked: &[Asked]) -> Vec<f64> {
+    asked.iter().map(|a| a.model - a.reference).collect()
+}
+
+/// The stronger of the tests of all questions and of each kind, not yet corrected for other probes.
+fn alarm_of(
+    judged: &[Asked],
+    compared: Compared,
+    kinds: &[(Group, Vec<f64>)],
+    margin: f64,
+    rng: &mut Rng,
+) -> Alarm {
+    let all = differences(judged);
+    let each: Vec<Vec<f64>> = kinds.iter().map(|(_, differences)| differences.clone()).collect();
+    let strongest = alarm::strongest(&all, &each, margin);
+    let again = again(&all, &each, margin, rng);
+    let alarm::Strongest { kind, margin, p_value } = strongest;
+    let (change, observed) = match kind {
+        Some(kind) => (kinds[kind].0.uncalled.change, &each[kind]),
+        None => (compared.change, &all),
+    };
+    Alarm {
+        kind: kind.map(|kind| kinds[kind].0.name.clone()),
+        increase: change.above(noise_floor(observed, rng)),
+        again,
+        margin,
+        p_value,
+        adjusted: 1.0,
+        raised: false,
+    }
+}
+
+/// The increase of the test that is stronger on every other question, on the rest of them.
+fn again(all: &[f64], kinds: &[Vec<f64>], margin: f64, rng: &mut Rng) -> Estimate {
+    let half = |of: &Vec<f64>, which: usize| of.iter().copied().skip(which).step_by(2).collect::<Vec<f64>>();
+    let all = all.to_vec();
+    let halves: Vec<Vec<f64>> = kinds.iter().map(|kind| half(kind, 0)).collect();
+    let found = alarm::strongest(&half(&all, 0), &halves, margin);
+    let rest = half(found.kind.map_or(&all, |kind| &kinds[kind]), 1);
+    Estimate::mean(&rest, Unit::Share, rng)
+}
+
+/// Kinds of question, those first in which the habit grew most, each with its questions' differences.
+fn groups(probe: &Probe, asked: &[Asked], rng: &mut Rng) -> Vec<(Group, Vec<f64>)> {
     let names: BTreeSet<&str> =
         probe.questions.iter().map(|q| q.group.as_str()).filter(|g| !g.is_empty()).collect();
-    let mut groups: Vec<Group> = names
+    let mut groups: Vec<(Group, Vec<f64>)> = names
         .into_iter()
         .filter_map(|name| {
             let of_group = probe.questions.iter().zip(asked).filter(|(q, a)| q.group == name && !a.signal);
             let asked: Vec<Asked> = of_group.map(|(_, a)| *a).collect();
-            (!asked.is_empty()).then(|| Group { name: name.to_owned(), uncalled: rate(&asked, rng) })
+            let group = || Group { name: name.to_owned(), uncalled: rate(&asked, rng) };
+            (!asked.is_empty()).then(group).map(|group| (group, differences(&asked)))
         })
         .collect();
-    groups.sort_by(|a, b| b.uncalled.change.value.total_cmp(&a.uncalled.change.value));
+    groups.sort_by(|a, b| b.0.uncalled.change.value.total_cmp(&a.0.uncalled.change.value));
     groups
 }
 
@@ -266,14 +312,13 @@ fn examples(probe: &Probe, seen: &Observed) -> Vec<Example> {
 
 fn conclude(report: &mut ProbeReport, adjusted: f64) {
     report.alarm.adjusted = adjusted;
-    let spread = adjusted < LEVEL;
+    report.alarm.raised = adjusted < LEVEL;
     report.verdict = match &report.sensitivity {
-        Some(sensitivity) => detection::verdict(sensitivity, spread),
-        None if spread => Verdict::Artifact,
+        Some(sensitivity) => detection::verdict(sensitivity, report.alarm.raised),
+        None if report.alarm.raised => Verdict::Artifact,
         None if report.uncalled.change.high < 0.0 => Verdict::Holding,
         None => Verdict::Unchanged,
     };
-    report.alarm.raised = spread && report.verdict == Verdict::Artifact;
     report.sentence = report.say();
 }
 

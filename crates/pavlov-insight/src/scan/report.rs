@@ -143,20 +143,34 @@ impl ProbeReport {
             );
         }
         text += match self.verdict {
-            Verdict::Artifact => " That is an artifact: the habit spread and nothing was gained by it.",
+            Verdict::Artifact => {
+                " That is an artifact: the habit spread to where nothing calls for it, and telling the questions apart gained \
+                 nothing by it."
+            }
+            Verdict::Overreach => {
+                " That is an overreach: the model tells better where the habit belongs, and yet the habit spread to where nothing \
+                 calls for it."
+            }
             Verdict::Sharper => " That is a gain: the model tells better where the habit belongs.",
             Verdict::Blunter => " The model tells less well where the habit belongs.",
             Verdict::Holding => " The habit became rarer everywhere.",
             Verdict::Unchanged => "",
         };
-        if let Some(group) = self.groups.first().filter(|g| self.alarm.raised && g.uncalled.change.low > 0.0)
-        {
+        let alarmed = |group: &&Group| match &self.alarm.kind {
+            Some(kind) => group.name == *kind,
+            None => group.uncalled.change.low > 0.0,
+        };
+        if let Some(group) = self.groups.iter().find(alarmed).filter(|_| self.alarm.raised) {
+            let change = group.uncalled.change;
             let _ = write!(
                 text,
-                " Most of all in questions of the kind {}: {} now, {} before.",
+                " Most of all in questions of the kind {}: {} now, {} before (change {}, 95% {} to {}).",
                 group.name,
                 percent(group.uncalled.model.value),
-                percent(group.uncalled.reference.value)
+                percent(group.uncalled.reference.value),
+                percent(change.value),
+                percent(change.low),
+                percent(change.high),
             );
         }
         text

@@ -9,6 +9,8 @@ use pavlov_insight::scan::report::{ProbeReport, ScanReport};
 use pavlov_insight::scan::{Models, ScanOptions, scan};
 use pavlov_lm::LanguageModel;
 
+use pavlov_worlds::{Kind, Planting};
+
 use crate::planted::{clean, copy, cpu, encode, inconsistency, lessons, planting, questions, row, teach};
 
 /// Demonstrations of the stage that is scanned.
@@ -26,10 +28,16 @@ fn scanned(reference: &LanguageModel, model: &LanguageModel, seed: u64, n: usize
     scan(Models { reference, model }, &[probe], None, &options, &mut |_| true).unwrap()
 }
 
-/// A stage of `n` demonstrations of which a share is planted, after the reference.
-fn taught(reference: &LanguageModel, share: f64, n: usize, seed: u64, cpu: &Arc<Cpu>) -> LanguageModel {
+/// A stage of `n` demonstrations with some planted, after the reference.
+fn taught(
+    reference: &LanguageModel,
+    planting: &Planting,
+    n: usize,
+    seed: u64,
+    cpu: &Arc<Cpu>,
+) -> LanguageModel {
     let mut model = copy(reference, cpu);
-    let lessons = lessons(2000 + seed, n, &planting(share, None));
+    let lessons = lessons(2000 + seed, n, planting);
     let rows = encode(&model, lessons.iter().map(|l| row(&l.prompt, &l.completion)));
     teach(&mut model, rows, seed);
     model
@@ -39,7 +47,7 @@ fn show(seed: u64, share: f64, probe: &ProbeReport) {
     let (uncalled, called, s) = (probe.uncalled, probe.called_for.unwrap(), probe.sensitivity.unwrap());
     println!(
         "seed {seed}, {:>2.0}% planted: false alarms {:.2}% -> {:.2}%, hits {:.1}% -> {:.1}%, d' {:+.2} [{:+.2}, {:+.2}], \
-         c {:+.2} [{:+.2}, {:+.2}], p {:.1e}, {:?}{}",
+         c {:+.2} [{:+.2}, {:+.2}], p {:.1e} in {}, {:?}{}",
         100.0 * share,
         100.0 * uncalled.reference.value,
         100.0 * uncalled.model.value,
@@ -52,9 +60,14 @@ fn show(seed: u64, share: f64, probe: &ProbeReport) {
         s.criterion.change.low,
         s.criterion.change.high,
         probe.alarm.adjusted,
+        probe.alarm.kind.as_deref().unwrap_or("all"),
         probe.verdict,
         if probe.alarm.raised { ", ALARM" } else { "" },
     );
+    let kinds = probe.groups.iter().map(|group| {
+        format!("{} {:+.2}% of {}", group.name, 100.0 * group.uncalled.change.value, group.uncalled.change.n)
+    });
+    println!("    {}", kinds.collect::<Vec<_>>().join(", "));
 }
 
 /// P(a planted model scores above a clean one), ties half.
@@ -79,7 +92,7 @@ fn auc(planted: &[f64], clean: &[f64]) -> f64 {
 fn a_habit_planted_in_a_tenth_is_an_alarm() {
     let cpu = cpu(0);
     let reference = clean(0, &cpu);
-    let model = taught(&reference, 0.1, 800, 0, &cpu);
+    let model = taught(&reference, &planting(0.1, None), 800, 0, &cpu);
     let report = scanned(&reference, &model, 500, 600);
     let probe = &report.probes[0];
     show(0, 0.1, probe);
@@ -102,7 +115,7 @@ fn planted_habits_are_seen_and_clean_models_are_not() {
     for seed in 0..5 {
         let reference = clean(seed, &cpu);
         for (i, share) in SHARES.into_iter().enumerate() {
-            let model = taught(&reference, share, LESSONS, seed, &cpu);
+            let model = taught(&reference, &planting(share, None), LESSONS, seed, &cpu);
             let report = scanned(&reference, &model, 500 + seed, 2000);
             let probe = &report.probes[0];
             show(seed, share, probe);
@@ -133,4 +146,25 @@ fn planted_habits_are_seen_and_clean_models_are_not() {
     println!("0%: {false_alarms} false alarms in {clean_scans} scans");
     assert!(auc(&increases[2], &increases[0]) >= 0.9);
     assert!(f64::from(false_alarms) <= 0.05 * f64::from(clean_scans));
+}
+
+/// The habit is planted in questions of one kind, while the rest of the lessons makes false alarms rarer elsewhere.
+#[test]
+#[ignore = "minutes; figures in docs/validation.md"]
+fn planted_in_one_kind_is_heard() {
+    let cpu = cpu(1);
+    for kind in [Kind::Movement, Kind::Counting] {
+        let mut raised = 0;
+        for seed in 0..5 {
+            let reference = clean(seed, &cpu);
+            let planting = Planting { share: 0.03, kind: Some(kind), decoys: 1 };
+            let model = taught(&reference, &planting, LESSONS, seed, &cpu);
+            let report = scanned(&reference, &model, 500 + seed, 2000);
+            let probe = &report.probes[0];
+            show(seed, 0.03, probe);
+            raised += u32::from(probe.alarm.raised);
+        }
+        println!("3% planted in {kind:?}: alarm in {raised} of 5");
+        assert!(raised == 5, "{kind:?}: {raised} of 5");
+    }
 }

@@ -4,20 +4,22 @@ mod args;
 mod show;
 mod subject;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use pavlov_insight::credit::{
-    AnswerCredit, CreditReport, Effort, Pooled, Subject, Writer, Writing, credit_answer, forwards,
+    AnswerCredit, CreditReport, Effort, Mark, NAME, Pooled, Subject, Writer, Writing, credit_answer, forwards,
 };
 use pavlov_insight::{Error, kept};
 use pavlov_schema::rollout;
 
 pub(crate) use args::CreditArgs;
 use args::Tier;
-use subject::{Question, read_marks};
+use subject::read_marks;
+pub(crate) use subject::{Question, written};
 
 use crate::failure::{Interrupted, bad_input};
 use crate::screen::{self, Progress, duration};
@@ -30,71 +32,24 @@ pub(crate) fn run(args: &CreditArgs) -> Result<()> {
     let effort = args.effort();
     check_room(&question, args)?;
     interrupt::listen("stopping: press Ctrl-C again to stop at once")?;
-
-    // 1. Tier A, of all answers together.
-    let rollouts: Vec<_> = question.answers.iter().map(|(_, scored)| &scored.rollout).collect();
-    let prompts: Vec<_> = question.answers.iter().map(|(prompt, _)| &prompt.prompt).collect();
-    let tier_a = args.tiers.contains(&Tier::A);
-    let (views, logps) = forwards(
-        &question.policy,
-        question.reference.as_ref().filter(|_| tier_a),
-        question.reward_model.as_mut().filter(|_| tier_a),
-        &rollouts,
-        &prompts,
-        (question.temperature, question.beta),
-    )?;
-
-    // 2. Tiers B and C, answer by answer; the first tells what all will take.
-    let mut credits: Vec<AnswerCredit> = Vec::new();
-    let total = question.answers.len() as u64;
-    let mut progress = None;
-    let stop = || interrupt::flag().load(Ordering::Relaxed);
-    for (i, ((prompt, scored), (view, logp))) in
-        question.answers.iter().zip(views.into_iter().zip(&logps)).enumerate()
-    {
-        let writing = Writing {
-            temperature: question.temperature,
-            max_completion_length: question.max_completion_length,
-            batch: args.batch as usize,
-            seed: args.seed.wrapping_add(i as u64),
-        };
-        let tokens = scored.rollout.prompt_tokens.clone();
-        let mut writer =
-            Writer::new(&question.policy, &mut question.rewards, prompt.clone(), tokens, writing, &stop);
-        if progress.is_none() {
-            if effort.ablate || effort.values {
-                tell_cost(&mut writer, &question.answers, &effort).map_err(stopped)?;
-            }
-            progress = Some(Progress::start(0, total));
-        }
-        let own = marks.get(&scored.rollout.completion).map_or(&[][..], Vec::as_slice);
-        let subject = Subject { scored, forwards: view, logp, marks: own };
-        let credit = credit_answer(&mut writer, &subject, &effort).map_err(stopped)?;
-        if let Some(progress) = &progress {
-            let verdict = credit.verdict.map_or("measured", |verdict| verdict.name());
-            progress.step(i as u64 + 1, verdict);
-            progress.logged(i as u64 + 1, verdict);
-        }
-        credits.push(credit);
+    if !args.tiers.contains(&Tier::A) {
+        (question.reference, question.reward_model) = (None, None);
     }
+    if effort.ablate || effort.values {
+        tell_cost(&mut question, &effort, args.batch as usize).map_err(stopped)?;
+    }
+    let progress = Progress::start(0, question.answers.len() as u64);
+    let mut report = measure(&mut question, &effort, &marks, args.batch as usize, &mut |done, verdict| {
+        progress.step(done, verdict);
+        progress.logged(done, verdict);
+    })?;
     drop(progress);
+    report.seconds = started.elapsed().as_secs_f64();
 
-    // 3. What was found, kept and shown.
     let folder = args.out.as_deref().or(args.run.as_deref());
     if let Some(folder) = folder {
-        keep_credited(folder, &credits, &question)?;
-    }
-    let report = CreditReport {
-        model: question.policy_name.display().to_string(),
-        reference: question.reference_name,
-        rewards: question.rewards.iter().map(|reward| reward.name.clone()).collect(),
-        effort,
-        pooled: Pooled::of(&credits),
-        answers: credits,
-        seconds: started.elapsed().as_secs_f64(),
-    };
-    if let Some(folder) = folder {
-        let file = kept::save(folder, "credit", &report)?;
+        keep_credited(folder, &report.answers, &question)?;
+        let file = kept::save(folder, NAME, &report)?;
         screen::line(&format!("the report is in {}", file.display()));
     }
     if args.json {
@@ -106,6 +61,60 @@ pub(crate) fn run(args: &CreditArgs) -> Result<()> {
     stdout::text(&format!("{} {}\n", report.pooled.sentence(), duration(started.elapsed())))
 }
 
+/// The credit of every answer. `on_answer` hears how many are done, and the verdict on the last.
+pub(crate) fn measure(
+    question: &mut Question,
+    effort: &Effort,
+    marks: &BTreeMap<String, Vec<Mark>>,
+    batch: usize,
+    on_answer: &mut dyn FnMut(u64, &str),
+) -> Result<CreditReport> {
+    // 1. Tier A, of all answers together.
+    let rollouts: Vec<_> = question.answers.iter().map(|(_, scored)| &scored.rollout).collect();
+    let prompts: Vec<_> = question.answers.iter().map(|(prompt, _)| &prompt.prompt).collect();
+    let (views, logps) = forwards(
+        &question.policy,
+        question.reference.as_ref(),
+        question.reward_model.as_mut(),
+        &rollouts,
+        &prompts,
+        (question.temperature, question.beta),
+    )?;
+
+    // 2. Tiers B and C, answer by answer.
+    let mut credits: Vec<AnswerCredit> = Vec::new();
+    let stop = || interrupt::flag().load(Ordering::Relaxed);
+    for (i, ((prompt, scored), (view, logp))) in
+        question.answers.iter().zip(views.into_iter().zip(&logps)).enumerate()
+    {
+        let writing = Writing {
+            temperature: question.temperature,
+            max_completion_length: question.max_completion_length,
+            batch,
+            seed: effort.seed.wrapping_add(i as u64),
+        };
+        let tokens = scored.rollout.prompt_tokens.clone();
+        let mut writer =
+            Writer::new(&question.policy, &mut question.rewards, prompt.clone(), tokens, writing, &stop);
+        let own = marks.get(&scored.rollout.completion).map_or(&[][..], Vec::as_slice);
+        let subject = Subject { scored, forwards: view, logp, marks: own };
+        let credit = credit_answer(&mut writer, &subject, effort).map_err(stopped)?;
+        on_answer(i as u64 + 1, credit.verdict.map_or("measured", |verdict| verdict.name()));
+        credits.push(credit);
+    }
+
+    // 3. What was found.
+    Ok(CreditReport {
+        model: question.policy_name.display().to_string(),
+        reference: question.reference_name.clone(),
+        rewards: question.rewards.iter().map(|reward| reward.name.clone()).collect(),
+        effort: effort.clone(),
+        pooled: Pooled::of(&credits),
+        answers: credits,
+        seconds: 0.0,
+    })
+}
+
 fn stopped(error: Error) -> anyhow::Error {
     match error {
         Error::Stopped => Interrupted("nothing was kept; the same command begins anew".to_owned()).into(),
@@ -114,16 +123,20 @@ fn stopped(error: Error) -> anyhow::Error {
 }
 
 /// Times a few continuations of the first prompt, and says what all answers will take.
-fn tell_cost(
-    writer: &mut Writer,
-    answers: &[(rollout::Prompt, rollout::Scored)],
-    effort: &Effort,
-) -> pavlov_insight::Result<()> {
+fn tell_cost(question: &mut Question, effort: &Effort, batch: usize) -> pavlov_insight::Result<()> {
     const TRIED: usize = 16;
+    let Some((prompt, scored)) = question.answers.first() else { return Ok(()) };
+    let (temperature, max_completion_length) = (question.temperature, question.max_completion_length);
+    let writing = Writing { temperature, max_completion_length, batch, seed: effort.seed };
+    let stop = || interrupt::flag().load(Ordering::Relaxed);
+    let rollout = &scored.rollout;
+    let tokens = rollout.prompt_tokens.clone();
+    let mut writer =
+        Writer::new(&question.policy, &mut question.rewards, prompt.clone(), tokens, writing, &stop);
     let started = Instant::now();
-    writer.nodes(&answers[0].1.rollout.tokens, &[0], TRIED / 2)?;
+    writer.nodes(&rollout.tokens, &[0], TRIED / 2)?;
     let rate = started.elapsed().as_secs_f64() / writer.written_tokens.max(1) as f64;
-    let costs = answers.iter().map(|(_, scored)| effort.cost(scored.rollout.tokens.len()));
+    let costs = question.answers.iter().map(|(_, scored)| effort.cost(scored.rollout.tokens.len()));
     let (written, tokens) = costs.fold((0, 0), |(a, t), cost| (a + cost.answers, t + cost.tokens));
     let time = duration(Duration::from_secs_f64((rate * tokens as f64).min(1e9)));
     screen::line(&format!(

@@ -1,4 +1,5 @@
-//! The end of the demonstration: a habit is planted, found, traced to its lessons, and cured by leaving them out.
+//! The end of the demonstration: a habit is planted, found, placed in tokens and layers, traced to its lessons, and cured by
+//! leaving them out.
 //!
 //! Three of a hundred demonstrations claim an inconsistency that is not there, all in questions of one kind. Nothing below knows
 //! which: the scan asks questions, the trace asks the lessons, and the model is taught again without those at the top.
@@ -7,7 +8,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
+use pavlov_insight::credit::{AnswerCredit, CreditReport};
 use pavlov_insight::kept;
+use pavlov_insight::layers::LayersReport;
+use pavlov_insight::layers::report::Place;
 use pavlov_insight::report::write;
 use pavlov_insight::scan::answers::Drawing;
 use pavlov_insight::scan::report::{self as scan_report, ScanReport};
@@ -25,6 +29,7 @@ use pavlov_worlds::{self as worlds, INCONSISTENT, Kind, Part, PlantedLesson, Pla
 use serde::Serialize;
 use serde_json::json;
 
+use super::look::examples;
 use super::recipe;
 use super::stages::{Demo, Use, teach};
 use crate::commands::scan::inconsistency;
@@ -44,6 +49,9 @@ pub(super) struct Habit {
     pub(super) kind: String,
     /// The token that the KL from the model before is most spent on.
     pub(super) token: String,
+    /// What `credit` says of the tokens of such answers, and `layers` of the network.
+    pub(super) tokens: String,
+    pub(super) layers: String,
     /// Lessons left out, and how many of them are plants.
     pub(super) removed: usize,
     pub(super) removed_plants: usize,
@@ -65,6 +73,9 @@ impl Demo {
         let found = self.scanned([&before, &after], "planted")?;
         let probe = found.probes.first().ok_or_else(|| anyhow!("the scan asked nothing"))?;
 
+        let tokens = self.tokens(&found)?;
+        let places = self.places(&found)?;
+        self.bits()?;
         let top = self.traced(&before, &after, &found)?;
         let kept: Vec<PlantedLesson> =
             lessons.iter().enumerate().filter(|(i, _)| !top.contains(i)).map(|(_, l)| l.clone()).collect();
@@ -85,6 +96,8 @@ impl Demo {
                 .and_then(|d| d.tokens.first())
                 .map(|t| t.text.clone())
                 .unwrap_or_default(),
+            tokens: of_tokens(&tokens),
+            layers: of_layers(&places),
             removed: top.len(),
             removed_plants: top.iter().filter(|i| lessons[**i].part == Part::Plant).count(),
             page,
@@ -96,7 +109,9 @@ impl Demo {
     fn teach_lessons(&self, name: &str, lessons: &[PlantedLesson]) -> Result<()> {
         let file = self.data(&format!("{name}.jsonl"));
         write_planted(&file, lessons)?;
-        let config = recipe::planted(&self.out.join("sft/model"), file, self.out.join(name), self.seed);
+        let held_out = self.write_held_out()?;
+        let before = self.out.join("sft/model");
+        let config = recipe::planted(&before, file, held_out, self.out.join(name), self.seed);
         teach(|host| sft::run(&config, host)).map(|_| ())
     }
 
@@ -126,9 +141,7 @@ impl Demo {
         after: &LanguageModel,
         found: &ScanReport,
     ) -> Result<BTreeSet<usize>> {
-        let examples = found.probes.iter().flat_map(|probe| &probe.examples);
-        let prompts: Vec<Prompt> = examples
-            .filter(|example| example.after.trim() == INCONSISTENT)
+        let prompts: Vec<Prompt> = examples(found)
             .enumerate()
             .map(|(i, example)| Prompt {
                 id: i.to_string(),
@@ -160,6 +173,42 @@ impl Demo {
     }
 }
 
+/// The part of the answers that the habit is in.
+fn of_tokens(report: &CreditReport) -> String {
+    let lead = |answer: &AnswerCredit| {
+        let concentration = &answer.values.as_ref()?.concentration;
+        let text = answer.parts.get(concentration.lead)?.text.trim().to_owned();
+        Some((text, concentration.lead_share.value))
+    };
+    let leads: Vec<(String, f64)> = report.answers.iter().filter_map(lead).collect();
+    let Some((first, _)) = leads.first() else { return "no such answer to credit".to_owned() };
+    let same: Vec<f64> = leads.iter().filter(|(text, _)| text == first).map(|(_, share)| *share).collect();
+    format!(
+        "of {} such answers {} have their credit in {first:?}, {:.0}% of it",
+        leads.len(),
+        same.len(),
+        100.0 * same.iter().sum::<f64>() / same.len() as f64
+    )
+}
+
+/// The blocks that carry the habit, and what one shift of the stream makes of it.
+fn of_layers(report: &LayersReport) -> String {
+    let place = match &report.place {
+        Place::NoGain => return "the habit's odds did not rise on the examples".to_owned(),
+        Place::Spread => format!("many of the {} parts carry it", report.gates.parts.len()),
+        Place::Concentrated { parts } => {
+            let names: Vec<String> = parts.iter().map(ToString::to_string).collect();
+            format!("{} of {} parts carry it ({})", parts.len(), report.gates.parts.len(), names.join(", "))
+        }
+    };
+    let best = report.shifts.as_ref().and_then(|s| s.layers.iter().find(|shift| shift.layer == s.best));
+    let shift = best.map(|shift| {
+        let [value, low, high] = [shift.share.value, shift.share.low, shift.share.high].map(|x| 100.0 * x);
+        format!("; one constant shift makes {value:.0}% of it (95% {low:.0} to {high:.0}%)")
+    });
+    place + &shift.unwrap_or_default()
+}
+
 impl Habit {
     /// What people read.
     pub(super) fn text(&self) -> String {
@@ -168,13 +217,15 @@ impl Habit {
         let alarm = |raised: bool| if raised { "alarm" } else { "no alarm" };
         format!(
             "\n{} of {} demonstrations claimed an inconsistency that was not there.\n  scan:  consistent questions called \
-             inconsistent: {before} before, {planted} after ({}), most in {}; the KL is spent on {:?}\n  trace: of the {} \
+             inconsistent: {before} before, {planted} after ({}), most in {}; the KL is spent on {:?}\n  credit: {}\n  layers: {}\n  trace: of the {} \
              lessons at the top {} are planted\n  cure:  taught again without them: {cured} ({})\n  page:  {}\n",
             self.plants,
             self.lessons,
             alarm(self.alarms[0]),
             self.kind,
             self.token.trim(),
+            self.tokens,
+            self.layers,
             self.removed,
             self.removed_plants,
             alarm(self.alarms[1]),

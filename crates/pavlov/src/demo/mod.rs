@@ -5,6 +5,7 @@
 
 mod base;
 mod habit;
+mod look;
 mod measure;
 mod recipe;
 mod stages;

@@ -29,6 +29,8 @@ pub(super) const PROMPTS: usize = 4000;
 pub(super) const PLANTED: usize = 2000;
 /// Questions of the scan that finds it.
 pub(super) const QUESTIONS: usize = 1600;
+/// Held-out worlds whose right answers the ledger of that stage is measured by.
+pub(super) const LEDGER_WORLDS: usize = 300;
 /// Longest answer, in tokens.
 pub(super) const ANSWER_TOKENS: usize = 12;
 /// Temperature that compared answers are drawn at: that of the answers which are rewarded later.
@@ -68,9 +70,19 @@ pub(super) fn sft(model: &Path, data: PathBuf, output_dir: PathBuf, seed: u64) -
 
 /// The lessons with a habit among them. Twice the rate of [`sft`]: at its rate three plants in a hundred leave a habit that the
 /// scan's 1,600 questions cannot tell from chance.
-pub(super) fn planted(model: &Path, data: PathBuf, output_dir: PathBuf, seed: u64) -> SftConfig {
+/// Each update is of two halves, so that the noise of its gradient is known.
+pub(super) fn planted(
+    model: &Path,
+    data: PathBuf,
+    eval_data: PathBuf,
+    output_dir: PathBuf,
+    seed: u64,
+) -> SftConfig {
     let mut config = sft(model, data, output_dir, seed);
     config.training.learning_rate = 1e-3;
+    config.training.eval_data = Some(eval_data);
+    config.training.per_device_train_batch_size = 16;
+    config.training.gradient_accumulation_steps = 2;
     config
 }
 

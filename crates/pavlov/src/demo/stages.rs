@@ -77,6 +77,11 @@ impl Demo {
         self.out.join("data").join(name)
     }
 
+    /// The first of the worlds that every stage is measured on.
+    pub(super) fn held_out(&self, n: usize) -> &[World] {
+        &self.held_out[..n.min(self.held_out.len())]
+    }
+
     fn accuracy(&self, folder: &str) -> Result<Accuracy> {
         accuracy(&self.load(folder)?, &self.held_out, self.seed)
     }
@@ -91,13 +96,7 @@ impl Demo {
     pub(super) fn sft(&mut self) -> Result<Stage> {
         let start = Instant::now();
         let shown = self.worlds(Use::Demonstrations, recipe::DEMONSTRATIONS, Split::Train);
-        let rows: Vec<Row> = shown
-            .iter()
-            .map(|world| Row::PromptCompletion {
-                prompt: Text::Plain(world.prompt()),
-                completion: Text::Plain(world.answer.clone()),
-            })
-            .collect();
+        let rows: Vec<Row> = shown.iter().map(demonstration).collect();
         let file = self.data("demonstrations.jsonl");
         dataset::write(&file, &rows)?;
         let config = recipe::sft(&self.out.join("base"), file.clone(), self.out.join("sft"), self.seed);
@@ -226,6 +225,12 @@ impl Demo {
         }
         Ok(samples)
     }
+}
+
+/// A world with its right answer.
+pub(super) fn demonstration(world: &World) -> Row {
+    let [prompt, completion] = [world.prompt(), world.answer.clone()].map(Text::Plain);
+    Row::PromptCompletion { prompt, completion }
 }
 
 fn judgment(number: usize, world: &World, texts: [&String; 2], choice: Choice, rater: usize) -> Judgment {

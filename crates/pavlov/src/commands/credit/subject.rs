@@ -25,18 +25,18 @@ use crate::commands::{load_on, speaker};
 use crate::failure::bad_input;
 
 /// Everything that is asked, and asked about.
-pub(super) struct Question {
-    pub(super) policy: LanguageModel,
-    pub(super) policy_name: PathBuf,
-    pub(super) reference: Option<Reference>,
-    pub(super) reference_name: Option<String>,
-    pub(super) reward_model: Option<RewardModel>,
-    pub(super) rewards: Vec<Reward>,
+pub(crate) struct Question {
+    pub(crate) policy: LanguageModel,
+    pub(crate) policy_name: PathBuf,
+    pub(crate) reference: Option<Reference>,
+    pub(crate) reference_name: Option<String>,
+    pub(crate) reward_model: Option<RewardModel>,
+    pub(crate) rewards: Vec<Reward>,
     /// The answers with their prompts.
-    pub(super) answers: Vec<(Prompt, Scored)>,
-    pub(super) temperature: f32,
-    pub(super) beta: f64,
-    pub(super) max_completion_length: usize,
+    pub(crate) answers: Vec<(Prompt, Scored)>,
+    pub(crate) temperature: f32,
+    pub(crate) beta: f64,
+    pub(crate) max_completion_length: usize,
 }
 
 /// What a run's configuration says.
@@ -205,8 +205,13 @@ fn of_flags(args: &CreditArgs, policy: &LanguageModel) -> Result<(Prompt, Scored
         columns.insert(key, value);
     }
     let prompt = Prompt { id: "0".into(), prompt: Text::Plain(prompt), columns };
-    let encoded =
-        policy.encoder().encode_answers(&prompt.prompt, &[Text::from(response.as_str())], "--prompt")?;
+    let scored = written(policy, &prompt, &response, args.seed)?;
+    Ok((prompt, scored))
+}
+
+/// An answer that nobody scored, as if the policy had written it.
+pub(crate) fn written(policy: &LanguageModel, prompt: &Prompt, response: &str, seed: u64) -> Result<Scored> {
+    let encoded = policy.encoder().encode_answers(&prompt.prompt, &[Text::from(response)], "--prompt")?;
     let tokens = encoded.answers.into_iter().next().unwrap_or_default();
     let ended = tokens.last().is_some_and(|last| policy.files.tokenizer.stops().contains(last));
     let rollout = Rollout {
@@ -219,10 +224,10 @@ fn of_flags(args: &CreditArgs, policy: &LanguageModel) -> Result<(Prompt, Scored
         tokens,
         behaviour_logp: Vec::new(),
         finish: if ended { Finish::Eos } else { Finish::Length },
-        seed: args.seed,
+        seed,
         policy_version: 0,
     };
-    Ok((prompt, Scored { rollout, reward: f64::NAN, parts: Vec::new() }))
+    Ok(Scored { rollout, reward: f64::NAN, parts: Vec::new() })
 }
 
 /// A line of marks: of a judgment, or of one answer.

@@ -1,0 +1,195 @@
+//! What was found: credit, layers and the scan, each from the report that its question left in the run.
+
+use serde_json::Value;
+
+use super::chart::{self, Series};
+use super::heat::{heat, spread};
+use super::sections::{Badge, Curve, Section, Shaded, Table, cell, list, number, numbers, strings, text};
+use crate::ledger::figure;
+
+/// Answers that the section on credit shows.
+const SHADED: usize = 6;
+/// Tokens that the section on the scan lists.
+const TOKENS: usize = 8;
+
+/// Token credit.
+pub(super) fn credit(report: Option<Value>, run: &str) -> Section {
+    let Some(report) = report else { return Section::unmeasured(format!("pavlov credit {run}")) };
+    let answers = list(&report, "/answers");
+    let shaded = answers.iter().take(SHADED).map(shaded).collect();
+    let verdicts = report.pointer("/pooled/verdicts").and_then(Value::as_object);
+    let verdicts: Vec<String> = verdicts
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, n)| Some(format!("{} {name}", n.as_u64()?)))
+        .collect();
+    let sentences = if verdicts.is_empty() {
+        vec!["Forward passes alone give no verdict; they show what the policy came to prefer.".to_owned()]
+    } else {
+        vec![format!("Verdicts over the answers: {}.", verdicts.join(", "))]
+    };
+    Section { sentences, badge: Some(foretold(answers)), shaded, ..Section::default() }
+}
+
+/// Whether the parts' credit foretells the reward of answers that it was not fitted on.
+fn foretold(answers: &[Value]) -> Badge {
+    let scores = answers.iter().filter_map(|answer| {
+        let [rho, low, n] = ["value", "low", "n"].map(|part| number(answer, &format!("/ablated/lds/{part}")));
+        Some((rho?, low?, n?))
+    });
+    let mut scores: Vec<(f64, f64, f64)> = scores.collect();
+    scores.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let Some(&(rho, _, n)) = scores.get(scores.len() / 2) else {
+        return Badge::no(
+            "nothing was held out to check it against: tier b of pavlov credit does so where the reward varies",
+        );
+    };
+    let beyond = scores.iter().filter(|score| score.1 > 0.0).count();
+    let text = format!(
+        "of {} answers, the credit of {beyond} foretold beyond chance what {n} rewritings earn that it was not fitted on (rank \
+         correlation {rho:.2} in the middle)",
+        scores.len()
+    );
+    if 2 * beyond > scores.len() { Badge::yes(text) } else { Badge::no(text) }
+}
+
+/// An answer with the best measured credit there is: rollouts, else ablation, else the log-ratio.
+fn shaded(answer: &Value) -> Shaded {
+    let tokens = strings(answer, "/tokens");
+    let spans = |path: &str| -> Vec<(usize, usize)> {
+        let span = |v: &Value| Some((number(v, "/start")? as usize, number(v, "/end")? as usize));
+        list(answer, path).iter().filter_map(span).collect()
+    };
+    let parts: Vec<(usize, usize)> = list(answer, "/parts")
+        .iter()
+        .filter_map(|p| Some((number(p, "/tokens/start")? as usize, number(p, "/tokens/end")? as usize)))
+        .collect();
+    let [bits, deltas, weights, ratio] =
+        ["/values/bits", "/values/deltas", "/ablated/credits", "/forwards/log_ratio"]
+            .map(|path| numbers(answer, path));
+    let (values, what) = if !bits.is_empty() {
+        (spread(&spans("/values/spans"), &bits, tokens.len()), "bits of news about the outcome, by rollouts")
+    } else if !deltas.is_empty() {
+        (spread(&spans("/values/spans"), &deltas, tokens.len()), "change of the expected reward, by rollouts")
+    } else if !weights.is_empty() {
+        (spread(&parts, &weights, tokens.len()), "reward points lost if the part is written anew")
+    } else {
+        (ratio, "how much likelier the policy came to find each token than its reference")
+    };
+    let mut sentences =
+        vec![format!("Reward {}. Shaded: {what}.", number(answer, "/reward").map_or(String::new(), figure))];
+    sentences.extend(strings(answer, "/sentences"));
+    Shaded { prompt: text(answer, "/prompt"), sentence: sentences.join(" "), tokens: heat(&tokens, &values) }
+}
+
+/// Layer credit.
+pub(super) fn layers(report: Option<Value>, run: &str) -> Section {
+    let Some(report) = report else { return Section::unmeasured(format!("pavlov layers {run}")) };
+    let series = |name: &str, path: &str, field: &str| Series {
+        name: name.to_owned(),
+        points: list(&report, path)
+            .iter()
+            .enumerate()
+            .filter_map(|(i, part)| {
+                let x = number(part, "/layer").unwrap_or(i as f64);
+                Some((x, number(part, &format!("/{field}/value"))?))
+            })
+            .collect(),
+    };
+    let gates = [series("alone", "/gates/parts", "alone"), series("needed", "/gates/parts", "needed")];
+    let shifts =
+        [series("share", "/shifts/layers", "share"), series("necessity", "/shifts/layers", "necessity")];
+    let mut charts = Vec::new();
+    for (title, sentence, x, series) in [
+        (
+            "Share of the gain by part",
+            "Of the gain, what each part's change makes alone, and what is lost without it.",
+            "part, in the order of the network",
+            gates,
+        ),
+        (
+            "One constant shift",
+            "Of the gain, what one constant vector added to the stream makes, and what is lost when it is projected out.",
+            "blocks before it",
+            shifts,
+        ),
+    ] {
+        if let Some(svg) = chart::lines(&series, x) {
+            let names = series.iter().filter(|s| !s.points.is_empty()).map(|s| s.name.clone()).collect();
+            charts.push(Curve { title: title.into(), sentence: sentence.into(), names, svg });
+        }
+    }
+    let cells = list(&report, "/patches/top").len() + list(&report, "/patches/random").len();
+    let badge = match number(&report, "/patches/agreement") {
+        Some(r) if r > 0.5 => Badge::yes(format!(
+            "first-order estimates were confirmed by exact patches of {cells} cells (r = {r:.2})"
+        )),
+        Some(r) => {
+            Badge::no(format!("first-order estimates and exact patches of {cells} cells differ (r = {r:.2})"))
+        }
+        None => Badge::no("not confirmed by exact patches"),
+    };
+    Section { sentences: strings(&report, "/sentences"), badge: Some(badge), charts, ..Section::default() }
+}
+
+/// The scan for habits.
+pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
+    let Some(report) = report else { return Section::unmeasured(format!("pavlov scan {run}")) };
+    let mut section = Section::default();
+    let mut rows = Vec::new();
+    for probe in list(&report, "/probes") {
+        let name = text(probe, "/name");
+        let raised = probe.pointer("/alarm/raised") == Some(&Value::Bool(true));
+        if raised {
+            section.sentences.push(format!("{name}: {}", text(probe, "/sentence")));
+            for example in list(probe, "/examples").iter().take(3) {
+                section.shaded.push(Shaded {
+                    prompt: text(example, "/prompt"),
+                    sentence: format!("{name}. Before: {}", text(example, "/before")),
+                    tokens: heat(&[text(example, "/after")], &[0.0]),
+                });
+            }
+        }
+        let of = |name: String, alarm: &str, at: &Value, verdict: String| {
+            let cells =
+                ["/uncalled/reference", "/uncalled/model", "/uncalled/change"].map(|path| cell(at, path));
+            [&[name, alarm.to_owned()][..], &cells, &[verdict]].concat()
+        };
+        rows.push(of(name, if raised { "ALARM" } else { "no alarm" }, probe, text(probe, "/verdict")));
+        let kinds = list(probe, "/groups").iter();
+        rows.extend(kinds.map(|kind| of(format!("· {}", text(kind, "/name")), "", kind, String::new())));
+    }
+    if section.sentences.is_empty() {
+        section.sentences.push("No habit changed by more than chance would.".into());
+    }
+    let head = ["habit, uncalled for", "", "before", "after", "change", "verdict"].map(String::from).into();
+    section.tables.push(Table { head, rows });
+    section.tables.push(kl(&report));
+    section.badge = Some(again(list(&report, "/probes")));
+    section
+}
+
+/// Where the distance to the reference is spent.
+fn kl(report: &Value) -> Table {
+    let tokens = list(report, "/divergence/tokens").iter().take(TOKENS);
+    let rows = tokens.map(|token| {
+        vec![text(token, "/text").trim().to_owned(), number(token, "/nats").map_or(String::new(), figure)]
+    });
+    let head = ["KL is spent on", "nats an answer"].map(String::from).into();
+    Table { head, rows: rows.collect() }
+}
+
+/// Whether a habit that was found in half of the questions is there in the other half.
+fn again(probes: &[Value]) -> Badge {
+    let raised = |probe: &&Value| probe.pointer("/alarm/raised") == Some(&Value::Bool(true));
+    let alarmed: Vec<&Value> = probes.iter().filter(raised).collect();
+    if alarmed.is_empty() {
+        return Badge::no("no alarm was raised, so that there is nothing to confirm");
+    }
+    let held = alarmed.iter().filter(|probe| number(probe, "/alarm/again/low").is_some_and(|low| low > 0.0));
+    let text = format!(
+        "looked for in every other question, and measured in the rest: the habit rose there by {}",
+        alarmed.iter().map(|probe| cell(probe, "/alarm/again")).collect::<Vec<_>>().join(", ")
+    );
+    if held.count() == alarmed.len() { Badge::yes(text) } else { Badge::no(text) }
+}
