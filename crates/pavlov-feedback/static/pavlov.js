@@ -24,6 +24,8 @@ if (undo) {
     if (left <= 0) { clearInterval(timer); undo.hidden = true; }
   }, 1000);
 }
+// Where one is, among sections that do not all fit on the screen.
+for (const here of document.querySelectorAll(".sections [aria-current]")) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - 40;
 // What scrolls, either way, can be reached by keyboard: looked at again whenever its size changes.
 const reachable = new ResizeObserver((changes) => {
   for (const { target: box } of changes) {

@@ -202,6 +202,7 @@
     }
     return false;
   };
+  const guide = document.getElementById("guide");
   const link = (view) => document.querySelector(`[data-view="${view}"]`);
   const help = document.getElementById("help");
   const act = {
@@ -213,7 +214,7 @@
     "e": () => { const side = checked("pick")?.value === "right" ? "right" : "left"; if (document.getElementById(`mend-${side}`)) open(`mend-${side}`, "textarea"); else field("text")?.focus(); },
     "r": () => { const why = document.getElementById("rationale"); if (why) { why.closest("details").open = true; why.focus(); } },
     "f": () => open(".flags", "input"),
-    "g": () => { const guide = document.getElementById("guide"); if (guide) guide.open = !guide.open; },
+    "g": () => { if (guide) guide.open = !guide.open; },
     "d": () => link("differences") && link(link("differences").ariaCurrent ? "formatted" : "differences").click(),
     "p": () => link("plain") && link(link("plain").ariaCurrent ? "formatted" : "plain").click(),
     "+": () => marking && setMarking(1), "-": () => marking && setMarking(-1),
@@ -251,6 +252,8 @@
     if (!event.target.open) clear("skip_reason");
   });
 
+  // On a small screen guidelines stand before the task: there they are open until something was answered.
+  if (guide && form.dataset.begun && matchMedia("(max-width: 62rem)").matches) guide.open = false;
   if (form.dataset.draft) say("Your draft is back");
   last = kept().replace(/"active":\d+/, "");
   unpaint();

@@ -22,7 +22,11 @@ pub struct Plot {
 const INK: RGBColor = RGBColor(0, 0, 0);
 /// Drawn in the colour of what is measured.
 const MARK: RGBColor = RGBColor(1, 2, 3);
-const WIDTH: u32 = 560;
+/// As wide as on a phone: letters keep their size there.
+const WIDTH: u32 = 340;
+/// The place of rows' names, and how many letters have room there.
+const LABELS: u32 = 120;
+const LETTERS: usize = 17;
 /// Rows of a plot at most; the page has all in its table.
 const ROWS: usize = 40;
 
@@ -147,11 +151,12 @@ fn intervals(title: &str, rows: &[(String, Interval)], unit: &str, zero: Option<
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .x_label_area_size(34)
-            .y_label_area_size(170)
+            .y_label_area_size(LABELS)
             .build_cartesian_2d(low - pad..high + pad, bottom..0.5)?;
         let label = |y: &f64| {
             let name = rows.get((-y).round().max(0.0) as usize).map_or("", |row| &row.0);
-            name.chars().take(24).collect::<String>()
+            let cut = if name.chars().count() > LETTERS { "…" } else { "" };
+            name.chars().take(LETTERS - cut.chars().count()).collect::<String>() + cut
         };
         chart
             .configure_mesh()
@@ -159,6 +164,7 @@ fn intervals(title: &str, rows: &[(String, Interval)], unit: &str, zero: Option<
             .axis_style(INK)
             .label_style(("sans-serif", 12).into_font().color(&INK))
             .x_desc(unit)
+            .x_labels(5)
             .y_labels(0)
             .x_label_formatter(&|x| format!("{x:.2}"))
             .draw()?;
@@ -172,7 +178,7 @@ fn intervals(title: &str, rows: &[(String, Interval)], unit: &str, zero: Option<
             let at = chart.backend_coord(&(low - pad, y));
             let style = ("sans-serif", 12).into_font().color(&INK);
             let shown = label(&y);
-            area.draw_text(&shown, &style, (at.0 - 162, at.1 - 7))?;
+            area.draw_text(&shown, &style, (at.0 - LABELS as i32 + 2, at.1 - 7))?;
         }
         Ok(())
     })

@@ -4,7 +4,6 @@
 
 mod durability;
 mod lessons;
-mod load;
 mod queue;
 mod rounds;
 mod setup;

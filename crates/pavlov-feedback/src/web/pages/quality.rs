@@ -9,7 +9,7 @@ use axum::response::{Html, IntoResponse, Response};
 use minijinja::context;
 use serde_json::json;
 
-use super::{back, inside, long, when};
+use super::{back, inside, long, show, when};
 use crate::quality::plots::plots;
 use crate::quality::{AtHand, EXCLUSION_ALARM, Quality};
 use crate::roles::Action;
@@ -30,6 +30,7 @@ pub(super) async fn page(
     let computing = computing(&known);
     // Nothing can be said of what is not computed yet.
     let quality = known.quality.unwrap_or_default();
+    let disagree: Vec<_> = quality.disagreements.iter().map(|one| one.task.clone()).collect();
     let read = app.store().read(move |r| {
         let members = r.members(id)?;
         let pseudonym = |account| {
@@ -40,9 +41,11 @@ pub(super) async fn page(
             r.exclusions(id)?.into_iter().map(|one| (pseudonym(one.rater), one)).collect();
         let tallies =
             members.iter().map(|member| Ok((r.tally(id, member.account)?, member.pseudonym.clone())));
-        Ok((r.progress(id)?, tallies.collect::<crate::Result<Vec<_>>>()?, exclusions))
+        let asked = disagree.into_iter().map(|code| Ok(show::brief(&r.words(r.task(id, &code)?.id)?.prompt)));
+        let asked = asked.collect::<crate::Result<Vec<_>>>()?;
+        Ok((r.progress(id)?, tallies.collect::<crate::Result<Vec<_>>>()?, exclusions, asked))
     });
-    let (progress, members, excluded) = read.await?;
+    let (progress, members, excluded, asked) = read.await?;
     let figures = [
         ("answers", progress.answered),
         ("in the last hour", progress.last_hour),
@@ -64,9 +67,9 @@ pub(super) async fn page(
     let drawn = Arc::clone(&quality);
     let plots = tokio::task::spawn_blocking(move || plots(&drawn)).await.map_err(|e| bug(&e))?;
     let plots = plots.into_iter().map(|plot| context! { title => plot.title, svg => safe(plot.svg) });
-    let disagreements = quality.disagreements.iter().map(|one| {
+    let disagreements = quality.disagreements.iter().zip(asked).map(|(one, prompt)| {
         let said: Vec<_> = one.said.iter().map(|(who, what)| format!("{who}: {what}")).collect();
-        context! { task => &*one.task, said => said.join(", ") }
+        context! { task => &*one.task, prompt, said => said.join(" · ") }
     });
     let alarms: Vec<String> =
         computing.into_iter().chain(alarm(&quality)).chain(tables::findings(&quality)).collect();

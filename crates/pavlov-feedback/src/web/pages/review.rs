@@ -108,7 +108,7 @@ fn page(
     let draft = said.iter().find_map(|one| one.answer.as_ref().and_then(written));
     let decide = decide && task.state == TaskState::Adjudicate;
     let more = context! {
-        task => context! { code => &*task.code, state => task.state.name(), leak => task.leak.as_deref() },
+        task => context! { code => &*task.code, state => super::tasks::title(task.state), leak => task.leak.as_deref() },
         prompt => show::prompt(&words.prompt, Look::Formatted), answers => answers.collect::<Vec<_>>(),
         said => said.iter().map(|one| line(one, exclusions)).collect::<Vec<_>>(), decide, draft, error, key => secret::code().unwrap_or_default(),
     };
@@ -129,7 +129,7 @@ fn line(one: &TaskAnswer, exclusions: &[Exclusion]) -> Value {
     let said = said
         .unwrap_or_else(|| if one.standing == Standing::Skipped { "skipped" } else { "taken back" }.into());
     context! {
-        who, said, excluded, at => when(one.at_ms), why => one.answer.as_ref().and_then(|answer| answer.rationale.clone()),
+        who, said, excluded, seq => one.seq, at => when(one.at_ms), why => one.answer.as_ref().and_then(|answer| answer.rationale.clone()),
         standing => if one.standing == Standing::Answered { "answered" } else { "no answer" },
         text => one.answer.as_ref().and_then(written).map(|text| safe(plain(&text))),
     }

@@ -12,6 +12,12 @@ use crate::web::fields::Fields;
 use crate::web::render::{View, differences, plain, render};
 use crate::web::view::safe;
 
+/// Thumbs as paths of a 24 by 24 picture: emoji look different on each computer, and on some like nothing.
+const THUMB_UP: &str =
+    "M2 10h4v11H2zM8 10l4-8c1.8 0 3 1.2 3 3v4h5.2c1.2 0 2.1 1.1 1.8 2.3l-1.7 8A2.2 2.2 0 0 1 18.2 21H8z";
+const THUMB_DOWN: &str =
+    "M2 3h4v11H2zM8 14l4 8c1.8 0 3-1.2 3-3v-4h5.2c1.2 0 2.1-1.1 1.8-2.3l-1.7-8A2.2 2.2 0 0 0 18.2 3H8z";
+
 /// How texts are shown, as the address says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
@@ -98,12 +104,13 @@ pub(super) fn questions(settings: &Settings, values: &Fields) -> Vec<Value> {
         let given = values.get(&format!("score_{}", question.name));
         let (low, high) = question.scale.range();
         let title = |value: i32| match (question.scale, value) {
-            (Scale::Thumbs, 0) => "👎 No".to_owned(),
-            (Scale::Thumbs, _) => "👍 Yes".to_owned(),
+            (Scale::Thumbs, 0) => "No".to_owned(),
+            (Scale::Thumbs, _) => "Yes".to_owned(),
             (_, value) => value.to_string(),
         };
         let points = (low as i32..=high as i32).map(|value| {
-            context! { value, title => title(value), on => given == value.to_string() }
+            let icon = if value == 0 { THUMB_DOWN } else { THUMB_UP };
+            context! { value, title => title(value), icon, on => given == value.to_string() }
         });
         let kind = if question.scale == Scale::Thumbs { "thumbs" } else { "likert" };
         context! { name => &*question.name, text => &*question.text, kind, low => &*question.anchors[0], high => &*question.anchors[1],

@@ -29,6 +29,11 @@ const STATES: [(TaskState, &str); 6] = [
     (TaskState::Withdrawn, "Withdrawn"),
 ];
 
+/// A state's name for people.
+pub(super) fn title(state: TaskState) -> &'static str {
+    STATES.iter().find(|(one, _)| *one == state).map_or("", |(_, title)| title)
+}
+
 #[derive(Default, Deserialize)]
 pub(super) struct Which {
     #[serde(default)]
