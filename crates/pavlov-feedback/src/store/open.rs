@@ -35,6 +35,9 @@ pub(super) fn reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     configure(&db)?;
+    // What is sorted needs no file. Not so for the writer: SQLite walks a savepoint's journal in memory from its start after every
+    // statement, so that the time of a large change grows with its square, and everybody waits for it.
+    db.execute_batch("PRAGMA temp_store = MEMORY")?;
     Ok(db)
 }
 
@@ -43,7 +46,7 @@ fn configure(db: &Connection) -> Result<()> {
     db.set_prepared_statement_cache_capacity(256);
     // Else a statement is planned anew for each value that is bound, as soon as the tables have statistics.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    db.execute_batch("PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY")?;
+    db.execute_batch("PRAGMA cache_size = -65536")?;
     Ok(())
 }
 

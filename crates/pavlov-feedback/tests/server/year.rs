@@ -163,14 +163,18 @@ fn fill(place: &Place, tasks: usize, target: usize) {
     let said = answer_by_turns(&place.store, place.project, &raters, target);
     assert!(said >= target, "{said}");
     println!("{:.0} answers a second, many in one change", said as f64 / start.elapsed().as_secs_f64());
+    fill_ahead(place, tasks);
+}
+
+fn fill_ahead(place: &Place, tasks: usize) {
     let project = create(&place.store, "ahead", settings(2), place.owner);
     add_tasks(&place.store, project, tasks);
     let rater = place.rater("ahead");
-    let alone = move |w: &mut Write<'_>| {
-        w.set_member(project, rater, Role::Rater)?;
-        answers(w, project, rater, tasks - LEFT)
-    };
-    assert_eq!(place.store.write_now(alone).unwrap(), tasks - LEFT);
+    place.store.write_now(move |w| w.set_member(project, rater, Role::Rater)).unwrap();
+    for start in (0..tasks - LEFT).step_by(TURN) {
+        let n = TURN.min(tasks - LEFT - start);
+        assert_eq!(place.store.write_now(move |w| answers(w, project, rater, n)).unwrap(), n);
+    }
     // Everything is sealed, so that training sees it.
     place.time.fetch_add(3_600_000, Ordering::SeqCst);
 }
