@@ -66,7 +66,7 @@ fn written(config: &impl Settings, path: &Path) -> Command {
 fn killed_at_random_the_processes_give_the_bytes_of_an_undisturbed_run() {
     let seed = unix_seconds().to_bits();
     let folder = tempfile::tempdir().unwrap();
-    let course = Course { prompts: 500, updates: 80, pairs: 16, learning_rate: 1e-3, save_steps: 2 };
+    let course = Course { prompts: 500, updates: 60, pairs: 16, learning_rate: 1e-3, save_steps: 2 };
     let prompts = prompts(&course);
     base(&folder.path().join("base"));
     learn(folder.path(), "direct", &course, &prompts, &Direct::Yes, &AtomicBool::new(false));
@@ -86,7 +86,7 @@ fn killed_at_random_the_processes_give_the_bytes_of_an_undisturbed_run() {
             "model": folder.path().join("base"), "output_dir": watch, "threads": 1, "dtype": "f32", "max_length": 128,
             "data": format!("feedback:{PROJECT}"), "eval_data": format!("feedback:{PROJECT}"), "feedback_url": url,
             "feedback_token_file": token, "per_device_train_batch_size": 8, "learning_rate": 5e-4, "save_steps": 5,
-            "retrain_every": 100, "retrain_until": 600, "resume_from_checkpoint": watch.exists(),
+            "retrain_every": 40, "retrain_until": 300, "resume_from_checkpoint": watch.exists(),
         }) else {
             panic!("no object")
         };
@@ -99,9 +99,9 @@ fn killed_at_random_the_processes_give_the_bytes_of_an_undisturbed_run() {
     let (over, never) = (AtomicBool::new(false), AtomicBool::new(false));
     let kills = std::thread::scope(|scope| {
         let server =
-            scope.spawn(|| killed(|| pavlov(&serve, &database), seed, Duration::from_secs(3), &over));
-        let trainer = scope.spawn(|| killed(pairwise, seed + 1, Duration::from_secs(4), &never));
-        let reward = scope.spawn(|| killed(reward, seed + 2, Duration::from_secs(4), &never));
+            scope.spawn(|| killed(|| pavlov(&serve, &database), seed, Duration::from_secs(4), &over));
+        let trainer = scope.spawn(|| killed(pairwise, seed + 1, Duration::from_secs(8), &never));
+        let reward = scope.spawn(|| killed(reward, seed + 2, Duration::from_secs(8), &never));
         let kills = [trainer.join().unwrap(), reward.join().unwrap()];
         over.store(true, Ordering::SeqCst);
         [server.join().unwrap(), kills[0], kills[1]]
@@ -127,6 +127,6 @@ fn check_log(database: &Path, acknowledged: u64) {
     let told: Vec<u64> = lessons.iter().map(|lesson| lesson.judgments).collect();
     eprintln!("{answered} answers, each there once; lessons of {told:?} judgments");
     let runs: BTreeSet<&str> = lessons.iter().map(|lesson| lesson.run.as_str()).collect();
-    assert!(runs.len() == 1 && told.is_sorted_by(|a, b| a + 100 <= *b), "{lessons:?}");
-    assert!(told.last().is_some_and(|&last| last >= 600), "{lessons:?}");
+    assert!(runs.len() == 1 && told.is_sorted_by(|a, b| a + 40 <= *b), "{lessons:?}");
+    assert!(told.last().is_some_and(|&last| last >= 300), "{lessons:?}");
 }

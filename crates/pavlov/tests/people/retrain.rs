@@ -101,7 +101,7 @@ fn accuracy_over_judgments_collected() {
         task(world, &[&first, &second])
     };
     place.send(&worlds.iter().enumerate().map(pair).collect::<Vec<_>>());
-    let settings = json!({"retrain_every": 100, "retrain_until": 5000, "per_device_train_batch_size": 32,
+    let settings = json!({"retrain_every": 100, "retrain_until": 4000, "per_device_train_batch_size": 32,
         "learning_rate": 5e-4, "num_train_epochs": 2});
     assert!(place.teach("watch", settings, None));
     raters.end();

@@ -115,8 +115,14 @@ async fn add(app: &App, here: &Inside, rows: String) -> Result<usize, Error> {
     let (id, actor, kind) = (here.project.id, here.viewer.account.code.clone(), here.project.settings.kind);
     // What is no JSON has columns.
     let name = PathBuf::from(if rows.trim_start().starts_with(['{', '[']) { "rows" } else { "rows.csv" });
-    let tasks = import::bytes(&name, rows.as_bytes(), &import::Options::new(kind));
-    let tasks = tasks.map_err(|error| Error::invalid(error.to_string()))?.tasks;
+    let imported = import::bytes(&name, rows.as_bytes(), &import::Options::new(kind));
+    let import::Imported { tasks, empty } = imported.map_err(|error| Error::invalid(error.to_string()))?;
+    // Who typed them can mend them.
+    if empty > 0 {
+        return Err(Error::invalid(format!(
+            "{empty} tasks would show an answer without a character; write it"
+        )));
+    }
     let change = app.store().write(move |w| {
         let mut added = 0;
         for some in tasks.chunks(MOST_TASKS) {
