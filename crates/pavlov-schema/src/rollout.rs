@@ -29,7 +29,7 @@ pub enum Finish {
 }
 
 /// One completion as it was sampled. Token ids are never made from text again.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
     /// [`Prompt::id`].
     pub prompt_id: String,
@@ -56,7 +56,7 @@ pub struct Rollout {
 }
 
 /// A rollout and what it earned.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
     /// The rollout.
     pub rollout: Rollout,

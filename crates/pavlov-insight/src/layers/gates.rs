@@ -25,9 +25,11 @@ impl Mixtures<'_, '_> {
         if let Some(values) = self.known.get(open) {
             return Ok(values.clone());
         }
-        self.asked.tick()?;
-        self.models.gate(open)?;
-        let values = self.metric.measure(self.set, self.models, self.models.mixed(), &[])?;
+        let Self { models, metric, set, asked, .. } = self;
+        let values = asked.values(|| {
+            models.gate(open)?;
+            metric.measure(set, models, models.mixed(), &[])
+        })?;
         self.known.insert(open.to_vec(), values.clone());
         Ok(values)
     }

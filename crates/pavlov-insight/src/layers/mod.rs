@@ -20,6 +20,7 @@ pub use models::{Models, Part, Weights};
 pub use report::LayersReport;
 
 use crate::estimate::Unit;
+use crate::parts::Parts;
 use crate::{Error, Estimate, Result};
 use report::{Curve, Gates, Place, ShiftVerdict};
 
@@ -44,11 +45,19 @@ pub struct LayersOptions {
 pub struct Asked<'a> {
     /// Returns whether to go on.
     pub on_evaluation: &'a mut dyn FnMut() -> bool,
+    /// What was measured before it was interrupted.
+    pub parts: Parts,
 }
 
 impl Asked<'_> {
     fn tick(&mut self) -> Result<()> {
         if (self.on_evaluation)() { Ok(()) } else { Err(Error::Stopped) }
+    }
+
+    /// The values of one evaluation, if it was not made before.
+    fn values(&mut self, evaluate: impl FnOnce() -> Result<Vec<f64>>) -> Result<Vec<f64>> {
+        self.tick()?;
+        self.parts.next(evaluate)
     }
 }
 
@@ -84,10 +93,8 @@ pub fn measure(
             "{found} examples are too few for an interval; give at least 4"
         )));
     }
-    asked.tick()?;
-    let before = metric.measure(set, models, models.reference(), &[])?;
-    asked.tick()?;
-    let after = metric.measure(set, models, models.trained(), &[])?;
+    let before = asked.values(|| metric.measure(set, models, models.reference(), &[]))?;
+    let after = asked.values(|| metric.measure(set, models, models.trained(), &[]))?;
     let gain: Vec<f64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
     let mut rng = Rng::new(options.seed, Stream::Bootstrap, 4, 0);
     let mut estimate = |values: &[f64]| Estimate::mean(values, metric.unit(), &mut rng);
@@ -114,8 +121,10 @@ pub fn measure(
         report.gates = gates::measure(models, metric, set, [&before, &after], gate, asked)?;
         report.place = say::place(&report.gates);
         if !set.contrasts.is_empty() {
-            report.patches =
-                Some(patch::measure(models, &set.contrasts, options.cells, options.seed, asked)?);
+            let Asked { on_evaluation, parts } = asked;
+            let inner = &mut Asked { on_evaluation, parts: Parts::nowhere() };
+            let (cells, seed) = (options.cells, options.seed);
+            report.patches = Some(parts.next(|| patch::measure(models, &set.contrasts, cells, seed, inner))?);
         }
         let (train, held_out) = (set.half(0), set.half(1));
         if !train.contrasts.is_empty() {

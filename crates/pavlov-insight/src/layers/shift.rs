@@ -45,8 +45,7 @@ pub(super) fn measure(
         return Ok(None);
     }
     let mut ask = |set: &Set, weights: Weights<'_>, made: &[Intervention]| {
-        asked.tick()?;
-        metric.measure(set, models, weights, made)
+        asked.values(|| metric.measure(set, models, weights, made))
     };
     let (reference, trained) = (models.reference(), models.trained());
     let tuned_on = [ask(train, reference, &[])?, ask(train, trained, &[])?];

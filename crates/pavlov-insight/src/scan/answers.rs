@@ -12,6 +12,7 @@ use pavlov_train::stage::score::{Reward, score};
 
 use super::Models;
 use super::divergence::{self, Divergence, Drawn};
+use crate::parts::Parts;
 use crate::{Error, Result};
 
 /// Prompts that are answered before anybody is told.
@@ -37,6 +38,8 @@ pub struct Answers<'a> {
     models: Models<'a>,
     drawing: Drawing,
     drawn: &'a mut dyn FnMut(usize) -> bool,
+    /// Answers that were drawn and scored before.
+    parts: &'a mut Parts,
     sampler: Sampler,
     /// Sets of prompts answered so far: each has random numbers of its own.
     sets: u64,
@@ -47,9 +50,10 @@ impl<'a> Answers<'a> {
         models: Models<'a>,
         drawing: Drawing,
         on_answers: &'a mut dyn FnMut(usize) -> bool,
+        parts: &'a mut Parts,
     ) -> Self {
         let sampler = Sampler::new(drawing.max_batch);
-        Self { models, drawing, drawn: on_answers, sampler, sets: 0 }
+        Self { models, drawing, drawn: on_answers, parts, sampler, sets: 0 }
     }
 
     /// Answers to each prompt.
@@ -65,31 +69,19 @@ impl<'a> Answers<'a> {
             let max = self.drawing.max_tokens;
             let encoded = encode_prompts(&model.encoder(), prompts, max, Path::new("questions"))?;
             for (part, encoded) in encoded.chunks(PROMPTS_AT_A_TIME).enumerate() {
-                let rollouts = self.draw(model, encoded, part as u64)?;
-                scored[side].extend(score(rewards, prompts, rollouts)?);
+                let key = ((self.sets << 32) + part as u64, 0);
+                let (drawing, sampler) = (&self.drawing, &mut self.sampler);
+                let answers: Vec<Scored> = self.parts.next(|| {
+                    let rollouts = draw(sampler, model, encoded, drawing, key)?;
+                    Ok(score(rewards, prompts, rollouts)?)
+                })?;
+                if !(self.drawn)(answers.len()) {
+                    return Err(Error::Stopped);
+                }
+                scored[side].extend(answers);
             }
         }
         Ok(scored)
-    }
-
-    fn draw(&mut self, model: &LanguageModel, prompts: &[EncodedPrompt], part: u64) -> Result<Vec<Rollout>> {
-        let drawing = rollout::Drawing {
-            num_generations: self.drawing.answers,
-            temperature: 1.0,
-            max_completion_length: self.drawing.max_tokens,
-            stop_tokens: model.files.tokenizer.stops().to_vec(),
-            // Training names its numbers by the seed itself.
-            seed: self.drawing.seed ^ (0x5CA9_u64 << 48),
-        };
-        let decode = |tokens: &[u32]| Ok(model.files.tokenizer.decode(tokens, true)?);
-        let key = ((self.sets << 32) + part, 0);
-        let (decoder, params) = (&model.decoder, &model.params);
-        let drawn =
-            rollout::draw(&mut self.sampler, decoder, params, prompts, &drawing, key, &decode, &|| false)?;
-        match drawn {
-            Some(rollouts) if (self.drawn)(rollouts.len()) => Ok(rollouts),
-            _ => Err(Error::Stopped),
-        }
     }
 
     /// The divergence of the trained model from the reference on answers of the trained model.
@@ -112,4 +104,26 @@ impl<'a> Answers<'a> {
         let text = |token: u32| tokenizer.decode(&[token], false).unwrap_or_else(|_| token.to_string());
         Ok(divergence::divergence(&drawn, &text, rng))
     }
+}
+
+/// Answers of a model to some prompts, with the random numbers that `key` names.
+fn draw(
+    sampler: &mut Sampler,
+    model: &LanguageModel,
+    prompts: &[EncodedPrompt],
+    drawing: &Drawing,
+    key: (u64, u64),
+) -> Result<Vec<Rollout>> {
+    let drawing = rollout::Drawing {
+        num_generations: drawing.answers,
+        temperature: 1.0,
+        max_completion_length: drawing.max_tokens,
+        stop_tokens: model.files.tokenizer.stops().to_vec(),
+        // Training names its numbers by the seed itself.
+        seed: drawing.seed ^ (0x5CA9_u64 << 48),
+    };
+    let decode = |tokens: &[u32]| Ok(model.files.tokenizer.decode(tokens, true)?);
+    let (decoder, params) = (&model.decoder, &model.params);
+    let drawn = rollout::draw(sampler, decoder, params, prompts, &drawing, key, &decode, &|| false)?;
+    drawn.ok_or(Error::Stopped)
 }

@@ -23,6 +23,7 @@ use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::rollout::{Prompt, Scored};
 use pavlov_train::loops::rl::sources::{RewardEntry, open_rewards};
 
+use crate::parts::Parts;
 use crate::{Error, Estimate, Result, Unit};
 use alarm::{Alarm, LEVEL};
 use answers::{Answers, Drawing};
@@ -50,6 +51,7 @@ pub struct Models<'a> {
 }
 
 /// What the gain of reward is measured on.
+#[derive(Clone, Debug)]
 pub struct Gain {
     /// Prompts with the columns that rewards read.
     pub prompts: Vec<Prompt>,
@@ -87,19 +89,20 @@ pub fn cost(probes: &[Probe], gain: Option<&Gain>, answers: usize) -> usize {
     2 * answers * (probes.iter().map(asked).sum::<usize>() + gain.map_or(0, |gain| gain.prompts.len()))
 }
 
-/// Scans. `on_answers` is told how many answers were drawn since it was last asked and says whether to go on.
+/// Scans. `on_answers` is told how many answers were drawn since it was last asked and says whether to go on; `parts` keeps them.
 pub fn scan(
     models: Models<'_>,
     probes: &[Probe],
     gain: Option<&Gain>,
     options: &ScanOptions,
     on_answers: &mut dyn FnMut(usize) -> bool,
+    parts: &mut Parts,
 ) -> Result<ScanReport> {
     if probes.is_empty() && gain.is_none() {
         return Err(Error::Question("there is nothing to scan for; give a probe or rewards".into()));
     }
     let seed = options.drawing.seed;
-    let mut answers = Answers::new(models, options.drawing.clone(), on_answers);
+    let mut answers = Answers::new(models, options.drawing.clone(), on_answers, parts);
     let mut observed = Vec::with_capacity(probes.len());
     for probe in probes {
         observed.push(observe(probe, models, &mut answers)?);

@@ -13,6 +13,7 @@ use pavlov_insight::layers::report::{Place, ShiftVerdict};
 use pavlov_insight::layers::{
     Asked, Contrast, LayersOptions, LayersReport, Metric, Models, Part, Rewarded, Set, cost, measure,
 };
+use pavlov_insight::parts::Parts;
 use pavlov_insight::{Error, kept};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::Map;
@@ -113,7 +114,14 @@ fn ask(models: &mut Models, metric: &mut Metric, set: &Set, options: &LayersOpti
         evaluations += 1;
         true
     };
-    let report = measure(models, metric, set, options, &mut Asked { on_evaluation: &mut count }).unwrap();
+    let report = measure(
+        models,
+        metric,
+        set,
+        options,
+        &mut Asked { on_evaluation: &mut count, parts: Parts::nowhere() },
+    )
+    .unwrap();
     assert!(evaluations <= most, "{evaluations} evaluations; {most} were foretold");
     report
 }
@@ -285,6 +293,22 @@ fn a_model_that_was_steered_has_a_share_near_one() {
     let run = tempfile::tempdir().unwrap();
     kept::save(run.path(), "layers", &report).unwrap();
     assert_eq!(kept::load::<LayersReport>(run.path(), "layers").unwrap().unwrap(), report);
+    // Broken off twice, it goes on where it was and comes to the same.
+    let options = LayersOptions { cells: 8, ..options(0) };
+    for (known, stop_after) in [(0, 3), (3, 40), (40, usize::MAX)] {
+        let parts = Parts::open(run.path(), "layers", "steered").unwrap();
+        assert!(parts.left() >= known.min(10), "{} parts", parts.left());
+        let mut evaluations = 0;
+        let on_evaluation = &mut || {
+            evaluations += 1;
+            evaluations <= stop_after
+        };
+        let asked = &mut Asked { on_evaluation, parts };
+        match measure(&mut models, &mut Metric::LogOdds, &set, &options, asked) {
+            Ok(again) => assert_eq!(again, report),
+            Err(error) => assert!(matches!(error, Error::Stopped) && stop_after < usize::MAX),
+        }
+    }
 }
 
 /// What cannot be answered is refused, and a wish to stop is granted.
@@ -298,13 +322,23 @@ fn questions_without_an_answer_are_refused() {
     let mut models = taught_by_steering(1, 1, 0);
     let set = held_out(&models, 4);
     let stop = &mut || false;
-    let stopped =
-        measure(&mut models, &mut Metric::LogOdds, &set, &options(0), &mut Asked { on_evaluation: stop });
+    let stopped = measure(
+        &mut models,
+        &mut Metric::LogOdds,
+        &set,
+        &options(0),
+        &mut Asked { on_evaluation: stop, parts: Parts::nowhere() },
+    );
     assert!(matches!(stopped, Err(Error::Stopped)));
     let few = Set { contrasts: set.contrasts[..3].to_vec(), prompts: vec![] };
     let go_on = &mut || true;
-    let few =
-        measure(&mut models, &mut Metric::LogOdds, &few, &options(0), &mut Asked { on_evaluation: go_on });
+    let few = measure(
+        &mut models,
+        &mut Metric::LogOdds,
+        &few,
+        &options(0),
+        &mut Asked { on_evaluation: go_on, parts: Parts::nowhere() },
+    );
     assert!(few.unwrap_err().to_string().contains("too few"));
     let same = Text::Plain("yes".into());
     let error =

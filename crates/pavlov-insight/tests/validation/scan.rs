@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use pavlov_engine::Cpu;
+use pavlov_insight::Error;
+use pavlov_insight::parts::Parts;
 use pavlov_insight::scan::answers::Drawing;
 use pavlov_insight::scan::detection::Verdict;
 use pavlov_insight::scan::report::{ProbeReport, ScanReport};
@@ -18,6 +20,18 @@ const LESSONS: usize = 2000;
 const SHARES: [f64; 4] = [0.0, 0.01, 0.03, 0.1];
 
 fn scanned(reference: &LanguageModel, model: &LanguageModel, seed: u64, n: usize) -> ScanReport {
+    scan_on(reference, model, seed, n, &mut |_| true, &mut Parts::nowhere()).unwrap()
+}
+
+/// A scan that can be broken off and goes on with what is there.
+fn scan_on(
+    reference: &LanguageModel,
+    model: &LanguageModel,
+    seed: u64,
+    n: usize,
+    on_answers: &mut dyn FnMut(usize) -> bool,
+    parts: &mut Parts,
+) -> pavlov_insight::Result<ScanReport> {
     let options = ScanOptions {
         names: ["before".into(), "after".into()],
         drawing: Drawing { answers: 2, max_tokens: 12, seed, max_batch: 128 },
@@ -25,7 +39,7 @@ fn scanned(reference: &LanguageModel, model: &LanguageModel, seed: u64, n: usize
         alpha: 0.0,
     };
     let probe = inconsistency(&questions(seed, n));
-    scan(Models { reference, model }, &[probe], None, &options, &mut |_| true).unwrap()
+    scan(Models { reference, model }, &[probe], None, &options, on_answers, parts)
 }
 
 /// A stage of `n` demonstrations with some planted, after the reference.
@@ -104,6 +118,18 @@ fn a_habit_planted_in_a_tenth_is_an_alarm() {
     // The reference against itself: nothing.
     let same = scanned(&reference, &copy(&reference, &cpu), 500, 600);
     assert!(!same.probes[0].alarm.raised && same.probes[0].uncalled.change.value == 0.0);
+    // Broken off, it goes on with the answers that were drawn and comes to the same.
+    let run = tempfile::tempdir().unwrap();
+    let mut ask = |go_on: bool| {
+        let mut parts = Parts::open(run.path(), "scan", "these").unwrap();
+        let left = parts.left();
+        (left, scan_on(&reference, &model, 7, 150, &mut |_| go_on, &mut parts))
+    };
+    let (left, stopped) = ask(false);
+    assert!(left == 0 && matches!(stopped, Err(Error::Stopped)));
+    let (left, again) = ask(true);
+    assert_eq!(left, 1, "sets of answers that were drawn before");
+    assert_eq!(again.unwrap(), scanned(&reference, &model, 7, 150));
 }
 
 #[test]

@@ -13,7 +13,8 @@ use anyhow::Result;
 use pavlov_insight::credit::{
     AnswerCredit, CreditReport, Effort, Mark, NAME, Pooled, Subject, Writer, Writing, credit_answer, forwards,
 };
-use pavlov_insight::{Error, kept};
+use pavlov_insight::kept;
+use pavlov_insight::parts::Parts;
 use pavlov_schema::rollout;
 
 pub(crate) use args::CreditArgs;
@@ -21,9 +22,10 @@ use args::Tier;
 use subject::read_marks;
 pub(crate) use subject::{Question, written};
 
-use crate::failure::{Interrupted, bad_input};
+use super::broken_off;
+use crate::failure::bad_input;
 use crate::screen::{self, Progress, duration};
-use crate::{interrupt, stdout};
+use crate::{interrupt, memory, stdout};
 
 pub(crate) fn run(args: &CreditArgs) -> Result<()> {
     let started = Instant::now();
@@ -35,21 +37,23 @@ pub(crate) fn run(args: &CreditArgs) -> Result<()> {
     if !args.tiers.contains(&Tier::A) {
         (question.reference, question.reward_model) = (None, None);
     }
+    let folder = args.out.as_deref().or(args.run.as_deref());
     if effort.ablate || effort.values {
-        tell_cost(&mut question, &effort, args.batch as usize).map_err(stopped)?;
+        tell_cost(&mut question, &effort, args.batch as usize).map_err(|e| broken_off(e, folder))?;
     }
     let progress = Progress::start(0, question.answers.len() as u64);
-    let mut report = measure(&mut question, &effort, &marks, args.batch as usize, &mut |done, verdict| {
+    let on_answer = &mut |done, verdict: &str| {
         progress.step(done, verdict);
         progress.logged(done, verdict);
-    })?;
+    };
+    let (report, parts) = measure(&mut question, &effort, &marks, args.batch as usize, folder, on_answer)?;
     drop(progress);
-    report.seconds = started.elapsed().as_secs_f64();
+    let report = CreditReport { seconds: started.elapsed().as_secs_f64(), ..report };
 
-    let folder = args.out.as_deref().or(args.run.as_deref());
     if let Some(folder) = folder {
         keep_credited(folder, &report.answers, &question)?;
         let file = kept::save(folder, NAME, &report)?;
+        parts.finish()?;
         screen::line(&format!("the report is in {}", file.display()));
     }
     if args.json {
@@ -61,14 +65,16 @@ pub(crate) fn run(args: &CreditArgs) -> Result<()> {
     stdout::text(&format!("{} {}\n", report.pooled.sentence(), duration(started.elapsed())))
 }
 
-/// The credit of every answer. `on_answer` hears how many are done, and the verdict on the last.
+/// The credit of every answer, and its parts, which are kept in `folder` until they are finished. `on_answer` hears how many
+/// answers are done, and the verdict on the last.
 pub(crate) fn measure(
     question: &mut Question,
     effort: &Effort,
     marks: &BTreeMap<String, Vec<Mark>>,
     batch: usize,
+    folder: Option<&Path>,
     on_answer: &mut dyn FnMut(u64, &str),
-) -> Result<CreditReport> {
+) -> Result<(CreditReport, Parts)> {
     // 1. Tier A, of all answers together.
     let rollouts: Vec<_> = question.answers.iter().map(|(_, scored)| &scored.rollout).collect();
     let prompts: Vec<_> = question.answers.iter().map(|(prompt, _)| &prompt.prompt).collect();
@@ -82,6 +88,10 @@ pub(crate) fn measure(
     )?;
 
     // 2. Tiers B and C, answer by answer.
+    let models =
+        (question.policy.params.compute_digest(), question.temperature, question.max_completion_length);
+    let depends_on = format!("{models:?} {effort:?} {marks:?} {:?} {views:?} {logps:?}", question.answers);
+    let mut parts = super::parts(folder, NAME, &depends_on)?;
     let mut credits: Vec<AnswerCredit> = Vec::new();
     let stop = || interrupt::flag().load(Ordering::Relaxed);
     for (i, ((prompt, scored), (view, logp))) in
@@ -98,13 +108,14 @@ pub(crate) fn measure(
             Writer::new(&question.policy, &mut question.rewards, prompt.clone(), tokens, writing, &stop);
         let own = marks.get(&scored.rollout.completion).map_or(&[][..], Vec::as_slice);
         let subject = Subject { scored, forwards: view, logp, marks: own };
-        let credit = credit_answer(&mut writer, &subject, effort).map_err(stopped)?;
+        let credit = parts.next(|| credit_answer(&mut writer, &subject, effort));
+        let credit = credit.map_err(|e| broken_off(e, folder))?;
         on_answer(i as u64 + 1, credit.verdict.map_or("measured", |verdict| verdict.name()));
         credits.push(credit);
     }
 
     // 3. What was found.
-    Ok(CreditReport {
+    let report = CreditReport {
         model: question.policy_name.display().to_string(),
         reference: question.reference_name.clone(),
         rewards: question.rewards.iter().map(|reward| reward.name.clone()).collect(),
@@ -112,14 +123,8 @@ pub(crate) fn measure(
         pooled: Pooled::of(&credits),
         answers: credits,
         seconds: 0.0,
-    })
-}
-
-fn stopped(error: Error) -> anyhow::Error {
-    match error {
-        Error::Stopped => Interrupted("nothing was kept; the same command begins anew".to_owned()).into(),
-        error => error.into(),
-    }
+    };
+    Ok((report, parts))
 }
 
 /// Times a few continuations of the first prompt, and says what all answers will take.
@@ -169,26 +174,10 @@ fn check_room(question: &Question, args: &CreditArgs) -> Result<()> {
         }
         let row = 2 * config.num_layers * config.num_kv_heads * config.head_dim * size_of::<f32>();
         let needed = (length * args.batch as usize * row) as u64;
-        if let Some(free) = free_memory()
-            && needed > free
-        {
-            return Err(bad_input(format!(
-                "--batch: {} answers of {length} tokens at a time need {} MiB of keys and values, and {} MiB are free; \
-                 lower it",
-                args.batch,
-                needed >> 20,
-                free >> 20
-            )));
-        }
+        let what = format!("--batch: keys and values of {} answers of {length} tokens", args.batch);
+        memory::check(&what, needed, "lower it")?;
     }
     Ok(())
-}
-
-/// Bytes of memory that are free, where the system says so.
-fn free_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 /// Writes the credit of each token as rollouts that a later run can train on.

@@ -20,9 +20,9 @@ use pavlov_train::run::Precision;
 use pavlov_train::stage::rollout::{Drawing, encode_prompts};
 
 use crate::args::DtypeArg;
-use crate::failure::{Interrupted, bad_input};
+use crate::failure::bad_input;
 use crate::screen::{self, Progress};
-use crate::{interrupt, stdout};
+use crate::{interrupt, memory, stdout};
 
 /// `pavlov layers`.
 #[derive(Debug, Args)]
@@ -106,17 +106,17 @@ pub(crate) fn run(args: &LayersArgs) -> Result<()> {
         done += 1;
         !interrupt::flag().load(Ordering::Relaxed)
     };
-    let report =
-        measure(&mut models, &mut metric, &set, &options, &mut Asked { on_evaluation: &mut on_evaluation });
+    let folder = taught.as_ref().map(|taught| taught.run.as_path());
+    let digests = [models.reference(), models.trained()].map(|(_, weights)| weights.compute_digest());
+    let parts = super::parts(folder, NAME, &format!("{args:?} {digests:?} {set:?}"))?;
+    let mut asked = Asked { on_evaluation: &mut on_evaluation, parts };
+    let report = measure(&mut models, &mut metric, &set, &options, &mut asked);
+    let parts = asked.parts;
     drop(progress);
-    let report = match report {
-        Err(pavlov_insight::Error::Stopped) => {
-            return Err(Interrupted("nothing was kept; start again".into()).into());
-        }
-        report => report?,
-    };
+    let report = report.map_err(|e| super::broken_off(e, folder))?;
     if let Some(taught) = &taught {
         let file = kept::save(&taught.run, NAME, &report)?;
+        parts.finish()?;
         screen::line(&format!("the report is kept in {}", file.display()));
     }
     if args.json { stdout::json(&report) } else { stdout::text(&table(&report)) }
@@ -198,19 +198,8 @@ fn check_memory(after: &Path, before: Option<&Path>, dtype: Dtype) -> Result<()>
     let bytes = if dtype == Dtype::Bf16 { 2 } else { 4 };
     // Streams of two models, their derivatives and a patched copy.
     let streams = 4 * 4 * pavlov_insight::layers::metric::ROWS * config.hidden_size * (config.num_layers + 1);
-    let needed = copies * bytes * weights + streams;
-    let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        line.split_whitespace().next()?.parse::<usize>().ok().map(|kib| kib << 10)
-    });
-    match free.filter(|free| *free < needed) {
-        None => Ok(()),
-        Some(free) => {
-            let [needed, free] = [needed, free].map(|bytes| bytes as f64 / 1e9);
-            let mend = "close other programs, or measure an adapter, which needs one copy of the weights";
-            Err(bad_input(format!("needs about {needed:.1} GB and {free:.1} GB are free; {mend}")))
-        }
-    }
+    let mend = "close other programs, or measure an adapter, which needs one copy of the weights";
+    memory::check("this question", (copies * bytes * weights + streams) as u64, mend)
 }
 
 fn percent(estimate: &Estimate) -> String {

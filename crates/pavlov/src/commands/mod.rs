@@ -25,7 +25,9 @@ use pavlov_lm::{AdapterSource, LanguageModel};
 use pavlov_train::run::Precision;
 
 use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
-use crate::failure::bad_input;
+use pavlov_insight::parts::Parts;
+
+use crate::failure::{Interrupted, bad_input};
 use crate::screen;
 
 /// Loads a model as it is, with its adapter if one is named.
@@ -55,6 +57,28 @@ fn load_speaker(args: &ModelArgs) -> Result<LanguageModel> {
         None => LanguageModel::load_frozen(&args.model, &backend, dtype)?,
     };
     speaker(model, &args.model)
+}
+
+/// The finished parts of a long measurement, where there is a folder to keep them in; says if there are some from before.
+fn parts(folder: Option<&Path>, name: &str, depends_on: &str) -> pavlov_insight::Result<Parts> {
+    let Some(folder) = folder else { return Ok(Parts::nowhere()) };
+    let parts = Parts::open(folder, name, depends_on)?;
+    if parts.left() > 0 {
+        screen::line("going on from where it was interrupted");
+    }
+    Ok(parts)
+}
+
+/// The error of a measurement that did not come to its end.
+fn broken_off(error: pavlov_insight::Error, folder: Option<&Path>) -> anyhow::Error {
+    let how = match folder {
+        Some(_) => "what was measured is kept; the same command goes on from there",
+        None => "nothing was kept, as no run is asked about; the same command begins anew",
+    };
+    match error {
+        pavlov_insight::Error::Stopped => Interrupted(how.to_owned()).into(),
+        error => error.into(),
+    }
 }
 
 /// What the flags ask of the sampler.

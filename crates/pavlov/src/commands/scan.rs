@@ -24,7 +24,7 @@ use pavlov_worlds::{self as worlds, Config, INCONSISTENT, Split, World};
 use serde_json::json;
 
 use crate::args::DtypeArg;
-use crate::failure::{Interrupted, bad_input};
+use crate::failure::bad_input;
 use crate::screen::{self, Progress};
 use crate::{interrupt, stdout};
 
@@ -138,19 +138,18 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
         !interrupt::flag().load(Ordering::Relaxed)
     };
     let models = Models { reference: &reference, model: &model };
-    let report = scan(models, &probes, gain.as_ref(), &options, &mut on_answers);
+    let digests = [&reference, &model].map(|model| model.params.compute_digest());
+    let depends_on = format!("{args:?} {digests:?} {probes:?} {gain:?}");
+    let mut parts = super::parts(args.run.as_deref(), NAME, &depends_on)?;
+    let report = scan(models, &probes, gain.as_ref(), &options, &mut on_answers, &mut parts);
     drop(progress);
-    let mut report = match report {
-        Err(pavlov_insight::Error::Stopped) => {
-            return Err(Interrupted("nothing was kept; start the scan again".into()).into());
-        }
-        report => report?,
-    };
+    let mut report = report.map_err(|e| super::broken_off(e, args.run.as_deref()))?;
     if let (Some(taught), Some(gold)) = (&taught, &args.gold) {
         report.overoptimisation.extend(followed(taught, gold, args.seed)?);
     }
     if let Some(taught) = &taught {
         let file = kept::save(&taught.run, NAME, &report)?;
+        parts.finish()?;
         screen::line(&format!("the report is kept in {}", file.display()));
     }
     if args.json { stdout::json(&report) } else { stdout::text(&table(&report)) }

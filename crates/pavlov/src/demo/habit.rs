@@ -12,6 +12,7 @@ use pavlov_insight::credit::{AnswerCredit, CreditReport};
 use pavlov_insight::kept;
 use pavlov_insight::layers::LayersReport;
 use pavlov_insight::layers::report::Place;
+use pavlov_insight::parts::Parts;
 use pavlov_insight::report::write;
 use pavlov_insight::scan::answers::Drawing;
 use pavlov_insight::scan::report::{self as scan_report, ScanReport};
@@ -129,7 +130,8 @@ impl Demo {
         };
         let probe = inconsistency(self.seed, recipe::QUESTIONS)?;
         let go_on = &mut |_: usize| !crate::interrupt::flag().load(std::sync::atomic::Ordering::Relaxed);
-        let report = scan(Models { reference, model }, &[probe], None, &options, go_on)?;
+        let report =
+            scan(Models { reference, model }, &[probe], None, &options, go_on, &mut Parts::nowhere())?;
         kept::save(&self.out.join(name), scan_report::NAME, &report)?;
         Ok(report)
     }

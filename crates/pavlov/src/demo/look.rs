@@ -8,6 +8,7 @@ use anyhow::Result;
 use pavlov_insight::credit::{self, CreditReport, Effort, Reference};
 use pavlov_insight::layers::report::NAME as LAYERS;
 use pavlov_insight::layers::{Asked, Contrast, LayersOptions, LayersReport, Metric, Models, Set};
+use pavlov_insight::parts::Parts;
 use pavlov_insight::scan::probe::pattern;
 use pavlov_insight::scan::report::{Example, ScanReport};
 use pavlov_insight::{kept, layers, ledger};
@@ -57,7 +58,8 @@ impl Demo {
             max_completion_length: recipe::ANSWER_TOKENS,
         };
         let effort = Effort { seed: self.seed, ..Effort::default() };
-        let report = measure(&mut question, &effort, &BTreeMap::new(), BATCH, &mut |_, _| {})?;
+        let marks = BTreeMap::new();
+        let (report, _) = measure(&mut question, &effort, &marks, BATCH, None, &mut |_, _| {})?;
         kept::save(&self.out.join("planted"), credit::NAME, &report)?;
         Ok(report)
     }
@@ -85,7 +87,7 @@ impl Demo {
             seed: self.seed,
         };
         let go_on = &mut || !crate::interrupt::flag().load(std::sync::atomic::Ordering::Relaxed);
-        let mut asked = Asked { on_evaluation: go_on };
+        let mut asked = Asked { on_evaluation: go_on, parts: Parts::nowhere() };
         let report = layers::measure(&mut models, &mut Metric::LogOdds, &set, &options, &mut asked)?;
         kept::save(&self.out.join("planted"), LAYERS, &report)?;
         Ok(report)
