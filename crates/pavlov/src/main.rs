@@ -6,6 +6,7 @@ mod commands;
 mod demo;
 mod failure;
 mod interrupt;
+mod memory;
 mod screen;
 mod stdout;
 
