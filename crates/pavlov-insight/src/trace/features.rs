@@ -3,12 +3,11 @@
 use std::ops::Range;
 
 use pavlov_engine::{
-    Activations, Basis, Batch, Control, ExampleGradients, Observed, OutputGradients, ParameterKind,
-    Parameters, SampleRequest, Sampler, SamplingParams,
+    Activations, Basis, Batch, ExampleGradients, Observed, OutputGradients, ParameterKind, Parameters,
 };
 use pavlov_lm::LanguageModel;
 
-use super::lesson::{CHUNK, Lesson};
+use super::lesson::Lesson;
 use crate::{Error, Result};
 
 /// Turns lessons into vectors, by one forward and one backward pass of a checkpoint over what each pushes for.
@@ -16,27 +15,20 @@ use crate::{Error, Result};
 /// First in a vector is the **gradient** of Σ weight·log π over the tokens of a lesson, layer by layer and looked at in few
 /// directions; of a model with an adapter that of the adapter's matrices, else that of every linear layer of the blocks.
 ///
-/// Then, where it is asked for, the **difference of activations** (arXiv:2602.11079): Σ share·ā over a lesson's answers, where ā
-/// is the mean residual stream over the tokens of an answer. What is set against nothing is set against an answer that the
-/// model itself draws.
+/// Then, where it is asked for, the **difference of activations** (arXiv:2602.11079): Σ share·(ā − p̄) over a lesson's answers,
+/// where ā is the mean residual stream over the tokens of an answer and p̄ that over the prompt. Where answers are set against
+/// each other the prompt cancels out; else it keeps the subject out.
 pub struct Features<'a> {
     model: &'a LanguageModel,
     examples: ExampleGradients,
-    differences: Option<Differences>,
+    /// Layer of the differences of activations.
+    layer: Option<usize>,
     batch: Batch,
     activations: Activations,
     nothing: Parameters,
 }
 
-/// Where activations are read, and how own answers are drawn.
-struct Differences {
-    layer: usize,
-    longest: usize,
-    seed: u64,
-    sampler: Sampler,
-}
-
-/// Of a lesson the rows of an answer, and its share in the difference of activations.
+/// Of a lesson the rows of its prompt or an answer, and its share in the difference of activations.
 type Shared = (Range<u32>, f32);
 
 /// The parameters whose gradients count.
@@ -64,17 +56,16 @@ impl<'a> Features<'a> {
 
     fn of_examples(model: &'a LanguageModel, examples: ExampleGradients) -> Self {
         let (batch, activations) = (Batch::new(), Activations::new(false));
-        Self { model, examples, differences: None, batch, activations, nothing: model.decoder.no_gradients() }
+        Self { model, examples, layer: None, batch, activations, nothing: model.decoder.no_gradients() }
     }
 
-    /// With the differences of activations at a layer, 0 (the embedding) to the number of blocks; `seed` names the draws of
-    /// own answers, which have at most `longest` tokens.
-    pub fn with_differences(mut self, layer: usize, longest: usize, seed: u64) -> Result<Self> {
+    /// With the differences of activations at a layer, 0 (the embedding) to the number of blocks.
+    pub fn with_differences(mut self, layer: usize) -> Result<Self> {
         let layers = self.model.decoder.config().num_layers;
         if layer > layers {
             return Err(Error::Question(format!("there is no layer {layer}; give one from 0 to {layers}")));
         }
-        self.differences = Some(Differences { layer, longest, seed, sampler: Sampler::new(CHUNK) });
+        self.layer = Some(layer);
         Ok(self)
     }
 
@@ -91,7 +82,7 @@ impl<'a> Features<'a> {
     /// The place of the difference of activations; empty if it was not asked for.
     pub fn differences(&self) -> Range<usize> {
         let start = self.examples.width();
-        start..start + self.differences.as_ref().map_or(0, |_| self.model.decoder.config().hidden_size)
+        start..start + self.layer.map_or(0, |_| self.model.decoder.config().hidden_size)
     }
 
     /// The places of the layers.
@@ -99,18 +90,27 @@ impl<'a> Features<'a> {
         self.examples.parts().map(|(_, part, _)| part).collect()
     }
 
+    /// Bytes that a pass over so many tokens takes beside the weights, nearly.
+    pub fn bytes(&self, tokens: usize) -> u64 {
+        let config = self.model.decoder.config();
+        let [hidden, wide] = [config.hidden_size, config.intermediate_size];
+        let [query, key] = [config.num_heads, config.num_kv_heads].map(|heads| heads * config.head_dim);
+        // What a block keeps for the backward pass, and what all blocks use in turn.
+        let kept = 2 * (hidden + query + key + wide);
+        let shared = 3 * hidden + 2 * query + 4 * key + 2 * wide;
+        (size_of::<f32>() * tokens * (config.num_layers * kept + shared)) as u64
+    }
+
     /// The vector of each lesson.
     pub fn of(&mut self, lessons: &[Lesson]) -> Result<Vec<Vec<f32>>> {
         if lessons.is_empty() {
             return Ok(Vec::new());
         }
-        let own = self.differences.as_mut().map(|differences| differences.own(self.model, lessons));
-        let own = own.transpose()?.unwrap_or_default();
-        let (weights, shared) = fill(&mut self.batch, lessons, &own);
+        let (weights, shared) = fill(&mut self.batch, lessons, self.layer.is_some());
         let (decoder, params) = (&self.model.decoder, &self.model.params);
         decoder.forward(params, &self.batch, 1.0, &mut self.activations)?;
-        let differences = match &self.differences {
-            Some(Differences { layer, .. }) => differences(self.model, &self.activations, *layer, &shared)?,
+        let differences = match self.layer {
+            Some(layer) => differences(self.model, &self.activations, layer, &shared)?,
             None => Vec::new(),
         };
         let observed = Observed { examples: Some(&mut self.examples), ..Observed::default() };
@@ -122,44 +122,42 @@ impl<'a> Features<'a> {
     }
 }
 
-/// A batch with a tree for each lesson: its prompt, its answers, and the own answer that it may be set against. Returns the
-/// weights of its targets, and where the answers are.
+/// A batch with a tree for each lesson: its prompt and its answers, those that are only `compared` with if wanted. Returns the
+/// weights of its targets, and where prompts and answers are.
 pub(super) fn fill(
     batch: &mut Batch,
     lessons: &[Lesson],
-    own: &[Option<Vec<u32>>],
+    compared: bool,
 ) -> (OutputGradients, Vec<Vec<Shared>>) {
     batch.clear();
     let mut weights = OutputGradients::default();
     let mut shared = Vec::with_capacity(lessons.len());
-    for (i, lesson) in lessons.iter().enumerate() {
+    for lesson in lessons {
+        let rows = |first: usize, n: usize| first as u32..(first + n) as u32;
         let prompt = batch.forest.push(None, &lesson.prompt);
-        let mut of_lesson = Vec::new();
-        let mut push = |tokens: &[u32], share: f32, scored: bool| {
-            let segment = batch.forest.push(Some(prompt), tokens);
-            if scored {
-                batch.score_segment(segment);
-            }
-            let first = batch.forest.row(segment, 0) as u32;
-            of_lesson.push((first..first + tokens.len() as u32, share));
-        };
+        let mut of_lesson = Vec::with_capacity(1 + lesson.answers.len());
+        if !lesson.is_balanced() {
+            let share = -lesson.answers.iter().map(|answer| answer.share).sum::<f32>();
+            of_lesson.push((rows(batch.forest.row(prompt, 0), lesson.prompt.len()), share));
+        }
         for answer in &lesson.answers {
             let scored = answer.weights.iter().any(|weight| *weight != 0.0);
-            // What is only there to be compared with takes a pass too.
-            if scored || !own.is_empty() {
-                push(&answer.tokens, answer.share, scored);
-                weights.logp.extend(answer.weights.iter().filter(|_| scored));
+            if !scored && !compared {
+                continue;
             }
-        }
-        if let Some(Some(tokens)) = own.get(i) {
-            push(tokens, -lesson.answers.iter().map(|answer| answer.share).sum::<f32>(), false);
+            let segment = batch.forest.push(Some(prompt), &answer.tokens);
+            of_lesson.push((rows(batch.forest.row(segment, 0), answer.tokens.len()), answer.share));
+            if scored {
+                batch.score_segment(segment);
+                weights.logp.extend(&answer.weights);
+            }
         }
         shared.push(of_lesson);
     }
     (weights, shared)
 }
 
-/// Σ share·ā of each lesson, of the last forward pass.
+/// Σ share·(ā − p̄) of each lesson, of the last forward pass.
 fn differences(
     model: &LanguageModel,
     activations: &Activations,
@@ -182,30 +180,4 @@ fn differences(
         vectors.push(vector);
     }
     Ok(vectors)
-}
-
-impl Differences {
-    /// An own answer to the prompt of each lesson that is set against nothing.
-    fn own(&mut self, model: &LanguageModel, lessons: &[Lesson]) -> Result<Vec<Option<Vec<u32>>>> {
-        let wanting = |lesson: &Lesson| {
-            !lesson.is_balanced() && lesson.prompt.len() < model.decoder.config().max_positions
-        };
-        let request = |lesson: &Lesson| SampleRequest {
-            prompt: lesson.prompt.clone(),
-            n: 1,
-            stream: lesson.place as u64,
-        };
-        let requests: Vec<SampleRequest> = lessons.iter().filter(|l| wanting(l)).map(request).collect();
-        let sampling = SamplingParams {
-            max_new_tokens: self.longest,
-            stop_tokens: model.files.tokenizer.stops().to_vec(),
-            ..SamplingParams::default()
-        };
-        // Training names its numbers by the seed itself.
-        let key = (self.seed ^ (0x7ACE_u64 << 48), 0);
-        let go_on = &mut |_: usize, _: usize, _: u32| Control::Continue;
-        let drawn = self.sampler.run(&model.decoder, &model.params, &requests, &sampling, key, go_on)?;
-        let mut drawn = drawn.into_iter().map(|one| one.tokens);
-        Ok(lessons.iter().map(|lesson| if wanting(lesson) { drawn.next() } else { None }).collect())
-    }
 }

@@ -21,6 +21,11 @@ impl SecondMoment {
         Self { blocks: parts.map(|part| (part.clone(), vec![0.0; part.len() * part.len()])).collect(), n: 0 }
     }
 
+    /// Bytes of one for such parts.
+    pub fn bytes(parts: impl Iterator<Item = Range<usize>>) -> u64 {
+        parts.map(|part| (part.len() as u64).saturating_pow(2).saturating_mul(size_of::<f64>() as u64)).sum()
+    }
+
     /// Adds a vector's outer products.
     pub fn add(&mut self, vector: &[f32]) {
         self.n += 1;

@@ -19,6 +19,7 @@ pub mod text;
 pub mod verify;
 
 use std::path::Path;
+use std::time::Instant;
 
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rng::{Rng, Stream};
@@ -41,8 +42,6 @@ pub struct TraceOptions {
     pub projection: usize,
     /// Layer of the residual stream, 0 to the number of blocks.
     pub layer: usize,
-    /// Most tokens of the model's own answers.
-    pub longest: usize,
     /// Seed of projections, draws and intervals.
     pub seed: u64,
     /// What the vectors depend on beside these: models and data.
@@ -63,40 +62,67 @@ pub struct At<'a> {
 pub type OnLessons<'a> = dyn FnMut(usize, usize) -> bool + 'a;
 
 /// What data there is to trace to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
+pub struct Survey {
     /// Lessons.
     pub lessons: usize,
     /// Their tokens.
     pub tokens: usize,
-    /// Tokens of the longest one.
-    pub longest: usize,
+    /// Most tokens that are worked on together.
+    pub most: usize,
+    search: TextSearch,
+    first: Vec<Lesson>,
 }
 
 /// Goes through the data once: how much there is, for an estimate of what the rest will take, and its words counted.
-pub fn survey(source: &Source, before: &LanguageModel, cases: &[Lesson]) -> Result<(Extent, TextSearch)> {
-    let (mut extent, mut search) = (Extent::default(), TextSearch::new(cases));
+pub fn survey(source: &Source, before: &LanguageModel, cases: &[Lesson]) -> Result<Survey> {
+    let search = TextSearch::new(cases);
+    let mut survey = Survey { lessons: 0, tokens: 0, most: 0, search, first: Vec::new() };
     source.each(&before.encoder(), &mut |chunk| {
-        extent.lessons += chunk.len();
-        for lesson in chunk {
-            let tokens = lesson.prompt.len() + lesson.answers.iter().map(|a| a.tokens.len()).sum::<usize>();
-            extent.tokens += tokens;
-            extent.longest = extent.longest.max(tokens);
+        let tokens = tokens(chunk);
+        survey.lessons += chunk.len();
+        survey.tokens += tokens;
+        survey.most = survey.most.max(tokens);
+        survey.search.count(chunk);
+        if survey.first.is_empty() {
+            survey.first = chunk.to_vec();
         }
-        search.count(chunk);
         Ok(())
     })?;
-    if extent.lessons == 0 {
+    if survey.lessons == 0 {
         return Err(Error::Question("the data has no lesson that pushes for an answer".into()));
     }
-    Ok((extent, search))
+    Ok(survey)
+}
+
+fn tokens(lessons: &[Lesson]) -> usize {
+    let of_answers = |lesson: &Lesson| lesson.answers.iter().map(|answer| answer.tokens.len()).sum::<usize>();
+    lessons.iter().map(|lesson| lesson.prompt.len() + of_answers(lesson)).sum()
+}
+
+impl Survey {
+    /// Bytes that scoring takes beside the weights of the models.
+    pub fn bytes(&self, before: &LanguageModel, checkpoints: usize, options: &TraceOptions) -> Result<u64> {
+        let features = Features::projected(before, options.projection, options.seed)?;
+        let (moment, pass) = (SecondMoment::bytes(features.parts().into_iter()), features.bytes(self.most));
+        // Of each checkpoint the second moment stays; scoring factors one at a time.
+        Ok(moment.saturating_mul(1 + checkpoints as u64).saturating_add(pass))
+    }
+
+    /// Seconds that one checkpoint will take, by the first lessons.
+    pub fn seconds(&self, before: &LanguageModel, options: &TraceOptions) -> Result<f64> {
+        let features = Features::projected(before, options.projection, options.seed)?;
+        let mut features = features.with_differences(options.layer)?;
+        let started = Instant::now();
+        features.of(&self.first)?;
+        Ok(started.elapsed().as_secs_f64() * self.tokens as f64 / tokens(&self.first) as f64)
+    }
 }
 
 /// Scores every lesson by every method, with a pass over the data for each checkpoint; the first is the model before. Vectors
 /// are kept in `cache`: a trace that was stopped goes on where it was, and another behaviour of the same run needs no new ones.
 pub fn scores(
     source: &Source,
-    mut search: TextSearch,
+    survey: Survey,
     checkpoints: &[At<'_>],
     cases: &[Lesson],
     cache: &Path,
@@ -106,15 +132,16 @@ pub fn scores(
     let Some(before) = checkpoints.first().map(|at| at.model) else {
         return Err(Error::Question("a trace needs the model before the stage".into()));
     };
+    let mut search = survey.search;
     let mut scores = Scores::default();
     let mut scored = Vec::with_capacity(checkpoints.len());
     for (k, at) in checkpoints.iter().enumerate() {
-        let TraceOptions { projection, layer, longest, seed, .. } = *options;
+        let TraceOptions { projection, layer, seed, .. } = *options;
         let mut features = Features::projected(at.model, projection, seed)?;
         let mut key = format!("gradients-{}-{projection}-{}", at.name, options.key);
         if k == 0 {
-            features = features.with_differences(layer, longest, seed)?;
-            key = format!("both-{layer}-{longest}-{}-{projection}-{}", at.name, options.key);
+            features = features.with_differences(layer)?;
+            key = format!("both-{layer}-{}-{projection}-{}", at.name, options.key);
         }
         let mut store = Store::open(cache, &key, features.width())?;
         source.each(&before.encoder(), &mut |chunk| {

@@ -36,7 +36,8 @@ pub enum Method {
     /// Σ learning rate · inner product over checkpoints (TracIn; Pruthi et al., arXiv:2002.08484).
     Tracin,
     /// Influence (Koh and Liang, arXiv:1703.04730): the inner product in the damped inverse of the lessons' second moment, over
-    /// their number; mean over checkpoints. To first order the nats by which the behaviour's log-odds fall without the lesson.
+    /// their number; mean over checkpoints. To first order the nats by which the behaviour's log-odds fall without the lesson, at
+    /// an optimum: what an epoch learns is less, in proportion.
     Logra,
     /// The same of lessons of unit length in that inverse.
     LograCosine,

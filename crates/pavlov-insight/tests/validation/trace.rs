@@ -36,7 +36,7 @@ impl Read {
     pub(crate) fn new(before: &LanguageModel, lessons: &[Lesson], cases: &[Lesson]) -> Self {
         let layer = before.decoder.config().num_layers;
         let features = Features::projected(before, PROJECTION, SEED).unwrap();
-        let mut features = features.with_differences(layer, 12, SEED).unwrap();
+        let mut features = features.with_differences(layer).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path(), "before", features.width()).unwrap();
         for chunk in lessons.chunks(CHUNK) {
@@ -272,17 +272,23 @@ fn tracing_is_no_slower_than_an_epoch_and_a_half() {
         stage(&before, 0, LESSONS, &Planting { share: 0.03, kind: Some(Kind::Movement), decoys: 1 });
     let cases = cases(&before, 4000, 128, Some(Kind::Movement));
     let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
-    let mut model = copy(&before, &cpu);
-    let started = Instant::now();
-    teach(&mut model, rows, 0);
-    let epoch = started.elapsed().as_secs_f64();
-    let started = Instant::now();
-    let found = scores(&before, &lessons, &cases);
-    let trace = started.elapsed().as_secs_f64();
-    println!(
-        "{} lessons: an epoch {epoch:.2} s, a trace {trace:.2} s, ratio {:.2}",
-        found.places.len(),
-        trace / epoch
-    );
-    assert!(trace <= 1.5 * epoch);
+    // They take turns: what else the machine does hinders both.
+    let mut least = [f64::INFINITY; 2];
+    for round in 0..3 {
+        let mut model = copy(&before, &cpu);
+        let (rows, started) = (rows.clone(), Instant::now());
+        teach(&mut model, rows, 0);
+        let epoch = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        let found = scores(&before, &lessons, &cases);
+        let trace = started.elapsed().as_secs_f64();
+        println!(
+            "round {round}: {} lessons, an epoch {epoch:.2} s, a trace {trace:.2} s, ratio {:.2}",
+            found.places.len(),
+            trace / epoch
+        );
+        least = [least[0].min(epoch), least[1].min(trace)];
+    }
+    println!("ratio of the least {:.2}", least[1] / least[0]);
+    assert!(least[1] <= 1.5 * least[0]);
 }

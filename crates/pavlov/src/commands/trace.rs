@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -13,9 +14,9 @@ use pavlov_insight::trace::cases::{cases, probability};
 use pavlov_insight::trace::lesson::{Lesson, Source};
 use pavlov_insight::trace::report::{NAME, TraceReport, top_of};
 use pavlov_insight::trace::retrain::Retraining;
-use pavlov_insight::trace::score::{Method, Scores, TextSearch};
+use pavlov_insight::trace::score::{Method, Scores};
 use pavlov_insight::trace::verify::{Verification, verify};
-use pavlov_insight::trace::{At, Extent, RANKED_BY, TraceOptions, report, scores, survey};
+use pavlov_insight::trace::{At, RANKED_BY, Survey, TraceOptions, report, scores, survey};
 use pavlov_insight::{Error as InsightError, kept};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::Prompt;
@@ -26,8 +27,8 @@ use serde_json::json;
 
 use crate::args::DtypeArg;
 use crate::failure::{Interrupted, bad_input};
-use crate::screen::{self, Progress};
-use crate::{interrupt, stdout};
+use crate::screen::{self, Progress, duration};
+use crate::{interrupt, memory, stdout};
 
 /// What lessons are ranked by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,7 +80,7 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_name = "L")]
     layer: Option<usize>,
     /// Retrain without the lessons at the top, with them flipped, and without others, and see what the behaviour does
-    #[arg(long)]
+    #[arg(long, conflicts_with = "data")]
     verify: bool,
     /// Lessons that --verify changes [default: three of a hundred]
     #[arg(long, value_name = "K", requires = "verify", value_parser = clap::value_parser!(u32).range(1..))]
@@ -143,20 +144,22 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     let options = TraceOptions {
         projection: args.projection.into(),
         layer: args.layer.unwrap_or(before.decoder.config().num_layers),
-        longest,
         seed: args.seed,
         key: format!("{}-{digest}-{}", name(&before), args.seed),
     };
     let cache = taught.run.join("insight/trace");
     interrupt::listen("stopping: what was computed is kept; press Ctrl-C again to stop at once")?;
-    let (known, search) = survey(&source, &before, &cases)?;
-    say_cost(known, cases.len(), checkpoints.len());
-    let found = scored(&source, search, &checkpoints, &cases, &cache, &options, known)?;
+    let retraining = args.verify.then(|| retraining(args, &taught)).transpose()?;
+    let survey = survey(&source, &before, &cases)?;
+    let needed = survey.bytes(&before, checkpoints.len(), &options)?;
+    memory::check("--projection: trace", needed, "lower it, or close other programs")?;
+    say_cost(&survey, cases.len(), checkpoints.len(), survey.seconds(&before, &options)?);
+    let found = scored(&source, survey, &checkpoints, &cases, &cache, &options)?;
     let ranked_by = args.rank_by.map_or(RANKED_BY, MethodArg::method);
     let mut report =
         report(&args.behaviour, &source, [&before, &after], &cases, &found, ranked_by, args.seed)?;
-    if args.verify {
-        report.verified = Some(verified(args, &taught, &before, &cases, &found, ranked_by)?);
+    if let Some(retraining) = retraining {
+        report.verified = Some(verified(args, &retraining, &before, &cases, &found, ranked_by)?);
         report.conclude();
     }
     let file = kept::save(&taught.run, NAME, &report)?;
@@ -249,27 +252,24 @@ fn chosen_checkpoints(taught: &Taught, n: usize) -> Result<Vec<(PathBuf, f64)>> 
     Ok(chosen.map(|(step, path)| (path.clone(), rate(*step))).collect())
 }
 
-fn say_cost(known: Extent, cases: usize, checkpoints: usize) {
-    let Extent { lessons, tokens, .. } = known;
-    // A forward pass is a third of a training step, a backward pass without gradients of weights another; own answers are
-    // drawn once.
-    let epochs = 2.0 / 3.0 * checkpoints as f64 + 1.0 / 3.0;
+fn say_cost(survey: &Survey, cases: usize, checkpoints: usize, seconds: f64) {
+    let Survey { lessons, tokens, .. } = survey;
+    let time = duration(Duration::from_secs_f64((seconds * checkpoints as f64).min(1e9)));
     screen::line(&format!(
-        "{lessons} lessons of {tokens} tokens, {cases} cases, {checkpoints} checkpoint(s): about {epochs:.1} epochs of training"
+        "{lessons} lessons of {tokens} tokens, {cases} cases, {checkpoints} checkpoint(s): about {time}, less what was kept"
     ));
 }
 
 /// The scores, under a progress bar.
 fn scored(
     source: &Source,
-    search: TextSearch,
+    survey: Survey,
     checkpoints: &[At<'_>],
     cases: &[Lesson],
     cache: &Path,
     options: &TraceOptions,
-    known: Extent,
 ) -> Result<Scores> {
-    let progress = Progress::start(0, (checkpoints.len() * known.lessons) as u64);
+    let progress = Progress::start(0, (checkpoints.len() * survey.lessons) as u64);
     let mut done = 0;
     let mut on_lessons = |checkpoint: usize, n: usize| {
         done += n as u64;
@@ -277,7 +277,7 @@ fn scored(
         progress.step(done, what);
         !interrupt::flag().load(Ordering::Relaxed)
     };
-    let found = scores(source, search, checkpoints, cases, cache, options, &mut on_lessons);
+    let found = scores(source, survey, checkpoints, cases, cache, options, &mut on_lessons);
     drop(progress);
     stopped(found)
 }
@@ -292,9 +292,14 @@ fn stopped<T>(result: pavlov_insight::Result<T>) -> Result<T> {
     }
 }
 
+fn retraining<'a>(args: &TraceArgs, taught: &Taught) -> Result<Retraining<'a>> {
+    let folder = taught.run.join("insight/.tmp-retrain");
+    Ok(Retraining::new(taught, &folder, args.max_tokens as usize, interrupt::flag())?)
+}
+
 fn verified(
     args: &TraceArgs,
-    taught: &Taught,
+    retraining: &Retraining<'_>,
     before: &LanguageModel,
     cases: &[Lesson],
     found: &Scores,
@@ -302,8 +307,6 @@ fn verified(
 ) -> Result<Verification> {
     let ranked: Vec<usize> = found.ranked(ranked_by).into_iter().map(|i| found.places[i]).collect();
     let k = args.top.map_or_else(|| top_of(ranked.len()), |k| k as usize);
-    let folder = taught.run.join("insight/.tmp-retrain");
-    let retraining = Retraining::new(taught, &folder, args.max_tokens as usize, interrupt::flag())?;
     let seeds: Vec<u64> = (0..u64::from(args.seeds)).map(|i| args.seed + 1 + i).collect();
     screen::line(&format!("{} trainings to verify", 4 * seeds.len()));
     let progress = Progress::start(0, 4 * seeds.len() as u64);

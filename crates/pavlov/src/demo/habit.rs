@@ -155,9 +155,8 @@ impl Demo {
         let file = self.data("planted.jsonl");
         let name = format!("{:016x}", before.params.compute_digest());
         let options = TraceOptions {
-            projection: 16,
+            projection: 8,
             layer: before.decoder.config().num_layers,
-            longest: recipe::ANSWER_TOKENS,
             seed: self.seed,
             key: format!("{name}-{}-{}", files::digest(&file)?, self.seed),
         };
@@ -166,8 +165,8 @@ impl Demo {
         let at = [At { name, learning_rate: 1.0, model: before }];
         let go_on =
             &mut |_: usize, _: usize| !crate::interrupt::flag().load(std::sync::atomic::Ordering::Relaxed);
-        let (_, search) = survey(&source, before, &cases)?;
-        let scores = scores(&source, search, &at, &cases, &run.join("insight/trace"), &options, go_on)?;
+        let survey = survey(&source, before, &cases)?;
+        let scores = scores(&source, survey, &at, &cases, &run.join("insight/trace"), &options, go_on)?;
         let report = report(INCONSISTENT, &source, [before, after], &cases, &scores, RANKED_BY, self.seed)?;
         kept::save(&run, trace_report::NAME, &report)?;
         let ranked = scores.ranked(RANKED_BY);
