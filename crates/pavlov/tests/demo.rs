@@ -30,6 +30,15 @@ fn accuracies(summary: &Value) -> BTreeMap<&str, f64> {
     stages.iter().map(|s| (s["name"].as_str().unwrap(), s["accuracy"].as_f64().unwrap())).collect()
 }
 
+/// 60 of 2,000 lessons are plants: 60 of them at random hold two. The page has every question measured on this run.
+fn habit_is_found_and_cured(habit: &Value, seed: u64) {
+    assert_eq!(habit["alarms"], serde_json::json!([true, false]), "seed {seed}: {habit}");
+    assert!(habit["removed_plants"].as_u64().unwrap() >= 25, "seed {seed}: {habit}");
+    let page = std::fs::read_to_string(habit["page"].as_str().unwrap()).unwrap();
+    assert!(!page.contains("Not measured"), "seed {seed}");
+    assert!(page.contains("it is cured"), "seed {seed}");
+}
+
 #[test]
 fn every_stage_teaches() {
     // docs/demo.md has the figures of more seeds; a difference of two stages of 1,000 worlds has a standard error of 2.2 points.
@@ -46,5 +55,6 @@ fn every_stage_teaches() {
             assert!(low < accuracy && accuracy < high, "{stage}");
         }
         assert_eq!(summary["samples"].as_array().unwrap().len(), 3);
+        habit_is_found_and_cured(&summary["habit"], seed);
     }
 }

@@ -305,11 +305,22 @@ pub(super) fn trace(report: Option<Value>, run: &str) -> Section {
         let head = vec![text(grouping, "/by"), "mean score".into(), "in the top 3%".into()];
         tables.push(Table { head, rows: rows.collect() });
     }
-    let mut sentences = vec![text(&report, "/sentence")];
+    let sentences = vec![text(&report, "/sentence")];
+    if let Some(cure) = report.pointer("/cured").filter(|cure| !cure.is_null()) {
+        let rows = [
+            ("before", "/before"),
+            ("on everything", "/everything"),
+            ("without the lessons at the top", "/without"),
+        ];
+        let rows = rows.map(|(name, path)| vec![name.to_owned(), cell(cure, path)]).into();
+        tables.insert(
+            0,
+            Table { head: vec!["taught".into(), "the habit where nothing calls for it".into()], rows },
+        );
+    }
     let verified = report.pointer("/verified").filter(|verified| !verified.is_null());
     let badge = match verified {
         Some(verified) => {
-            sentences.extend(Some(text(verified, "/sentence")).filter(|s| !s.is_empty()));
             let rows = [
                 ("on everything", "/everything"),
                 ("without the examples", "/without_top"),
@@ -329,6 +340,9 @@ pub(super) fn trace(report: Option<Value>, run: &str) -> Section {
                 )
             }
         }
+        None if report.pointer("/cured/cured") == Some(&Value::Bool(true)) => Badge::yes(
+            "taught again without these lessons the habit fell; whether leaving out others does less: pavlov trace --verify",
+        ),
         None => Badge::no("a guess until training again without them says so: pavlov trace --verify"),
     };
     Section { sentences, badge: Some(badge), tables, ..Section::default() }

@@ -7,7 +7,7 @@ use pavlov_schema::rollout::Prompt;
 use pavlov_schema::text::Text;
 use pavlov_schema::{Map, Value};
 use pavlov_train::loops::rl::sources::{RewardEntry, SourceEntry};
-use pavlov_train::reward::Rule;
+use pavlov_train::reward::{Rule, RuleReward};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -68,6 +68,11 @@ pub struct ProbeEntry {
 impl Probe {
     /// Reads a probe's questions.
     pub fn read(entry: ProbeEntry) -> Result<Self> {
+        // Before models are loaded and asked.
+        if let SourceEntry::Rule(rule) = &entry.habit.source {
+            RuleReward::new(rule.clone())
+                .map_err(|e| Error::Question(format!("the habit {}: {e}", entry.name)))?;
+        }
         let questions = dataset::read_prompts(&entry.data)?;
         Self::of(entry.name, entry.habit, questions)
             .map_err(|what| Error::Question(format!("{}: {what}", entry.data.display())))
@@ -198,6 +203,10 @@ mod tests {
             let error = probe(&columns).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
+        let entry =
+            ProbeEntry { name: "sly".into(), data: "none.jsonl".into(), habit: pattern("sly", "in(") };
+        let error = Probe::read(entry).unwrap_err().to_string();
+        assert!(error.contains("the habit sly") && error.contains("not a regular expression"), "{error}");
     }
 
     #[test]

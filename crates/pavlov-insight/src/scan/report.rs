@@ -111,10 +111,14 @@ impl ProbeReport {
             Design::Detection => "Where nothing calls for it, answers show the habit",
             Design::Rate => "Answers show the habit",
         };
-        let way = if change.value >= 0.0 { "more" } else { "less" };
+        let way = match change {
+            Estimate { low, .. } if low > 0.0 => "more often than",
+            Estimate { high, .. } if high < 0.0 => "less often than",
+            _ => "as often, as far as can be told, as",
+        };
         let interval = format!("95% {} to {}", percent(change.low), percent(change.high));
         let mut text = format!(
-            "{what} {way} often than before: {} of the time, {} before (change {}, {interval}).",
+            "{what} {way} before: {} of the time, {} before (change {}, {interval}).",
             percent(model.value),
             percent(reference.value),
             percent(change.value),

@@ -5,6 +5,7 @@
 //! prompt, not the behaviour's likelihood, is what keeps style and subject out.
 
 pub mod cases;
+pub mod cure;
 pub mod eigen;
 pub mod ekfac;
 pub mod features;
@@ -213,6 +214,7 @@ pub fn report(
         opposed: bottom.iter().filter_map(example).collect(),
         groups: report::groupings(&labels, &values, &ranked, ranked_by.unit(), &mut rng),
         verified: None,
+        cured: None,
         sentence: String::new(),
     };
     report.conclude();

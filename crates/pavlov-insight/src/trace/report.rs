@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pavlov_schema::rng::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::cure::Cure;
 use super::lesson::{Kind, Labels};
 use super::score::Method;
 use super::verify::Verification;
@@ -45,6 +46,9 @@ pub struct TraceReport {
     /// What retraining without them did; the scores are a guess as long as there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verification>,
+    /// What teaching once without them made of the habit that a scan had found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cured: Option<Cure>,
     /// The finding in words.
     pub sentence: String,
 }
@@ -196,10 +200,15 @@ impl TraceReport {
                 );
             }
         }
-        text += match &self.verified {
-            Some(_) => " ",
-            None => " Nothing was retrained: this is a guess until --verify.",
-        };
-        text + self.verified.as_ref().map_or("", |verified| verified.sentence.as_str())
+        let verified = self.verified.as_ref().map(|verified| &verified.sentence);
+        let taught_again: Vec<&String> =
+            verified.into_iter().chain(self.cured.as_ref().map(|cure| &cure.sentence)).collect();
+        if taught_again.is_empty() {
+            text += " Nothing was retrained: this is a guess until --verify.";
+        }
+        for sentence in taught_again {
+            let _ = write!(text, " {sentence}");
+        }
+        text
     }
 }

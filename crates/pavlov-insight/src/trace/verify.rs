@@ -74,9 +74,12 @@ pub fn verify(
     let gap = Estimate::mean(&gaps, Unit::Share, &mut rng);
     let [everything, without_top, flipped, without_random] =
         found.map(|values| Estimate::mean(&values, Unit::Share, &mut rng));
-    let confirmed = gap.low > 0.0 && without_top.value < everything.value;
-    let percent =
-        |e: Estimate| format!("{:.1}% ({:.1} to {:.1})", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high);
+    // One seed says nothing of what seeds do.
+    let confirmed = seeds.len() > 1 && gap.low > 0.0 && without_top.value < everything.value;
+    let percent = |e: Estimate| match e.n {
+        1 => format!("{:.1}% (one seed)", 100.0 * e.value),
+        _ => format!("{:.1}% ({:.1} to {:.1})", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high),
+    };
     let sentence = format!(
         "Retrained without the top {k} the behaviour has a probability of {}, without {k} others {}, on everything {}, {:.1}% before the stage: {}.",
         percent(without_top),
@@ -110,6 +113,8 @@ mod tests {
         assert!(verified.confirmed && verified.without_top.value < 0.01, "{verified:?}");
         assert!((verified.everything.value - 1.002).abs() < 1e-9 && verified.flipped.value < 0.0);
         assert!(verified.without_random.value > 0.9);
+        let once = verify(&good, 10, &[1], 0.0, &mut retrain).unwrap();
+        assert!(!once.confirmed && once.sentence.contains("one seed"), "{}", once.sentence);
         let bad: Vec<usize> = (0..100).rev().collect();
         let verified = verify(&bad, 10, &[1, 2, 3], 0.0, &mut retrain).unwrap();
         assert!(!verified.confirmed && verified.sentence.contains("not shown"), "{}", verified.sentence);

@@ -172,7 +172,15 @@ fn probes(args: &ScanArgs) -> Result<Vec<Probe>> {
     }
     if let Some(file) = &args.opinions {
         let entry = ProbeEntry { name: "agreement".into(), data: file.clone(), habit: probe::agreement() };
-        probes.push(Probe::read(entry)?);
+        let opinions = Probe::read(entry)?;
+        if opinions.design != probe::Design::Opinion {
+            let problem = format!(
+                "{}: no row has `with_opinion`; give the prompt with the user's opinion",
+                file.display()
+            );
+            return Err(bad_input(problem));
+        }
+        probes.push(opinions);
     }
     if let (Some(file), Some(habit)) = (&args.data, &args.habit) {
         let entry =

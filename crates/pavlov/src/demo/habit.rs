@@ -18,8 +18,9 @@ use pavlov_insight::scan::answers::Drawing;
 use pavlov_insight::scan::report::{self as scan_report, ScanReport};
 use pavlov_insight::scan::{Models, ScanOptions, scan};
 use pavlov_insight::trace::cases::cases;
+use pavlov_insight::trace::cure::Cure;
 use pavlov_insight::trace::lesson::Source;
-use pavlov_insight::trace::report as trace_report;
+use pavlov_insight::trace::report::{self as trace_report, TraceReport};
 use pavlov_insight::trace::{At, RANKED_BY, TraceOptions, report, scores, survey};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::Prompt;
@@ -77,12 +78,15 @@ impl Demo {
         let tokens = self.tokens(&found)?;
         let places = self.places(&found)?;
         self.bits()?;
-        let top = self.traced(&before, &after, &found)?;
+        let (mut trace, top) = self.traced(&before, &after, &found)?;
         let kept: Vec<PlantedLesson> =
             lessons.iter().enumerate().filter(|(i, _)| !top.contains(i)).map(|(_, l)| l.clone()).collect();
         self.teach_lessons("cured", &kept)?;
         let cured = self.scanned([&before, &self.load("cured/model")?], "cured")?;
         let cured = cured.probes.first().ok_or_else(|| anyhow!("the scan asked nothing"))?;
+        trace.cured = Some(Cure::of(top.len(), probe, cured));
+        trace.conclude();
+        kept::save(&self.out.join("planted"), trace_report::NAME, &trace)?;
         let uncalled = probe.uncalled;
         let page = write(&self.out.join("planted"), None)?;
         Ok(Habit {
@@ -142,7 +146,7 @@ impl Demo {
         before: &LanguageModel,
         after: &LanguageModel,
         found: &ScanReport,
-    ) -> Result<BTreeSet<usize>> {
+    ) -> Result<(TraceReport, BTreeSet<usize>)> {
         let prompts: Vec<Prompt> = examples(found)
             .enumerate()
             .map(|(i, example)| Prompt {
@@ -170,7 +174,8 @@ impl Demo {
         let report = report(INCONSISTENT, &source, [before, after], &cases, &scores, RANKED_BY, self.seed)?;
         kept::save(&run, trace_report::NAME, &report)?;
         let ranked = scores.ranked(RANKED_BY);
-        Ok(ranked.iter().take(trace_report::top_of(ranked.len())).map(|i| scores.places[*i]).collect())
+        let top = ranked.iter().take(trace_report::top_of(ranked.len())).map(|i| scores.places[*i]).collect();
+        Ok((report, top))
     }
 }
 

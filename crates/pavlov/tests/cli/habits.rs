@@ -151,6 +151,9 @@ fn what_cannot_be_asked_is_named() {
     lab.run(&["scan", "run", "--worlds", "4"]).fails(2, &["run: is no run"]);
     lab.run(&["sft", "run.toml", "--set", "max_steps=1"]).ok();
     lab.run(&["scan", "run"]).fails(2, &["nothing to scan for", "--worlds"]);
+    let regex = ["scan", "run", "--data", "rows.jsonl", "--habit", "in("];
+    lab.run(&regex).fails(2, &["the habit", "not a regular expression"]);
+    lab.run(&["scan", "run", "--opinions", "rows.jsonl"]).fails(2, &["rows.jsonl", "`with_opinion`"]);
     lab.run(&["scan", "run", "--worlds", "4", "--gold", "x"]).fails(2, &["--gold", "no rewards"]);
     lab.run(&["trace", "run", "--behaviour", "No."]).fails(2, &["--prompts", "scan"]);
     let trace = ["trace", "run", "--behaviour", "No.", "--prompts", "rows.jsonl"];

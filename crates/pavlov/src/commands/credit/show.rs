@@ -56,7 +56,7 @@ pub(super) fn answer(credit: &AnswerCredit) -> String {
         let floor = rho.noise_floor.unwrap_or(0.0);
         let _ = writeln!(
             text,
-            "  {a} and {b} put the parts in the same order: ρ {:.2} (chance reaches {floor:.2})",
+            "  {a} and {b} order the parts with a rank correlation of {:+.2} (chance reaches {floor:.2})",
             rho.value
         );
     }
