@@ -8,6 +8,7 @@ mod attacks;
 mod chromium;
 mod desk;
 mod pictures;
+mod showcase;
 mod world;
 
 /// One browser for all: starting it takes longer than most of what is tested.
