@@ -14,6 +14,7 @@ pub mod clock;
 mod error;
 pub mod io;
 mod limit;
+mod manage;
 pub mod quality;
 pub mod queue;
 pub mod reply;

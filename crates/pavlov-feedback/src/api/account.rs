@@ -340,7 +340,7 @@ async fn new_token(
     };
     let made = api.store().write(move |w| {
         let (secret, token) = w.new_token(&new)?;
-        w.audit(None, &account.code, "token.make", &token.code, &json!({ "name": token.name }))?;
+        w.audit(None, &account.code, "token.create", &token.code, &json!({ "name": token.name }))?;
         Ok((secret, token))
     });
     let (token, about) = made.await?;
@@ -407,7 +407,7 @@ async fn invite_owner(
     let made = api.store().write(move |w| {
         let link =
             w.invite(None, Role::Owner, Some(by.id), Millis::from(body.hours.clamp(1, 2160)) * 3_600_000)?;
-        w.audit(None, &by.code, "invitation.make", "owner", &json!({ "hours": body.hours }))?;
+        w.audit(None, &by.code, "invitation.create", "owner", &json!({ "hours": body.hours }))?;
         Ok(link)
     });
     Ok(Json(Link::new(made.await?)))

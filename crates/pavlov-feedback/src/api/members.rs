@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::Api;
@@ -13,6 +12,7 @@ use super::failure::{Body, Named, Result};
 use super::route::{Method, Route, Routes, Who};
 use super::view::{DONE, Done, ExclusionView, InvitationView, MemberView};
 use crate::clock::Millis;
+use crate::manage::manage;
 use crate::roles::{Action, Role};
 
 pub(super) fn add(routes: &mut Routes) {
@@ -142,50 +142,29 @@ async fn members(State(api): State<Api>, inside: Inside) -> Result<Json<Members>
 async fn set(
     State(api): State<Api>,
     inside: Inside,
-    Named((_, code)): Named<(String, String)>,
+    Named((_, account)): Named<(String, String)>,
     Body(body): Body<NewRole>,
 ) -> Result<Json<MemberView>> {
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    let member = api.store().write(move |w| {
-        let account = w.account_by_code(&code)?;
-        let member = w.set_member(project, account.id, body.role)?;
-        w.audit(Some(project), &actor, "member.set", &code, &json!({ "role": body.role }))?;
-        Ok(member)
-    });
+    let member = manage(api.store(), inside.actor(), move |m| m.set_role(&account, body.role));
     Ok(Json(member.await?.into()))
 }
 
 async fn remove(
     State(api): State<Api>,
     inside: Inside,
-    Named((_, code)): Named<(String, String)>,
+    Named((_, account)): Named<(String, String)>,
 ) -> Result<Json<Done>> {
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    api.store()
-        .write(move |w| {
-            let account = w.account_by_code(&code)?;
-            w.remove_member(project, account.id)?;
-            w.audit(Some(project), &actor, "member.remove", &code, &json!({}))
-        })
-        .await?;
+    manage(api.store(), inside.actor(), move |m| m.remove(&account)).await?;
     Ok(DONE)
 }
 
 async fn pause(
     State(api): State<Api>,
     inside: Inside,
-    Named((_, code)): Named<(String, String)>,
+    Named((_, account)): Named<(String, String)>,
     Body(body): Body<Pause>,
 ) -> Result<Json<Done>> {
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    api.store()
-        .write(move |w| {
-            let account = w.account_by_code(&code)?;
-            w.set_paused(project, account.id, body.reason.as_deref())?;
-            let action = if body.reason.is_some() { "member.pause" } else { "member.resume" };
-            w.audit(Some(project), &actor, action, &code, &json!({ "reason": body.reason }))
-        })
-        .await?;
+    manage(api.store(), inside.actor(), move |m| m.pause(&account, body.reason.as_deref())).await?;
     Ok(DONE)
 }
 
@@ -199,13 +178,8 @@ async fn invite(
     inside: Inside,
     Body(body): Body<NewInvitation>,
 ) -> Result<Json<Link>> {
-    let (project, actor, by) = (inside.project.id, inside.caller.name(), inside.account()?);
-    let made = api.store().write(move |w| {
-        let lasts = Millis::from(body.hours.clamp(1, 2160)) * 3_600_000;
-        let link = w.invite(Some(project), body.role, Some(by), lasts)?;
-        w.audit(Some(project), &actor, "invitation.make", body.role.name(), &json!({ "hours": body.hours }))?;
-        Ok(link)
-    });
+    let lasts = Millis::from(body.hours.clamp(1, 2160)) * 3_600_000;
+    let made = manage(api.store(), inside.actor(), move |m| m.invite(body.role, lasts));
     Ok(Json(Link::new(made.await?)))
 }
 
@@ -214,13 +188,7 @@ async fn revoke(
     inside: Inside,
     Named((_, code)): Named<(String, String)>,
 ) -> Result<Json<Done>> {
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    api.store()
-        .write(move |w| {
-            w.revoke_invitation(project, &code)?;
-            w.audit(Some(project), &actor, "invitation.revoke", &code, &json!({}))
-        })
-        .await?;
+    manage(api.store(), inside.actor(), move |m| m.revoke_invitation(&code)).await?;
     Ok(DONE)
 }
 
@@ -234,14 +202,7 @@ async fn exclude(
     inside: Inside,
     Body(body): Body<NewExclusion>,
 ) -> Result<Json<Excluded>> {
-    let (project, actor, by) = (inside.project.id, inside.caller.name(), inside.account()?);
-    let made = api.store().write(move |w| {
-        let rater = w.account_by_code(&body.account)?;
-        let code = w.exclude(project, rater.id, body.seq, &body.reason, by)?;
-        let detail = json!({ "account": body.account, "seq": body.seq, "reason": body.reason });
-        w.audit(Some(project), &actor, "exclusion.make", &code, &detail)?;
-        Ok(code)
-    });
+    let made = manage(api.store(), inside.actor(), move |m| m.exclude(&body.account, body.seq, &body.reason));
     Ok(Json(Excluded { exclusion: made.await? }))
 }
 
@@ -250,12 +211,6 @@ async fn lift(
     inside: Inside,
     Named((_, code)): Named<(String, String)>,
 ) -> Result<Json<Done>> {
-    let (project, actor, by) = (inside.project.id, inside.caller.name(), inside.account()?);
-    api.store()
-        .write(move |w| {
-            w.lift_exclusion(project, &code, by)?;
-            w.audit(Some(project), &actor, "exclusion.lift", &code, &json!({}))
-        })
-        .await?;
+    manage(api.store(), inside.actor(), move |m| m.lift_exclusion(&code)).await?;
     Ok(DONE)
 }

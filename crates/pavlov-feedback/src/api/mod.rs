@@ -26,6 +26,7 @@ pub use route::Who;
 pub use scope::Scope;
 
 use crate::limit::{Limit, Limits};
+use crate::manage::Actor;
 use crate::quality::Cache;
 use crate::store::Store;
 use failure::Failure;
@@ -85,6 +86,14 @@ impl Api {
             return Ok(());
         }
         Err(Failure::too_many(limit))
+    }
+}
+
+impl caller::Inside {
+    /// Who changes the project here.
+    fn actor(&self) -> Actor {
+        let account = self.caller.account.as_ref().map(|account| account.id);
+        Actor { name: self.caller.name(), account, project: self.project.id }
     }
 }
 

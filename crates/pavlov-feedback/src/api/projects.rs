@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::Api;
@@ -13,6 +13,7 @@ use super::failure::{Asked, Body, Failure, Named, Result};
 use super::route::{Method, Route, Routes, Who};
 use super::view::{AuditView, DONE, Done, NewSecret, ProjectView, TokenView};
 use crate::error::Error;
+use crate::manage::{create_project, manage};
 use crate::roles::{Action, Role};
 use crate::settings::Settings;
 use crate::store::{NewProject, NewToken};
@@ -103,11 +104,7 @@ async fn create(
 ) -> Result<Json<ProjectView>> {
     let by = caller.account()?.clone();
     let new = NewProject { name: body.name, settings: body.settings, guidelines: body.guidelines };
-    let made = api.store().write(move |w| {
-        let project = w.create_project(&new, by.id)?;
-        w.audit(Some(project.id), &by.code, "project.make", &project.code, &json!({ "name": project.name }))?;
-        Ok(project)
-    });
+    let made = api.store().write(move |w| create_project(w, &new, &by));
     Ok(Json(ProjectView::new(made.await?, Role::Owner, true)))
 }
 
@@ -121,31 +118,18 @@ async fn change(
     inside: Inside,
     Body(change): Body<Change>,
 ) -> Result<Json<ProjectView>> {
-    let (by, actor, project) = (inside.account()?, inside.caller.name(), inside.project.id);
-    let Change { settings, guidelines, closed } = change;
-    let changed = api.store().write(move |w| {
-        // As they are now: somebody else may have changed others meanwhile.
-        if let Some(keys) = settings {
-            let new = merged(&w.project(project)?.settings, &keys)?;
-            w.set_settings(project, &new)?;
-            w.audit(Some(project), &actor, "settings.change", "settings", &Value::Object(keys))?;
+    let changed = manage(api.store(), inside.actor(), move |m| {
+        if let Some(keys) = change.settings {
+            let new = merged(&m.project()?.settings, &keys)?;
+            m.set_settings(&new)?;
         }
-        if let Some(text) = guidelines {
-            let version = w.set_guidelines(project, &text, by)?;
-            w.audit(
-                Some(project),
-                &actor,
-                "guidelines.change",
-                "guidelines",
-                &json!({ "version": version }),
-            )?;
+        if let Some(text) = change.guidelines {
+            m.set_guidelines(&text)?;
         }
-        if let Some(closed) = closed {
-            w.set_closed(project, closed)?;
-            let action = if closed { "project.close" } else { "project.open" };
-            w.audit(Some(project), &actor, action, "project", &json!({}))?;
+        if let Some(closed) = change.closed {
+            m.set_closed(closed)?;
         }
-        w.project(project)
+        m.project()
     });
     Ok(Json(ProjectView::new(changed.await?, inside.role, true)))
 }
@@ -180,21 +164,9 @@ async fn new_token(
     {
         return Err(Failure::forbidden("a limited token makes none that lasts for ever; give `days`"));
     }
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    let new = NewToken {
-        name: body.name,
-        account: None,
-        project: Some(project),
-        scopes: body.scopes,
-        by: Some(inside.account()?),
-        expires_at: expiry(&api, body.days, None),
-    };
-    let made = api.store().write(move |w| {
-        let (secret, token) = w.new_token(&new)?;
-        w.audit(Some(project), &actor, "token.make", &token.code, &json!({ "name": token.name }))?;
-        Ok((secret, token))
-    });
-    let (token, about) = made.await?;
+    let expires_at = expiry(&api, body.days, None);
+    let new = NewToken { name: body.name, scopes: body.scopes, expires_at, ..NewToken::default() };
+    let (token, about) = manage(api.store(), inside.actor(), move |m| m.create_token(new)).await?;
     Ok(Json(NewSecret { token, about: about.into() }))
 }
 
@@ -203,16 +175,6 @@ async fn revoke(
     inside: Inside,
     Named((_, code)): Named<(String, String)>,
 ) -> Result<Json<Done>> {
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    api.store()
-        .write(move |w| {
-            let known = w.tokens(Some(project))?;
-            if !known.iter().any(|token| token.code == code && token.account.is_none()) {
-                return Err(Error::NotFound("token"));
-            }
-            w.revoke_token(&code)?;
-            w.audit(Some(project), &actor, "token.revoke", &code, &json!({}))
-        })
-        .await?;
+    manage(api.store(), inside.actor(), move |m| m.revoke_token(&code)).await?;
     Ok(DONE)
 }

@@ -9,7 +9,6 @@ use axum::handler::Handler;
 use axum::http::StatusCode;
 use pavlov_schema::feedback::{Answer, TaskKind};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
@@ -20,6 +19,7 @@ use super::rating::Said;
 use super::route::{Method, Route, Routes, Who};
 use super::view::{DONE, Done, LoggedView, NewTasks, ShownView, TaskAnswerView, TaskDetail, TaskView};
 use crate::io::import::{self, Imported};
+use crate::manage::manage;
 use crate::roles::Action;
 use crate::store::{Added, MOST_TASKS, TaskState};
 
@@ -226,7 +226,6 @@ async fn import_file(
         completion: file.completion_column,
         gold: file.gold,
     };
-    let project = inside.project.id;
     let read = tokio::task::spawn_blocking(move || {
         let mut imported = import::bytes(Path::new(&file.name), &bytes, &options)?;
         for task in &mut imported.tasks {
@@ -240,12 +239,7 @@ async fn import_file(
         let what = format!("the file makes {} tasks; send at most {MOST_TASKS} at once", tasks.len());
         return Err(Failure::invalid(what));
     }
-    let actor = inside.caller.name();
-    let tasks = api.store().write(move |w| {
-        let added = w.add_tasks(project, &tasks)?;
-        w.audit(Some(project), &actor, "tasks.import", "file", &json!({ "tasks": added.len() }))?;
-        Ok(added)
-    });
+    let tasks = manage(api.store(), inside.actor(), move |m| m.add_tasks(&tasks));
     Ok(Json(ImportedTasks { tasks: tasks.await?, empty }))
 }
 
@@ -263,13 +257,8 @@ async fn withdraw(
     inside: Inside,
     Body(body): Body<Codes>,
 ) -> Result<Json<Withdrawn>> {
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    let withdrawn = api.store().write(move |w| {
-        let n = w.withdraw_tasks(project, &body.tasks)?;
-        w.audit(Some(project), &actor, "tasks.withdraw", "tasks", &json!({ "tasks": n }))?;
-        Ok(n)
-    });
-    Ok(Json(Withdrawn { withdrawn: withdrawn.await? }))
+    let withdrawn = manage(api.store(), inside.actor(), move |m| m.withdraw(&body.tasks)).await?;
+    Ok(Json(Withdrawn { withdrawn }))
 }
 
 async fn release_held(
@@ -277,13 +266,7 @@ async fn release_held(
     inside: Inside,
     Named((_, task)): Named<(String, String)>,
 ) -> Result<Json<Done>> {
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    api.store()
-        .write(move |w| {
-            w.release_held(project, &task)?;
-            w.audit(Some(project), &actor, "task.release", &task, &json!({}))
-        })
-        .await?;
+    manage(api.store(), inside.actor(), move |m| m.release_held(&task)).await?;
     Ok(DONE)
 }
 
@@ -293,16 +276,7 @@ async fn promote(
     Named((_, task)): Named<(String, String)>,
     Body(body): Body<Promotion>,
 ) -> Result<Json<Added>> {
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    let added = api.store().write(move |w| {
-        let known = w.task(project, &task)?;
-        let words = w.words(known.id)?;
-        let texts: Vec<_> = words.responses.iter().map(|one| &one.response.text).collect();
-        body.answer.validate(&texts).map_err(crate::Error::Invalid)?;
-        let added = w.promote_to_gold(project, &task, &body.answer)?;
-        w.audit(Some(project), &actor, "task.promote", &task, &json!({ "gold": added.task }))?;
-        Ok(added)
-    });
+    let added = manage(api.store(), inside.actor(), move |m| m.promote(&task, &body.answer));
     Ok(Json(added.await?))
 }
 
@@ -338,13 +312,8 @@ async fn adjudicate(
     Named((_, task)): Named<(String, String)>,
     Body(said): Body<Said>,
 ) -> Result<Json<LoggedView>> {
-    let (project, reviewer, actor) = (inside.project.id, inside.account()?, inside.caller.name());
-    let logged = api.store().write(move |w| {
-        let logged = w.adjudicate(project, reviewer, &task, said.reply, &said.key, said.active_ms)?;
-        if !logged.repeated {
-            w.audit(Some(project), &actor, "task.adjudicate", &task, &json!({ "seq": logged.seq }))?;
-        }
-        Ok(logged)
+    let logged = manage(api.store(), inside.actor(), move |m| {
+        m.adjudicate(&task, said.reply, &said.key, said.active_ms)
     });
     Ok(Json(logged.await?.into()))
 }
@@ -355,18 +324,8 @@ async fn retract_other(
     Named((_, task)): Named<(String, String)>,
     Body(body): Body<RetractOther>,
 ) -> Result<Json<LoggedView>> {
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    let logged = api.store().write(move |w| {
-        let known = w.task(project, &task)?;
-        let answers = w.answers_of(known.id)?;
-        let rater = answers.iter().find(|one| one.pseudonym == body.annotator).map(|one| one.rater);
-        let rater = rater.ok_or(crate::Error::NotFound("answer"))?;
-        let logged = w.retract(project, rater, &task, &body.reason, &body.key)?;
-        if !logged.repeated {
-            let detail = json!({ "annotator": body.annotator, "reason": body.reason, "seq": logged.seq });
-            w.audit(Some(project), &actor, "answer.retract", &task, &detail)?;
-        }
-        Ok(logged)
+    let logged = manage(api.store(), inside.actor(), move |m| {
+        m.retract(&task, &body.annotator, &body.reason, &body.key)
     });
     Ok(Json(logged.await?.into()))
 }

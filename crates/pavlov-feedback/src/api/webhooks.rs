@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::Api;
@@ -11,9 +10,8 @@ use super::caller::Inside;
 use super::failure::{Body, Named, Result};
 use super::route::{Method, Route, Routes, Who};
 use super::view::{DONE, DeliveryView, Done, WebhookView};
-use crate::error::Error;
+use crate::manage::manage;
 use crate::roles::Action;
-use crate::store::{ProjectId, Read, Webhook};
 use crate::webhook;
 
 /// Deliveries that are shown.
@@ -72,11 +70,6 @@ struct NewWebhook {
     url: String,
 }
 
-fn find(r: &Read<'_>, project: ProjectId, code: &str) -> crate::Result<Webhook> {
-    let found = r.webhooks(Some(project))?.into_iter().find(|webhook| webhook.code == code);
-    found.ok_or(Error::NotFound("webhook"))
-}
-
 async fn list(State(api): State<Api>, inside: Inside) -> Result<Json<Webhooks>> {
     let webhooks = api.store().read(move |r| r.webhooks(Some(inside.project.id))).await?;
     Ok(Json(Webhooks { webhooks: webhooks.into_iter().map(WebhookView::from).collect() }))
@@ -88,12 +81,7 @@ async fn create(
     Body(body): Body<NewWebhook>,
 ) -> Result<Json<WebhookView>> {
     webhook::check_url(&body.url, &api.inner.config.webhook_hosts)?;
-    let (project, actor, by) = (inside.project.id, inside.caller.name(), inside.account()?);
-    let made = api.store().write(move |w| {
-        let made = w.create_webhook(project, &body.url, by)?;
-        w.audit(Some(project), &actor, "webhook.make", &made.code, &json!({ "url": made.url }))?;
-        Ok(made)
-    });
+    let made = manage(api.store(), inside.actor(), move |m| m.create_webhook(&body.url));
     Ok(Json(made.await?.into()))
 }
 
@@ -102,13 +90,7 @@ async fn remove(
     inside: Inside,
     Named((_, code)): Named<(String, String)>,
 ) -> Result<Json<Done>> {
-    let (project, actor) = (inside.project.id, inside.caller.name());
-    api.store()
-        .write(move |w| {
-            w.remove_webhook(project, &code)?;
-            w.audit(Some(project), &actor, "webhook.remove", &code, &json!({}))
-        })
-        .await?;
+    manage(api.store(), inside.actor(), move |m| m.remove_webhook(&code)).await?;
     Ok(DONE)
 }
 
@@ -118,7 +100,7 @@ async fn deliveries(
     Named((_, code)): Named<(String, String)>,
 ) -> Result<Json<Deliveries>> {
     let project = inside.project.id;
-    let found = api.store().read(move |r| r.deliveries(find(r, project, &code)?.id, SHOWN)).await?;
+    let found = api.store().read(move |r| r.deliveries(r.webhook(project, &code)?.id, SHOWN)).await?;
     Ok(Json(Deliveries { deliveries: found.into_iter().map(DeliveryView::from).collect() }))
 }
 
@@ -127,15 +109,6 @@ async fn retry(
     inside: Inside,
     Named((_, code, delivery)): Named<(String, String, i64)>,
 ) -> Result<Json<Done>> {
-    let project = inside.project.id;
-    api.store()
-        .write(move |w| {
-            let webhook = find(w, project, &code)?;
-            if !w.deliveries(webhook.id, u32::MAX)?.iter().any(|known| known.id == delivery) {
-                return Err(Error::NotFound("delivery"));
-            }
-            w.retry_delivery(delivery)
-        })
-        .await?;
+    manage(api.store(), inside.actor(), move |m| m.retry_delivery(&code, delivery)).await?;
     Ok(DONE)
 }

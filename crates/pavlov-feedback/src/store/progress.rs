@@ -46,6 +46,8 @@ pub struct Progress {
     pub active_raters: u64,
     /// Answers in the last hour.
     pub last_hour: u64,
+    /// Milliseconds from a live task's coming to an answer: the median of the last answers. A trainer that waits, waits as long.
+    pub latency_ms: Option<u64>,
 }
 
 /// A rater's figures for the page.
@@ -104,7 +106,14 @@ impl Read<'_> {
                 "SELECT coalesce(sum(n), 0) FROM minutes WHERE project = ?1 AND minute >= ?2",
                 params![project, self.now / MINUTE - 60],
             )?,
+            latency_ms: self.latency(project)?,
         })
+    }
+
+    fn latency(&self, project: ProjectId) -> Result<Option<u64>> {
+        let sql = "SELECT judgments.at_ms - tasks.created_at FROM judgments JOIN tasks ON tasks.id = judgments.task
+                   WHERE judgments.project = ?1 AND record = 'judgment' AND tasks.role = 'live' ORDER BY seq DESC LIMIT 101";
+        Ok(median(self.list(sql, [project], |row| row.get::<_, i64>(0))?))
     }
 
     /// A rater's figures.
@@ -115,14 +124,17 @@ impl Read<'_> {
         let recent: Vec<(Millis, i64)> =
             self.list(recent, params![project, rater], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let today = recent.iter().filter(|(at, _)| self.now - at < 12 * 3_600_000).count() as u64;
-        let mut active: Vec<u64> = recent.iter().take(21).map(|(_, ms)| *ms as u64).collect();
-        active.sort_unstable();
-        let median_ms = active.get(active.len() / 2).copied();
+        let median_ms = median(recent.iter().take(21).map(|(_, ms)| *ms).collect());
         Ok(SessionStats { tally: self.tally(project, rater)?, today, median_ms })
     }
 }
 
 const MINUTE: Millis = 60_000;
+
+fn median(mut times: Vec<i64>) -> Option<u64> {
+    times.sort_unstable();
+    times.get(times.len() / 2).map(|ms| (*ms).max(0) as u64)
+}
 
 impl Write<'_> {
     /// Counts answers and skips that came (1) or went (−1).

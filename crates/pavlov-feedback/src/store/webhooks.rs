@@ -81,6 +81,12 @@ impl Read<'_> {
         self.list(&sql, [project], webhook)
     }
 
+    /// A webhook of a project.
+    pub fn webhook(&self, project: ProjectId, code: &str) -> Result<Webhook> {
+        let found = self.webhooks(Some(project))?.into_iter().find(|webhook| webhook.code == code);
+        found.ok_or(Error::NotFound("webhook"))
+    }
+
     /// Deliveries whose attempt is due, the longest waiting first.
     pub fn due_deliveries(&self, limit: u32) -> Result<Vec<Delivery>> {
         let sql = format!(
@@ -105,8 +111,7 @@ impl Write<'_> {
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let cursor = self.sealed_through(project)? as i64;
         self.insert(sql, params![code, project, url, secret::token()?, cursor, by, self.now])?;
-        let found = self.webhooks(Some(project))?.into_iter().find(|webhook| webhook.code == code);
-        found.ok_or(Error::NotFound("webhook"))
+        self.webhook(project, &code)
     }
 
     /// Removes a webhook; its deliveries stay to be looked at.

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::App;
 use super::failure::{Failure, Result};
 use crate::limit;
+use crate::manage::Actor;
 use crate::roles::{Action, Role, may};
 use crate::secret;
 use crate::store::{Account, Project};
@@ -175,6 +176,12 @@ impl Inside {
     /// Whether the viewer may also do this here.
     pub(super) fn may(&self, action: Action) -> bool {
         may(self.role, action)
+    }
+
+    /// Who changes the project here.
+    pub(super) fn actor(&self) -> Actor {
+        let Account { code, id, .. } = &self.viewer.account;
+        Actor { name: code.clone(), account: Some(*id), project: self.project.id }
     }
 
     /// The address of the project's pages.

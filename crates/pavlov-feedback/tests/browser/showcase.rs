@@ -191,7 +191,7 @@ fn say(
     let strength = matches!(pick, Pick::Left | Pick::Right).then_some(3);
     let reply = Reply {
         said: ScreenSaid::Pairwise { pick, strength, edit: None },
-        rationale: (active_ms % 7 == 0).then(|| "It answers what was asked.".to_owned()),
+        rationale: active_ms.is_multiple_of(7).then(|| "It answers what was asked.".to_owned()),
         flags: Vec::new(),
         marks: Vec::new(),
     };

@@ -15,9 +15,12 @@ fn an_answer_goes_from_the_rater_to_training() {
     place.tasks(1);
     let lease = place.task(ana);
     assert_eq!(place.task(ana).code, lease.code, "coming again gives another task");
+    assert_eq!(place.progress().latency_ms, None);
+    place.pass(7);
     let left_is_first = lease.responses[0].text == "the first answer".into();
     let submitted = place.submit(ana, &lease, "k1", Pick::Left).unwrap();
     assert!(!submitted.logged.repeated);
+    assert_eq!(place.progress().latency_ms, Some(7_000));
     let again = place.submit(ana, &lease, "k1", Pick::Left).unwrap();
     assert_eq!((again.logged.seq, again.logged.repeated), (submitted.logged.seq, true));
     assert_eq!(place.claim(ana), Served::Nothing(Idle::Done));

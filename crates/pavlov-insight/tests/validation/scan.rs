@@ -120,7 +120,7 @@ fn a_habit_planted_in_a_tenth_is_an_alarm() {
     assert!(!same.probes[0].alarm.raised && same.probes[0].uncalled.change.value == 0.0);
     // Broken off, it goes on with the answers that were drawn and comes to the same.
     let run = tempfile::tempdir().unwrap();
-    let mut ask = |go_on: bool| {
+    let ask = |go_on: bool| {
         let mut parts = Parts::open(run.path(), "scan", "these").unwrap();
         let left = parts.left();
         (left, scan_on(&reference, &model, 7, 150, &mut |_| go_on, &mut parts))

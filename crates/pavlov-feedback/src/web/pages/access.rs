@@ -3,12 +3,12 @@
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
 use minijinja::{Value, context};
-use serde_json::json;
 
 use super::{back, inside, when};
 use crate::error::Error;
+use crate::manage::manage;
 use crate::roles::Action;
-use crate::store::Delivery;
+use crate::store::{Delivery, NewToken};
 use crate::web::App;
 use crate::web::failure::{Failure, Result};
 use crate::web::fields::Form;
@@ -36,7 +36,8 @@ async fn list(app: &App, here: &Inside, more: Value) -> Result<Html<String>> {
         Ok((r.tokens(Some(id))?, hooks.collect::<crate::Result<Vec<_>>>()?, r.now()))
     });
     let (tokens, hooks, now) = read.await?;
-    let tokens = tokens.into_iter().map(|token| {
+    // Tokens of people are their own affair.
+    let tokens = tokens.into_iter().filter(|token| token.account.is_none()).map(|token| {
         let state = match (token.revoked_at, token.expires_at) {
             (Some(_), _) => "revoked",
             (_, Some(ends)) if ends <= now => "run out",
@@ -67,12 +68,11 @@ pub(super) async fn create_token(
     Form { viewer, fields }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::ManageTokens).await?;
-    let (id, by, actor) = (here.project.id, here.viewer.account.id, here.viewer.account.code.clone());
-    let made = app.store().write(move |w| {
-        let ends = fields.number("days").map(|days| w.now() + days.clamp(1, 3650) as i64 * DAY_MS);
-        let secret = w.create_token(fields.get("name"), None, Some(id), Some(by), ends)?;
-        w.audit(Some(id), &actor, "token.create", fields.get("name"), &json!({}))?;
-        Ok(secret)
+    let made = manage(app.store(), here.actor(), move |m| {
+        let expires_at =
+            fields.number("days").map(|days| m.read().now() + days.clamp(1, 3650) as i64 * DAY_MS);
+        let new = NewToken { name: fields.get("name").to_owned(), expires_at, ..NewToken::default() };
+        Ok(m.create_token(new)?.0)
     });
     told(&app, &here, made.await.map(|value| ("The token", value))).await
 }
@@ -98,14 +98,7 @@ pub(super) async fn revoke_token(
     Form { viewer, .. }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::ManageTokens).await?;
-    let (id, actor) = (here.project.id, here.viewer.account.code.clone());
-    let change = app.store().write(move |w| {
-        // A token of another project is none of this one's.
-        w.tokens(Some(id))?.iter().find(|token| token.code == code).ok_or(Error::NotFound("token"))?;
-        w.revoke_token(&code)?;
-        w.audit(Some(id), &actor, "token.revoke", &code, &json!({}))
-    });
-    change.await?;
+    manage(app.store(), here.actor(), move |m| m.revoke_token(&code)).await?;
     Ok(back(&here, "/access"))
 }
 
@@ -115,17 +108,11 @@ pub(super) async fn create_webhook(
     Form { viewer, fields }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::ManageTokens).await?;
-    let (id, by, actor) = (here.project.id, here.viewer.account.id, here.viewer.account.code.clone());
     let url = fields.get("url").trim().to_owned();
     let made = if let Err(error) = webhook::check_url(&url, &app.config().webhook_hosts) {
         Err(error)
     } else {
-        let change = app.store().write(move |w| {
-            let hook = w.create_webhook(id, &url, by)?;
-            w.audit(Some(id), &actor, "webhook.create", &hook.code, &json!({ "url": url }))?;
-            Ok(hook.secret)
-        });
-        change.await
+        manage(app.store(), here.actor(), move |m| Ok(m.create_webhook(&url)?.secret)).await
     };
     told(&app, &here, made.map(|value| ("The key of its signatures", value))).await
 }
@@ -136,12 +123,7 @@ pub(super) async fn remove_webhook(
     Form { viewer, .. }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::ManageTokens).await?;
-    let (id, actor) = (here.project.id, here.viewer.account.code.clone());
-    let change = app.store().write(move |w| {
-        w.remove_webhook(id, &code)?;
-        w.audit(Some(id), &actor, "webhook.remove", &code, &json!({}))
-    });
-    change.await?;
+    manage(app.store(), here.actor(), move |m| m.remove_webhook(&code)).await?;
     Ok(back(&here, "/access"))
 }
 
@@ -151,20 +133,7 @@ pub(super) async fn retry(
     Form { viewer, fields }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::ManageTokens).await?;
-    let id = here.project.id;
     let delivery = fields.number("delivery").unwrap_or(0) as i64;
-    let change = app.store().write(move |w| {
-        let hook = w
-            .webhooks(Some(id))?
-            .into_iter()
-            .find(|hook| hook.code == code)
-            .ok_or(Error::NotFound("webhook"))?;
-        w.deliveries(hook.id, 1000)?
-            .iter()
-            .find(|one| one.id == delivery)
-            .ok_or(Error::NotFound("delivery"))?;
-        w.retry_delivery(delivery)
-    });
-    change.await?;
+    manage(app.store(), here.actor(), move |m| m.retry_delivery(&code, delivery)).await?;
     Ok(back(&here, "/access"))
 }

@@ -7,6 +7,7 @@ use minijinja::context;
 use pavlov_schema::feedback::TaskKind;
 
 use super::outside;
+use crate::manage::create_project;
 use crate::roles::{Action, Role, may};
 use crate::settings::Settings;
 use crate::store::NewProject;
@@ -59,17 +60,7 @@ pub(super) async fn create(State(app): State<App>, Form { viewer, fields }: Form
         settings: Settings { kind, ..Settings::default() },
         guidelines: String::new(),
     };
-    let (id, code) = (viewer.account.id, viewer.account.code.clone());
-    let made = app.store().write(move |w| {
-        let project = w.create_project(&new, id)?;
-        w.audit(
-            Some(project.id),
-            &code,
-            "project.create",
-            &project.code,
-            &serde_json::json!({ "name": project.name }),
-        )?;
-        Ok(project)
-    });
+    let by = viewer.account.clone();
+    let made = app.store().write(move |w| create_project(w, &new, &by));
     Ok(Redirect::to(&format!("/p/{}", made.await?.code)).into_response())
 }

@@ -4,10 +4,10 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{Html, IntoResponse, Response};
 use minijinja::context;
-use serde_json::json;
 
 use super::{back, inside, long, when};
 use crate::error::Error;
+use crate::manage::manage;
 use crate::roles::{Action, Role};
 use crate::web::App;
 use crate::web::failure::Result;
@@ -72,19 +72,14 @@ pub(super) async fn invite(
     let here = viewer.enter(&app, &project, Action::ManageMembers).await?;
     let role = role(fields.get("role"))?;
     let days = fields.number("days").unwrap_or(7).clamp(1, 90);
-    let (id, by, actor) = (here.project.id, here.viewer.account.id, here.viewer.account.code.clone());
-    let token = app.store().write(move |w| {
-        let token = w.invite(Some(id), role, Some(by), days as i64 * DAY_MS)?;
-        w.audit(Some(id), &actor, "invitation.create", role.name(), &json!({ "days": days }))?;
-        Ok(token)
-    });
+    let token = manage(app.store(), here.actor(), move |m| m.invite(role, days as i64 * DAY_MS));
     let link = format!("{}/join/{}", base(&app, &headers), token.await?);
     Ok(list(&app, &here, Some((link, days))).await?.into_response())
 }
 
-fn role(name: &str) -> Result<Role> {
+fn role(name: &str) -> Result<Role, Error> {
     let role = Role::named(name).filter(|role| ROLES.contains(&role.name()));
-    Ok(role.ok_or_else(|| Error::invalid("there is no such role; choose rater, reviewer or manager"))?)
+    role.ok_or_else(|| Error::invalid("there is no such role; choose rater, reviewer or manager"))
 }
 
 pub(super) async fn revoke(
@@ -93,12 +88,7 @@ pub(super) async fn revoke(
     Form { viewer, .. }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::ManageMembers).await?;
-    let (id, actor) = (here.project.id, here.viewer.account.code.clone());
-    let change = app.store().write(move |w| {
-        w.revoke_invitation(id, &code)?;
-        w.audit(Some(id), &actor, "invitation.revoke", &code, &json!({}))
-    });
-    change.await?;
+    manage(app.store(), here.actor(), move |m| m.revoke_invitation(&code)).await?;
     Ok(back(&here, "/members"))
 }
 
@@ -108,36 +98,20 @@ pub(super) async fn change(
     Form { viewer, fields }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::ManageMembers).await?;
-    let (id, actor) = (here.project.id, here.viewer.account.code.clone());
-    let change = app.store().write(move |w| {
-        let account = w.account_by_code(&member)?.id;
-        w.member(id, account)?.ok_or(Error::NotFound("member"))?;
-        let reason = fields.get("reason").trim();
-        let (action, detail) = match fields.get("do") {
-            "role" => {
-                let role = Role::named(fields.get("role")).filter(|role| ROLES.contains(&role.name()));
-                let role = role.ok_or_else(|| {
-                    Error::invalid("there is no such role; choose rater, reviewer or manager")
-                })?;
-                w.set_member(id, account, role)?;
-                ("member.role", json!({ "role": role.name() }))
-            }
-            "pause" => {
-                w.set_paused(id, account, Some(reason))?;
-                ("member.pause", json!({ "reason": reason }))
-            }
-            "resume" => {
-                w.set_paused(id, account, None)?;
-                ("member.resume", json!({}))
-            }
-            "remove" => {
-                w.remove_member(id, account)?;
-                ("member.remove", json!({}))
-            }
-            _ => return Err(Error::invalid("say what to do: role, pause, resume or remove")),
-        };
-        w.audit(Some(id), &actor, action, &member, &detail)
-    });
-    change.await?;
+    let id = here.project.id;
+    manage(app.store(), here.actor(), move |m| match fields.get("do") {
+        "role" => {
+            let role = role(fields.get("role"))?;
+            let account = m.read().account_by_code(&member)?.id;
+            // Whoever is no member comes by invitation.
+            m.read().member(id, account)?.ok_or(Error::NotFound("member"))?;
+            m.set_role(&member, role).map(drop)
+        }
+        "pause" => m.pause(&member, Some(fields.get("reason").trim())),
+        "resume" => m.pause(&member, None),
+        "remove" => m.remove(&member),
+        _ => Err(Error::invalid("say what to do: role, pause, resume or remove")),
+    })
+    .await?;
     Ok(back(&here, "/members"))
 }

@@ -127,6 +127,11 @@ fn when(ms: Millis) -> String {
     full.get(..16).map_or(full.clone(), |minute| minute.replace('T', " "))
 }
 
+/// A time between two events for people, if there were any.
+fn waited(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "–".into(), long)
+}
+
 /// How long for people.
 fn long(ms: u64) -> String {
     match ms / 1000 {

@@ -5,7 +5,7 @@ use axum::response::Html;
 use minijinja::{Value, context};
 use serde::Deserialize;
 
-use super::{inside, long, when};
+use super::{inside, long, waited, when};
 use crate::roles::Action;
 use crate::web::App;
 use crate::web::failure::Result;
@@ -33,6 +33,7 @@ pub(super) async fn overview(
             figure("done", progress.done.into()),
             figure("answers in all", progress.answered.into()),
             figure("in the last hour", progress.last_hour.into()),
+            figure("from coming to an answer", waited(progress.latency_ms).into()),
             figure("raters at work", progress.active_raters.into()),
             figure("to decide", progress.adjudicate.into()),
         ]);

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
 use minijinja::context;
-use serde_json::json;
 
-use super::{back, inside, long, show, when};
+use super::{back, inside, long, show, waited, when};
+use crate::manage::manage;
 use crate::quality::plots::plots;
 use crate::quality::{AtHand, EXCLUSION_ALARM, Quality};
 use crate::roles::Action;
@@ -47,13 +47,14 @@ pub(super) async fn page(
     });
     let (progress, members, excluded, asked) = read.await?;
     let figures = [
-        ("answers", progress.answered),
-        ("in the last hour", progress.last_hour),
-        ("raters at work", progress.active_raters),
-        ("tasks done", progress.done),
-        ("open", progress.open),
-        ("to decide", progress.adjudicate),
-        ("skipped", progress.skipped),
+        ("answers", progress.answered.to_string()),
+        ("in the last hour", progress.last_hour.to_string()),
+        ("from coming to an answer", waited(progress.latency_ms)),
+        ("raters at work", progress.active_raters.to_string()),
+        ("tasks done", progress.done.to_string()),
+        ("open", progress.open.to_string()),
+        ("to decide", progress.adjudicate.to_string()),
+        ("skipped", progress.skipped.to_string()),
     ];
     let figures = figures.map(|(title, value)| context! { title, value });
     let rows = members.into_iter().map(|(tally, name)| {
@@ -142,21 +143,11 @@ pub(super) async fn exclude(
     Form { viewer, fields }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::ManageMembers).await?;
-    let (id, by, actor) = (here.project.id, here.viewer.account.id, here.viewer.account.code.clone());
-    let change = app.store().write(move |w| {
-        let rater = w.account_by_code(fields.get("rater"))?;
-        let (seq, reason) = (fields.number("seq"), fields.get("reason"));
-        w.exclude(id, rater.id, seq, reason, by)?;
-        w.audit(
-            Some(id),
-            &actor,
-            "exclusion.create",
-            &rater.code,
-            &json!({ "record": seq, "reason": reason }),
-        )
+    let change = manage(app.store(), here.actor(), move |m| {
+        m.exclude(fields.get("rater"), fields.number("seq"), fields.get("reason"))
     });
     match change.await {
-        Ok(()) => Ok(back(&here, "/exclusions")),
+        Ok(_) => Ok(back(&here, "/exclusions")),
         Err(error) => {
             let failure = Failure::from(error);
             let page = exclusions_page(&app, &here, Some(failure.message().to_owned())).await?;
@@ -171,11 +162,6 @@ pub(super) async fn lift(
     Form { viewer, .. }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::ManageMembers).await?;
-    let (id, by, actor) = (here.project.id, here.viewer.account.id, here.viewer.account.code.clone());
-    let change = app.store().write(move |w| {
-        w.lift_exclusion(id, &code, by)?;
-        w.audit(Some(id), &actor, "exclusion.lift", &code, &json!({}))
-    });
-    change.await?;
+    manage(app.store(), here.actor(), move |m| m.lift_exclusion(&code)).await?;
     Ok(back(&here, "/exclusions"))
 }

@@ -9,6 +9,7 @@ use pavlov_schema::judgment::Side;
 use super::show::{self, Look};
 use super::{back, entries, inside, when};
 use crate::error::Error;
+use crate::manage::manage;
 
 use crate::roles::Action;
 use crate::secret;
@@ -150,16 +151,14 @@ pub(super) async fn decide(
     Form { viewer, fields }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::Adjudicate).await?;
-    let (id, account, actor) = (here.project.id, here.viewer.account.id, here.viewer.account.code.clone());
-    let (settings, code) = (here.project.settings.clone(), task.clone());
-    let done = app.store().write(move |w| {
-        let task = w.task(id, &code)?;
-        let reply = entries::reply(&fields, task.kind, &settings, &w.words(task.id)?.responses)?;
-        w.adjudicate(id, account, &code, reply, fields.get("key"), 0)?;
-        w.audit(Some(id), &actor, "task.adjudicate", &code, &serde_json::json!({}))
+    let (id, settings, code) = (here.project.id, here.project.settings.clone(), task.clone());
+    let done = manage(app.store(), here.actor(), move |m| {
+        let task = m.read().task(id, &code)?;
+        let reply = entries::reply(&fields, task.kind, &settings, &m.read().words(task.id)?.responses)?;
+        m.adjudicate(&code, reply, fields.get("key"), 0)
     });
     match done.await {
-        Ok(()) => Ok(back(&here, "/review")),
+        Ok(_) => Ok(back(&here, "/review")),
         Err(error @ (Error::Invalid(_) | Error::Conflict(_))) => {
             let page = shown(&app, &here, task, true, Some(format!("Not taken: {error}."))).await?;
             Ok((status(&error), page).into_response())

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::home::KINDS;
 use super::{back, inside};
 use crate::error::{Error, Result as Checked};
+use crate::manage::manage;
 use crate::roles::Action;
 use crate::settings::{Question, Scale, Settings};
 use crate::web::App;
@@ -223,13 +224,10 @@ pub(super) async fn save(
     let saved = match read(&here.project.settings, &fields) {
         Err(error) => Err(error),
         Ok(settings) => {
-            let (id, by, actor) = (here.project.id, here.viewer.account.id, here.viewer.account.code.clone());
             let guidelines = guidelines.clone();
-            let change = app.store().write(move |w| {
-                w.set_settings(id, &settings)?;
-                let version = w.set_guidelines(id, &guidelines, by)?;
-                let detail = json!({ "settings": settings, "guideline_version": version });
-                w.audit(Some(id), &actor, "project.settings", "", &detail)
+            let change = manage(app.store(), here.actor(), move |m| {
+                m.set_settings(&settings)?;
+                m.set_guidelines(&guidelines)
             });
             change.await
         }
@@ -263,12 +261,7 @@ async fn set_closed(
     closed: bool,
 ) -> Result<Response> {
     let here = form.viewer.enter(&app, &project, Action::ChangeProject).await?;
-    let (id, actor) = (here.project.id, here.viewer.account.code.clone());
-    let change = app.store().write(move |w| {
-        w.set_closed(id, closed)?;
-        w.audit(Some(id), &actor, if closed { "project.close" } else { "project.open" }, "", &json!({}))
-    });
-    change.await?;
+    manage(app.store(), here.actor(), move |m| m.set_closed(closed)).await?;
     Ok(back(&here, "/settings"))
 }
 

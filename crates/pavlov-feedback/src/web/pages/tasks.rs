@@ -6,13 +6,13 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use minijinja::context;
 use serde::Deserialize;
-use serde_json::json;
 
 use super::{back, inside, show, when};
 use crate::error::Error;
 use crate::io::import;
+use crate::manage::manage;
 use crate::roles::Action;
-use crate::store::{MOST_TASKS, TaskRole, TaskState};
+use crate::store::{TaskRole, TaskState};
 use crate::web::App;
 use crate::web::failure::{Result, status};
 use crate::web::fields::Form;
@@ -112,7 +112,7 @@ pub(super) async fn import(
 
 /// Adds the tasks of some rows, all or none; how many were new.
 async fn add(app: &App, here: &Inside, rows: String) -> Result<usize, Error> {
-    let (id, actor, kind) = (here.project.id, here.viewer.account.code.clone(), here.project.settings.kind);
+    let kind = here.project.settings.kind;
     // What is no JSON has columns.
     let name = PathBuf::from(if rows.trim_start().starts_with(['{', '[']) { "rows" } else { "rows.csv" });
     let imported = import::bytes(&name, rows.as_bytes(), &import::Options::new(kind));
@@ -123,15 +123,8 @@ async fn add(app: &App, here: &Inside, rows: String) -> Result<usize, Error> {
             "{empty} tasks would show an answer without a character; write it"
         )));
     }
-    let change = app.store().write(move |w| {
-        let mut added = 0;
-        for some in tasks.chunks(MOST_TASKS) {
-            added += w.add_tasks(id, some)?.iter().filter(|one| !one.existed).count();
-        }
-        w.audit(Some(id), &actor, "task.import", &added.to_string(), &json!({}))?;
-        Ok(added)
-    });
-    change.await
+    let added = manage(app.store(), here.actor(), move |m| m.add_tasks(&tasks)).await?;
+    Ok(added.iter().filter(|one| !one.existed).count())
 }
 
 pub(super) async fn withdraw(
@@ -140,13 +133,8 @@ pub(super) async fn withdraw(
     Form { viewer, fields }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::SendTasks).await?;
-    let (id, actor) = (here.project.id, here.viewer.account.code.clone());
     let codes: Vec<String> = fields.all("task").map(str::to_owned).collect();
-    let change = app.store().write(move |w| {
-        w.withdraw_tasks(id, &codes)?;
-        codes.iter().try_for_each(|code| w.audit(Some(id), &actor, "task.withdraw", code, &json!({})))
-    });
-    change.await?;
+    manage(app.store(), here.actor(), move |m| m.withdraw(&codes)).await?;
     Ok(back(&here, "/tasks"))
 }
 
@@ -156,14 +144,8 @@ pub(super) async fn release(
     Form { viewer, fields }: Form,
 ) -> Result<Response> {
     let here = viewer.enter(&app, &project, Action::SendTasks).await?;
-    let (id, actor) = (here.project.id, here.viewer.account.code.clone());
     let codes: Vec<String> = fields.all("task").map(str::to_owned).collect();
-    let change = app.store().write(move |w| {
-        codes.iter().try_for_each(|code| {
-            w.release_held(id, code)?;
-            w.audit(Some(id), &actor, "task.release", code, &json!({}))
-        })
-    });
-    change.await?;
+    manage(app.store(), here.actor(), move |m| codes.iter().try_for_each(|code| m.release_held(code)))
+        .await?;
     Ok(back(&here, "/tasks?state=held"))
 }

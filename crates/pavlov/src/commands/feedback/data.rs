@@ -171,7 +171,7 @@ fn create(store: &Store, name: &str, kind: TaskKind) -> Result<Project> {
         w.audit(
             Some(project.id),
             "command line",
-            "project.make",
+            "project.create",
             &project.code,
             &json!({ "name": project.name }),
         )?;
@@ -203,7 +203,7 @@ fn add(store: &Store, project: &Project, tasks: Vec<NewTask>) -> Result<Vec<Adde
     let n = all.len();
     let note = json!({ "tasks": n });
     store
-        .write_now(move |w| w.audit(Some(id), "command line", "tasks.import", "file", &note))
+        .write_now(move |w| w.audit(Some(id), "command line", "task.import", "file", &note))
         .map_err(wrong)?;
     Ok(all)
 }
@@ -373,7 +373,13 @@ pub(crate) fn invite(args: &InviteArgs) -> Result<()> {
                 ..NewToken::default()
             };
             let (secret, token) = w.new_token(&new)?;
-            w.audit(Some(project), "command line", "token.make", &token.code, &json!({ "role": "service" }))?;
+            w.audit(
+                Some(project),
+                "command line",
+                "token.create",
+                &token.code,
+                &json!({ "role": "service" }),
+            )?;
             return Ok(secret);
         }
         let role = match role {
@@ -383,7 +389,7 @@ pub(crate) fn invite(args: &InviteArgs) -> Result<()> {
             RoleArg::Rater | RoleArg::Service => Role::Rater,
         };
         let token = w.invite(project, role, None, lasts)?;
-        w.audit(project, "command line", "invitation.make", role.name(), &json!({}))?;
+        w.audit(project, "command line", "invitation.create", role.name(), &json!({}))?;
         Ok(token)
     });
     let secret = made.map_err(wrong)?;
