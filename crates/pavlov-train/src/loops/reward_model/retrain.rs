@@ -63,24 +63,27 @@ pub(super) fn run(config: &RewardConfig, host: &mut Host) -> Result<Ending> {
     let project = collected::named(training)?.unwrap_or_default();
     let client = FeedbackClient::new(&config.feedback, project)?;
     let mut diary = Diary::open(&folder, training)?;
-    let mut evaluated = Metrics::new();
+    let (mut evaluated, mut updates) = (Metrics::new(), 0);
     loop {
         // 1. What a round before has learned and the project was not told.
         if !diary.tell(&folder, &client, host)? {
-            return Ok(diary.stopped(folder));
+            return Ok(Ending::Stopped { checkpoint: folder, step: updates });
         }
         if config.retrain_until > 0 && diary.judgments() >= config.retrain_until {
-            let step = diary.rounds.len() as u64;
-            return Ok(Ending::Finished { model: Some(folder.join(MODEL)), step, metrics: evaluated });
+            let model = Some(folder.join(MODEL));
+            return Ok(Ending::Finished { model, step: updates, metrics: evaluated });
         }
         // 2. A round that was broken off, or judgments for a new one.
         let Some((round, found, cursor)) = next(config, &folder, &client, &diary, host)? else {
-            return Ok(diary.stopped(folder));
+            return Ok(Ending::Stopped { checkpoint: folder, step: updates });
         };
         // 3. The lesson.
         let judgments = found.rows.len() as u64;
         match teach(found, &round, host)? {
-            Ending::Finished { metrics, .. } => evaluated = metrics,
+            Ending::Finished { metrics, step, .. } => {
+                evaluated = metrics;
+                updates += step;
+            }
             stopped @ Ending::Stopped { .. } => return Ok(stopped),
         }
         // 4. The newest model, and the diary.
@@ -291,9 +294,5 @@ impl Diary {
 
     fn judgments(&self) -> u64 {
         self.rounds.last().map_or(0, |round| round.judgments)
-    }
-
-    fn stopped(&self, folder: PathBuf) -> Ending {
-        Ending::Stopped { checkpoint: folder, step: self.rounds.len() as u64 }
     }
 }
