@@ -4,6 +4,7 @@
 //! a project: whoever comes again, by reloading or in another tab, gets the same one. An answer under a lease that has run out
 //! still counts: nothing that was said is lost.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use pavlov_schema::feedback::TaskKind;
@@ -12,7 +13,7 @@ use pavlov_schema::text::Text;
 use rusqlite::{Row, params};
 use serde::Serialize;
 
-use super::next::Found;
+use super::next::{Found, Place};
 use super::tasks::{TaskRole, TaskState};
 use super::{AccountId, Draft, Project, ProjectId, Read, TaskId, Write};
 use crate::clock::Millis;
@@ -26,6 +27,8 @@ pub(super) struct QueueMemory {
     pub(super) project: Arc<Project>,
     /// Active times of the last answers, the newest last.
     pub(super) active_ms: Vec<u64>,
+    /// Where each rater's last search among started tasks ended.
+    pub(super) searched: HashMap<AccountId, Place>,
 }
 
 /// Active times that a lease's length looks at.
@@ -340,7 +343,7 @@ impl Write<'_> {
             let recent = self.list(sql, params![id, RECENT as i64], |row| row.get::<_, i64>(0))?;
             let active_ms = recent.into_iter().rev().map(|ms| ms.max(0) as u64).collect();
             let project = Arc::new(project);
-            self.memory.queues.insert(id, QueueMemory { project, active_ms });
+            self.memory.queues.insert(id, QueueMemory { project, active_ms, searched: HashMap::new() });
         }
         self.memory.queues.get_mut(&id).ok_or(Error::NotFound("project"))
     }

@@ -14,6 +14,13 @@ use crate::settings::Selection;
 
 /// Started tasks that are looked at before a fresh one is given.
 const STARTED: u32 = 64;
+/// Started tasks that are looked at where there is no fresh one. Whoever has answered more of them goes on there with the next
+/// claim: nobody else's claim shall wait for a hundred thousand tasks to be looked through. It is what a project has open at
+/// most unless it says otherwise.
+const SEARCHED: u32 = 10_000;
+
+/// A task's place among the started ones: its policy's version, the newest first, and its row.
+pub(super) type Place = (i64, TaskId);
 
 /// A task that was found for a rater.
 pub(super) struct Found {
@@ -27,9 +34,9 @@ pub(super) struct Found {
     pub(super) shown: Option<[Side; 2]>,
 }
 
-impl Read<'_> {
+impl Write<'_> {
     /// The next task of a rater.
-    pub(super) fn find(&self, project: &Project, account: AccountId) -> Result<Option<Found>> {
+    pub(super) fn find(&mut self, project: &Project, account: AccountId) -> Result<Option<Found>> {
         let done = self.tally(project.id, account)?;
         let calibrated = match project.settings.calibration {
             0 => 0,
@@ -52,6 +59,39 @@ impl Read<'_> {
         }
     }
 
+    /// A task with a free place: one begun by this rater, one begun by others, or a fresh one; the newest policy's first.
+    fn live(&mut self, project: &Project, account: AccountId) -> Result<Option<Found>> {
+        let counted = |(_, task)| Found { task, chosen: None, pass: 0, counted: true, shown: None };
+        if let Some(task) = self.drafted(project.id, account)? {
+            return Ok(Some(counted((0, task))));
+        }
+        let started = self.started(project.id, account, None, STARTED)?.0;
+        let fresh = self.newest_fresh(project.id, account)?;
+        match (started, fresh) {
+            (Some(place), fresh) if fresh.is_none_or(|fresh| place.0 >= fresh) => Ok(Some(counted(place))),
+            (_, Some(version)) => self.fresh(project, account, version),
+            (_, None) => Ok(self.search(project.id, account)?.map(counted)),
+        }
+    }
+
+    /// A started task with a place, looked for from where this rater's last search ended.
+    fn search(&mut self, project: ProjectId, account: AccountId) -> Result<Option<Place>> {
+        let from = self.queue(project)?.searched.get(&account).copied();
+        let (mut found, mut end) = self.started(project, account, from, SEARCHED)?;
+        if from.is_some() && found.is_none() && end.is_none() {
+            // That was the end of all. Places before the one where this search began may have come free.
+            (found, end) = self.started(project, account, None, SEARCHED)?;
+        }
+        let searched = &mut self.queue(project)?.searched;
+        match found.or(end) {
+            Some(place) => drop(searched.insert(account, place)),
+            None => drop(searched.remove(&account)),
+        }
+        Ok(found)
+    }
+}
+
+impl Read<'_> {
     /// A task with a known answer that the rater has not seen.
     fn known(&self, project: &Project, account: AccountId, role: TaskRole) -> Result<Option<Found>> {
         let sql = "SELECT id FROM tasks WHERE project = ?1 AND role = ?3 AND state = 'open' AND role <> 'live'
@@ -79,25 +119,13 @@ impl Read<'_> {
         })
     }
 
-    /// A task with a free place: one begun by this rater, one begun by others, or a fresh one; the newest policy's first.
-    fn live(&self, project: &Project, account: AccountId) -> Result<Option<Found>> {
-        let counted = |task| Found { task, chosen: None, pass: 0, counted: true, shown: None };
-        if let Some(task) = self.drafted(project.id, account)? {
-            return Ok(Some(counted(task)));
-        }
-        let started = self.started(project.id, account, Some(STARTED))?;
-        let newest = "SELECT policy_version FROM tasks INDEXED BY tasks_fresh WHERE project = ?1 AND state = 'open' AND role = 'live' AND submitted = 0
-                      AND leased < overlap AND (author IS NULL OR author <> ?2)
-                      AND NOT EXISTS (SELECT 1 FROM answers WHERE task = tasks.id AND rater = ?2)
-                      ORDER BY policy_version DESC, id LIMIT 1";
-        let fresh: Option<i64> = self.one(newest, params![project.id, account], |row| row.get(0))?;
-        match (started, fresh) {
-            (Some((task, version)), fresh) if fresh.is_none_or(|fresh| version >= fresh) => {
-                Ok(Some(counted(task)))
-            }
-            (_, Some(version)) => self.fresh(project, account, version),
-            (_, None) => Ok(self.started(project.id, account, None)?.map(|(task, _)| counted(task))),
-        }
+    /// The newest policy of which there is a task that nobody has answered and this rater may.
+    fn newest_fresh(&self, project: ProjectId, account: AccountId) -> Result<Option<i64>> {
+        let sql = "SELECT policy_version FROM tasks INDEXED BY tasks_fresh WHERE project = ?1 AND state = 'open' AND role = 'live' AND submitted = 0
+                   AND leased < overlap AND (author IS NULL OR author <> ?2)
+                   AND NOT EXISTS (SELECT 1 FROM answers WHERE task = tasks.id AND rater = ?2)
+                   ORDER BY policy_version DESC, id LIMIT 1";
+        self.one(sql, params![project, account], |row| row.get(0))
     }
 
     fn drafted(&self, project: ProjectId, account: AccountId) -> Result<Option<TaskId>> {
@@ -109,20 +137,42 @@ impl Read<'_> {
         self.one(sql, params![project, account], |row| row.get(0))
     }
 
-    /// A task that others have answered and that has a place, with its policy's version; among the first `most` of them only.
+    /// A task that others have answered and that has a place, among the next `most` behind `from`; and, where all of those were
+    /// looked at and there may be more, the last one's place.
     fn started(
         &self,
         project: ProjectId,
         account: AccountId,
-        most: Option<u32>,
-    ) -> Result<Option<(TaskId, i64)>> {
-        let sql = "SELECT id, policy_version FROM
-                   (SELECT id, policy_version, author FROM tasks INDEXED BY tasks_started WHERE project = ?1 AND state = 'open' AND role = 'live'
-                    AND submitted > 0 AND overlap > submitted + leased ORDER BY policy_version DESC, id LIMIT ?3) near
-                   WHERE (author IS NULL OR author <> ?2)
-                   AND NOT EXISTS (SELECT 1 FROM answers WHERE task = near.id AND rater = ?2) LIMIT 1";
-        let most = most.map_or(-1, i64::from);
-        self.one(sql, params![project, account, most], |row| Ok((row.get(0)?, row.get(1)?)))
+        from: Option<Place>,
+        most: u32,
+    ) -> Result<(Option<Place>, Option<Place>)> {
+        // Two ranges of the index: the rest of the version where the last search ended, and the older ones.
+        let ranges = match from {
+            Some((version, task)) => [Some(("=", version, task)), Some(("<", version, TaskId(0)))],
+            None => [Some(("<=", i64::MAX, TaskId(0))), None],
+        };
+        let (mut left, mut last) = (most, None);
+        for (is, version, after) in ranges.into_iter().flatten() {
+            let sql = format!(
+                "SELECT policy_version, id, author IS NOT ?2 AND NOT EXISTS (SELECT 1 FROM answers WHERE task = tasks.id AND rater = ?2)
+                 FROM tasks INDEXED BY tasks_started WHERE project = ?1 AND state = 'open' AND role = 'live'
+                 AND submitted > 0 AND overlap > submitted + leased AND policy_version {is} ?4 AND id > ?5
+                 ORDER BY policy_version DESC, id LIMIT ?3"
+            );
+            let mut statement = self.db.prepare_cached(&sql)?;
+            let mut rows = statement.query(params![project, account, left, version, after])?;
+            while let Some(row) = rows.next()? {
+                let place = (row.get(0)?, row.get(1)?);
+                if row.get(2)? {
+                    return Ok((Some(place), None));
+                }
+                (last, left) = (Some(place), left - 1);
+            }
+            if left == 0 {
+                return Ok((None, last));
+            }
+        }
+        Ok((None, None))
     }
 
     /// A task of this policy's version that nobody has answered, chosen as the project says.
@@ -217,4 +267,82 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
 /// Uniform in [0, 1).
 fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use pavlov_schema::feedback::{NewResponse, NewTask};
+
+    use super::*;
+    use crate::reply::{Pick, Reply, ScreenSaid};
+    use crate::roles::Role;
+    use crate::settings::Settings;
+    use crate::store::{NewProject, Served, Submission};
+    use crate::{Clock, Store};
+
+    fn answer_all(w: &mut Write<'_>, project: ProjectId, rater: AccountId) -> Result<usize> {
+        let mut n = 0;
+        while let Served::Task(lease) = w.claim(project, rater)? {
+            let said = ScreenSaid::Pairwise { pick: Pick::Left, strength: None, edit: None };
+            let reply = Reply { said, rationale: None, flags: Vec::new(), marks: Vec::new() };
+            let key = lease.code.clone();
+            w.submit(rater, Submission { lease: lease.code, key, reply, active_ms: 1 })?;
+            n += 1;
+        }
+        Ok(n)
+    }
+
+    #[test]
+    fn a_search_goes_on_where_it_ended_and_misses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("feedback.db"), Clock::system()).unwrap();
+        let settings = Settings {
+            overlap: 2,
+            shared_share: 0.0,
+            gold_share: 0.0,
+            repeat_share: 0.0,
+            ..Settings::default()
+        };
+        let searched = store.write_now(move |w| {
+            let owner = w.create_account("owner", None, true)?.id;
+            let new = NewProject { name: "worlds".into(), settings, guidelines: String::new() };
+            let project = w.create_project(&new, owner)?.id;
+            let [ana, ben] = ["ana", "ben"].map(|name| w.create_account(name, None, false).unwrap().id);
+            for rater in [ana, ben] {
+                w.set_member(project, rater, Role::Rater)?;
+            }
+            // Three versions of a policy, three tasks each.
+            let task = |i: u64| {
+                let pair = ["one", "two"].map(|text| NewResponse::new(format!("{text} {i}").as_str()));
+                let words = format!("prompt {i}");
+                NewTask { policy_version: i / 3, ..NewTask::new(words.as_str().into(), pair.to_vec()) }
+            };
+            w.add_tasks(project, &(0..9).map(task).collect::<Vec<_>>())?;
+            assert_eq!(answer_all(w, project, ana)?, 9);
+            // Four at a time: the ends are in the order of the queue, and the last search comes to the end of all.
+            let (mut from, mut ends) = (None, Vec::new());
+            loop {
+                let (found, end) = w.started(project, ana, from, 4)?;
+                assert_eq!(found, None, "she has answered them all");
+                ends.push(end.map(|(version, _)| version));
+                from = end;
+                if from.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(ends, [Some(1), Some(0), None]);
+            // Another rater finds the newest policy's first, and behind it the next one.
+            let first = w.started(project, ben, None, 4)?.0.unwrap();
+            let second = w.started(project, ben, Some(first), 4)?.0.unwrap();
+            assert!(first.0 == 2 && second.0 == 2 && second.1 > first.1, "{first:?} {second:?}");
+            // A search from the end of all begins anew.
+            let last = w.started(project, ben, Some((0, TaskId(i64::MAX))), 4)?;
+            assert_eq!(last, (None, None));
+            w.queue(project)?.searched.insert(ben, (0, TaskId(i64::MAX)));
+            assert_eq!(w.search(project, ben)?, Some(first));
+            assert_eq!(answer_all(w, project, ben)?, 9);
+            Ok(w.queue(project)?.searched.get(&ana).copied())
+        });
+        assert_eq!(searched.unwrap(), None);
+    }
 }

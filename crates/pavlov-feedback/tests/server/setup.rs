@@ -111,6 +111,8 @@ impl Place {
                 let stop = async { drop(stopped.await) };
                 web::serve_with(listener, router, patience, stop).await.unwrap();
             });
+            // Figures under way are not waited for.
+            runtime.shutdown_timeout(Duration::from_secs(1));
         });
         let agent =
             ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).build().new_agent();

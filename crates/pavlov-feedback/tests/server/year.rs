@@ -204,10 +204,8 @@ fn a_small_year() {
     measure(&place, 1_000);
 }
 
-/// Its database takes minutes to make, so it is kept beside what is built, and measured as often as one likes.
-#[test]
-#[ignore = "minutes: two projects of 102,000 tasks, 1,100,000 judgments"]
-fn a_large_year() {
+/// The large database takes minutes to make, so it is kept beside what is built, and measured as often as one likes.
+fn large() -> Place {
     let (tasks, target) = (102_000, 1_000_000);
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("year-{tasks}-{target}.db"));
     if !kept.exists() {
@@ -215,5 +213,30 @@ fn a_large_year() {
         fill(&place, tasks, target);
         place.store.backup(&kept).unwrap();
     }
-    measure(&Place::copy(&kept), 100);
+    Place::copy(&kept)
+}
+
+#[test]
+#[ignore = "minutes: two projects of 102,000 tasks, 1,100,000 judgments"]
+fn a_large_year() {
+    measure(&large(), 100);
+}
+
+#[test]
+#[ignore = "minutes: statistics of 1,000,000 judgments"]
+fn the_figures_of_a_large_year() {
+    let place = large();
+    let owner = place.cookie(place.owner);
+    let server = place.serve(Patience::default());
+    let begun = Instant::now();
+    while server.get(&owner, "/p/worlds/quality").text.contains("are being computed") {
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(begun.elapsed() < Duration::from_secs(3_600));
+    }
+    println!("figures after {:.0} s", begun.elapsed().as_secs_f64());
+    let mut sheet = Sheet { limit: Duration::from_millis(100), slow: Vec::new() };
+    sheet.ask("page of quality", 20, || server.get(&owner, "/p/worlds/quality"));
+    let token = place.token(place.owner);
+    sheet.ask("API quality", 20, || server.get(&token, "/api/v1/projects/worlds/quality"));
+    assert!(sheet.slow.is_empty(), "{:?}", sheet.slow);
 }
