@@ -83,7 +83,7 @@ fn a_scan_raises_the_alarm_and_a_trace_names_the_source() {
     let again = lab.run(&[&trace[..], &["--json"]].concat()).ok().json().remove(0);
     assert_eq!(again["examples"], report["examples"]);
     let shown = lab.run(&trace).ok();
-    assert!(shown.out.contains("by source") && shown.err.contains("epochs of training"), "{shown:?}");
+    assert!(shown.out.contains("by source") && shown.err.contains("s, less what was kept"), "{shown:?}");
 }
 
 #[test]
@@ -156,6 +156,7 @@ fn what_cannot_be_asked_is_named() {
     let trace = ["trace", "run", "--behaviour", "No.", "--prompts", "rows.jsonl"];
     lab.run(&[&trace[..], &["--checkpoints", "3"]].concat()).fails(2, &["--checkpoints", "kept"]);
     lab.run(&[&trace[..], &["--layer", "9"]].concat()).fails(2, &["no layer 9"]);
+    lab.run(&[&trace[..], &["--verify", "--data", "rows.jsonl"]].concat()).fails(2, &["--verify", "--data"]);
     lab.run(&["worlds", "planted", "-n", "50", "--share", "0.9", "--out", "p.jsonl"])
         .fails(2, &["share = 0.9"]);
     let planted = lab.run(&[
