@@ -73,8 +73,8 @@ fn ekfac_is_near_the_dense_inverse() {
 #[ignore = "minutes; figures in docs/validation.md"]
 fn scores_foretell_retraining() {
     const LESSONS: usize = 400;
-    const SUBSETS: u64 = 48;
-    const SEEDS: usize = 2;
+    const SUBSETS: u64 = 100;
+    const SEEDS: usize = 4;
     const CASES: usize = 32;
     let cpu = cpu(1);
     let before = clean(0, &cpu);
