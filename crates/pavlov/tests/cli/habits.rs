@@ -156,7 +156,6 @@ fn what_cannot_be_asked_is_named() {
     let trace = ["trace", "run", "--behaviour", "No.", "--prompts", "rows.jsonl"];
     lab.run(&[&trace[..], &["--checkpoints", "3"]].concat()).fails(2, &["--checkpoints", "kept"]);
     lab.run(&[&trace[..], &["--layer", "9"]].concat()).fails(2, &["no layer 9"]);
-    lab.run(&[&trace[..], &["--verify", "--data", "rows.jsonl"]].concat()).fails(2, &["--verify", "--data"]);
     lab.run(&["worlds", "planted", "-n", "50", "--share", "0.9", "--out", "p.jsonl"])
         .fails(2, &["share = 0.9"]);
     let planted = lab.run(&[
