@@ -105,8 +105,8 @@ fn scores_foretell_retraining() {
         let mean = |q: usize, s: usize| seeds.iter().map(|of| of[q][s]).sum::<f64>() / seeds.len() as f64;
         (0..CASES).map(|q| (0..SUBSETS as usize).map(|s| mean(q, s)).collect()).collect()
     };
-    let (halves, mean) = ([mean_of(&after[..2]), mean_of(&after[2..])], mean_of(&after));
-    // Spearman-Brown: how well the mean of four seeds would agree with the mean of four others; its root is the ceiling.
+    let (halves, mean) = ([mean_of(&after[..SEEDS / 2]), mean_of(&after[SEEDS / 2..])], mean_of(&after));
+    // Spearman-Brown: how well the mean of all seeds would agree with the mean of as many others; its root is the ceiling.
     let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
     let agreement = linear_datamodeling_score(&halves[0], &halves[1], &mut rng);
     let ceiling =

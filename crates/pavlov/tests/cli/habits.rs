@@ -83,7 +83,7 @@ fn a_scan_raises_the_alarm_and_a_trace_names_the_source() {
     let again = lab.run(&[&trace[..], &["--json"]].concat()).ok().json().remove(0);
     assert_eq!(again["examples"], report["examples"]);
     let shown = lab.run(&trace).ok();
-    assert!(shown.out.contains("by source") && shown.err.contains("epochs of training"), "{shown:?}");
+    assert!(shown.out.contains("by source") && shown.err.contains("s, less what was kept"), "{shown:?}");
 }
 
 #[test]
