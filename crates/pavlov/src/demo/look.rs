@@ -24,8 +24,6 @@ use crate::commands::credit::{Question, measure, written};
 
 /// Answers whose tokens are credited.
 const ANSWERS: usize = 3;
-/// Answers whose odds are placed in layers.
-const CONTRASTS: usize = 32;
 /// Answers that are written at the same time.
 const BATCH: usize = 64;
 
@@ -78,7 +76,7 @@ impl Demo {
                 [&example.prompt, INCONSISTENT, &example.before].map(|text: &str| Text::from(text));
             Contrast::encode(&encoder, &prompt, [&habit, &other], "an example of the scan")
         };
-        let contrasts = examples(found).take(CONTRASTS).map(encode).collect::<pavlov_insight::Result<_>>()?;
+        let contrasts = examples(found).map(encode).collect::<pavlov_insight::Result<_>>()?;
         let set = Set { contrasts, prompts: Vec::new() };
         let options = LayersOptions {
             names: names.map(str::to_owned),
