@@ -4,7 +4,7 @@
 //! - [`queue`]: what is asked of whom, as pure decisions;
 //! - [`reply`]: what a rater's page sends, checked;
 //! - [`api`]: the JSON API; [`io`]: files in and out; [`webhook`]: sealed records announced;
-//! - [`settings`], [`roles`]: what a manager decides, and who may do what;
+//! - [`settings`], [`roles`]: what a manager decides, and who may do what; `manage` alone changes a project, and logs it;
 //! - [`clock`], [`secret`]: time that never goes back, and secrets of which only hashes are stored.
 //!
 //! The crate meets training only through [`pavlov_schema::feedback`].

@@ -276,15 +276,15 @@ impl Page {
         self.call("Emulation.setEmulatedMedia", feature);
     }
 
-    /// A picture of the whole page, at most `tall` high.
-    pub(crate) fn picture(&mut self, tall: u32) -> Vec<u8> {
+    /// A picture of the whole page as `png` or `webp`, at most `tall` high.
+    pub(crate) fn picture(&mut self, tall: u32, format: &str) -> Vec<u8> {
         // A tab behind another is not drawn.
         self.call("Page.bringToFront", json!({}));
         let height =
             self.eval("document.documentElement.scrollHeight").as_f64().unwrap().min(f64::from(tall));
         let width = self.eval("innerWidth").as_f64().unwrap();
         let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
-        let params = json!({ "format": "png", "clip": clip, "captureBeyondViewport": true });
+        let params = json!({ "format": format, "quality": 60, "clip": clip, "captureBeyondViewport": true });
         base64(self.call("Page.captureScreenshot", params)["data"].as_str().unwrap())
     }
 

@@ -33,7 +33,7 @@ pub(super) async fn overview(
             figure("done", progress.done.into()),
             figure("answers in all", progress.answered.into()),
             figure("in the last hour", progress.last_hour.into()),
-            figure("from coming to an answer", waited(progress.latency_ms).into()),
+            figure("wait for an answer", waited(progress.latency_ms).into()),
             figure("raters at work", progress.active_raters.into()),
             figure("to decide", progress.adjudicate.into()),
         ]);

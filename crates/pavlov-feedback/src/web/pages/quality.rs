@@ -49,7 +49,7 @@ pub(super) async fn page(
     let figures = [
         ("answers", progress.answered.to_string()),
         ("in the last hour", progress.last_hour.to_string()),
-        ("from coming to an answer", waited(progress.latency_ms)),
+        ("wait for an answer", waited(progress.latency_ms)),
         ("raters at work", progress.active_raters.to_string()),
         ("tasks done", progress.done.to_string()),
         ("open", progress.open.to_string()),
