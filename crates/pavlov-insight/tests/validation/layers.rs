@@ -415,7 +415,7 @@ fn shifts(report: &LayersReport) {
 #[test]
 #[ignore = "minutes; figures in docs/validation.md"]
 fn layers_full_rl() {
-    full_rl(0);
+    (0..3).for_each(full_rl);
 }
 
 fn full_rl(seed: u64) {
