@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::limit::Limit;
-use crate::web::failure::status;
+use crate::web::failure::{status, told};
 
 /// A request that failed.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let retry_after = matches!(error, Error::Full { .. }).then_some(10);
-        Self { retry_after, ..Self::new(status(&error), error.to_string()) }
+        Self { retry_after, ..Self::new(status(&error), told(&error)) }
     }
 }
 

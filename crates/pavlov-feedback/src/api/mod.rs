@@ -64,8 +64,8 @@ struct Inner {
 }
 
 impl Inner {
-    fn new(store: Store, config: Config) -> Self {
-        let (limits, quality) = (Limits::default(), Cache::default());
+    fn new(store: Store, config: Config, quality: Cache) -> Self {
+        let limits = Limits::default();
         Self { store, config, limits, passwords: Semaphore::new(2), quality }
     }
 }
@@ -98,8 +98,8 @@ impl caller::Inside {
 }
 
 /// Everything under `/api/v1`, without that prefix.
-pub fn router(store: Store, config: Config) -> Router {
-    let api = Api { inner: Arc::new(Inner::new(store, config)) };
+pub fn router(store: Store, config: Config, quality: Cache) -> Router {
+    let api = Api { inner: Arc::new(Inner::new(store, config, quality)) };
     let (router, document) = routes(&api).finish();
     let text = pretty(&document);
     let served = axum::routing::get(|| async { ([("content-type", "application/json")], text) });
@@ -114,7 +114,7 @@ pub fn router(store: Store, config: Config) -> Router {
 
 /// The OpenAPI document, as it is served and kept in `docs/openapi.json`.
 pub fn document(store: Store) -> String {
-    let inner = Inner::new(store, Config::default());
+    let inner = Inner::new(store, Config::default(), Cache::default());
     pretty(&routes(&Api { inner: Arc::new(inner) }).finish().1)
 }
 

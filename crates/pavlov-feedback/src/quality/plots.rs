@@ -108,6 +108,12 @@ fn themed(svg: &str, title: &str) -> String {
     opened.replacen('>', &format!("><title>{escaped}</title>"), 1)
 }
 
+/// The label of a count; none between two.
+fn whole(x: f64) -> String {
+    // Adding zero takes the sign from a negative one.
+    if (x - x.round()).abs() < 1e-6 { format!("{:.0}", x.round() + 0.0) } else { String::new() }
+}
+
 fn throughput(title: &str, days: &[(i64, usize)]) -> Option<String> {
     let (first, last) = (days.first()?.0, days.last()?.0);
     let most = days.iter().map(|day| day.1).max()?;
@@ -126,8 +132,8 @@ fn throughput(title: &str, days: &[(i64, usize)]) -> Option<String> {
             .x_desc("days since the first answer")
             .y_desc("answers")
             .x_labels(8)
-            .x_label_formatter(&|x| format!("{x:.0}"))
-            .y_label_formatter(&|y| format!("{y:.0}"))
+            .x_label_formatter(&|x| whole(*x))
+            .y_label_formatter(&|y| whole(*y))
             .draw()?;
         chart.draw_series(days.iter().map(|&(at, n)| {
             Rectangle::new([(number(at) - 0.4, 0.0), (number(at) + 0.4, n as f64)], MARK.filled())

@@ -48,9 +48,17 @@ pub(crate) fn status(error: &Error) -> StatusCode {
     }
 }
 
+/// What whoever asked is told of an error: where the database lies is nobody's business there.
+pub(crate) fn told(error: &Error) -> String {
+    match error {
+        Error::Storage { what, .. } => format!("the database failed: {what}"),
+        error => error.to_string(),
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure::new(status(&error), error.to_string())
+        Failure::new(status(&error), told(&error))
     }
 }
 

@@ -58,9 +58,9 @@ struct Inner {
 }
 
 impl App {
-    /// Pages over a store.
-    pub fn new(store: Store, config: Config) -> App {
-        let (limits, quality) = (Limits::default(), Cache::default());
+    /// Pages over a store; the API shares `quality`, so that figures are computed once.
+    pub fn new(store: Store, config: Config, quality: Cache) -> App {
+        let limits = Limits::default();
         let inner = Inner { store, config, passwords: Semaphore::new(2), limits, quality };
         App { inner: Arc::new(inner) }
     }

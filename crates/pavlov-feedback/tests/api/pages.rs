@@ -4,6 +4,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
+use pavlov_feedback::quality::Cache;
 use pavlov_feedback::settings::Settings;
 use pavlov_feedback::web::{self, App};
 use pavlov_feedback::{api, secret};
@@ -89,8 +90,9 @@ fn routes() -> Vec<(String, String)> {
 }
 
 fn router(place: &Place, config: web::Config) -> Router {
-    let api = api::router(place.store.clone(), api::Config::default());
-    web::router(App::new(place.store.clone(), config), api)
+    let quality = Cache::default();
+    let api = api::router(place.store.clone(), api::Config::default(), quality.clone());
+    web::router(App::new(place.store.clone(), config, quality), api)
 }
 
 /// The cookie of one of [`CALLERS`]; somebody's who is not signed in for nobody.

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use pavlov_feedback::api::{Config, router};
+use pavlov_feedback::quality::Cache;
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::Settings;
 use pavlov_feedback::store::{AccountId, NewProject, NewToken, ProjectId};
@@ -86,7 +87,7 @@ impl Place {
                 Ok((project, accounts))
             })
             .expect("a project");
-        let router = router(store.clone(), config);
+        let router = router(store.clone(), config, Cache::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { store, project, accounts, time, router, runtime, _folder: folder }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use pavlov_feedback::quality::Cache;
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::{Question, Scale, Settings};
 use pavlov_feedback::store::{Account, NewProject, Project};
@@ -37,7 +38,7 @@ impl World {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = App::new(store.clone(), Config::default());
+        let app = App::new(store.clone(), Config::default(), Cache::default());
         runtime.spawn(serve(listener, router(app, axum::Router::new()), std::future::pending()));
         let hash = secret::hash_password(PASSWORD).unwrap();
         let owner = store.write_now(move |w| w.create_account("Olga", Some(&hash), true)).unwrap();

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicI64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use pavlov_feedback::quality::Cache;
 use pavlov_feedback::reply::{Pick, Reply, ScreenSaid};
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::Settings;
@@ -106,8 +107,9 @@ impl Place {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let config = api::Config { requests_a_minute: u32::MAX, ..api::Config::default() };
-                let app = App::new(store.clone(), web::Config::default());
-                let router = web::router(app, api::router(store, config));
+                let quality = Cache::default();
+                let app = App::new(store.clone(), web::Config::default(), quality.clone());
+                let router = web::router(app, api::router(store, config, quality));
                 let stop = async { drop(stopped.await) };
                 web::serve_with(listener, router, patience, stop).await.unwrap();
             });

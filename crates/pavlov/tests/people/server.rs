@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pavlov_feedback::api::{Config, router};
+use pavlov_feedback::quality::Cache;
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::Settings;
 use pavlov_feedback::store::{NewProject, ProjectId};
@@ -55,7 +56,8 @@ impl Server {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let config = Config { requests_a_minute: u32::MAX, ..Config::default() };
-        let app = axum::Router::new().nest("/api/v1", router(self.store.clone().unwrap(), config));
+        let app = axum::Router::new()
+            .nest("/api/v1", router(self.store.clone().unwrap(), config, Cache::default()));
         // The address of before may still be in the hands of a dying connection.
         let listener = (0..100)
             .find_map(|_| {

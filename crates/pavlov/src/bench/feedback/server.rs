@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
+use pavlov_feedback::quality::Cache;
 use pavlov_feedback::web::{self, App};
 use pavlov_feedback::{Clock, Store, api};
 
@@ -72,8 +73,9 @@ pub(super) fn serve(database: &Path, address: &str) -> Result<()> {
         let listener = tokio::net::TcpListener::bind(address).await.context("cannot listen")?;
         stdout::text(&format!("{}\n", listener.local_addr()?))?;
         let api = api::Config { requests_a_minute: u32::MAX, ..api::Config::default() };
-        let app = App::new(store.clone(), web::Config::default());
-        let router = web::router(app, api::router(store, api));
+        let quality = Cache::default();
+        let app = App::new(store.clone(), web::Config::default(), quality.clone());
+        let router = web::router(app, api::router(store, api, quality));
         web::serve(listener, router, std::future::pending()).await.context("cannot serve")
     })
 }

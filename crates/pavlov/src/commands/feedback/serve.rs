@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use pavlov_feedback::quality::Cache;
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::web::{self, App};
 use pavlov_feedback::{Store, api, webhook};
@@ -89,7 +90,9 @@ async fn serve(args: &ServeArgs, store: &Store) -> Result<()> {
         webhook_hosts: args.webhook_hosts.clone(),
     };
     let api = api::Config { webhook_hosts: args.webhook_hosts.clone(), requests_a_minute: args.rate_limit };
-    let router = web::router(App::new(store.clone(), config), api::router(store.clone(), api));
+    let quality = Cache::default();
+    let app = App::new(store.clone(), config, quality.clone());
+    let router = web::router(app, api::router(store.clone(), api, quality));
     let served = web::serve(listener, router, asked_to_stop()).await;
     stopped.store(true, Ordering::SeqCst);
     // A delivery under way ends by its own time limit.
