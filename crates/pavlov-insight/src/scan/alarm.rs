@@ -51,7 +51,7 @@ pub struct Strongest {
 
 /// The stronger of two tests: that all questions' mean difference is at most `margin`, and that that of each kind is at most
 /// √k times it. (Of two trainings on equally good data, k kinds that vary independently each differ √k times as much as their
-/// mean.) Kinds of fewer than [`FEWEST`] questions are not tested.
+/// mean.) Kinds of fewer than 20 questions are not tested.
 pub fn strongest(all: &[f64], kinds: &[Vec<f64>], margin: f64) -> Strongest {
     let whole = Strongest { kind: None, margin, p_value: p_value(all, margin) };
     let margin = margin * (kinds.len() as f64).sqrt();
