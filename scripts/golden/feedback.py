@@ -13,7 +13,7 @@ import pandas as pd
 from common import ROOT, versions, write_json
 from crowdkit.aggregation import DawidSkene
 from scipy import optimize, stats
-from statsmodels.api import Logit
+from statsmodels.api import OLS, Logit
 from statsmodels.stats.inter_rater import cohens_kappa, to_table
 from statsmodels.stats.multitest import multipletests
 
@@ -21,33 +21,35 @@ warnings.filterwarnings("ignore")
 rng = np.random.default_rng(4)
 POLICIES, RATERS, ITEMS = 5, 7, 240
 THETA = np.array([-0.9, -0.3, 0.0, 0.4, 0.8])
+# Length, headers, lists, bold.
+STYLE = np.array([0.3, 0.0, 0.6, -0.2])
 
 
 def board():
-    """Votes of several raters an item: Davidson with an order and a length effect."""
+    """Votes of several raters an item: Davidson with an order effect and effects of style."""
     votes = []
     for item in range(ITEMS):
         i, j = rng.choice(POLICIES, 2, replace=False)
-        longer = float(np.round(rng.normal(), 3))
+        style = [float(s) for s in np.round(rng.normal(size=4), 3)]
         for rater in rng.choice(RATERS, rng.integers(1, 4), replace=False):
-            d = THETA[i] - THETA[j] + 0.3 * longer
+            d = THETA[i] - THETA[j] + STYLE @ style
             w = np.array([np.exp(d / 2), 0.7 * np.exp(-d / 2), 0.5])
-            votes.append([int(i), int(j), int(rng.choice(3, p=w / w.sum())), item, int(rater), longer])
+            votes.append([int(i), int(j), int(rng.choice(3, p=w / w.sum())), item, int(rater), *style])
     return votes
 
 
 def unpack(x):
-    return x[:POLICIES], np.exp(x[POLICIES]), np.exp(x[POLICIES + 1]), x[POLICIES + 2]
+    return x[:POLICIES], np.exp(x[POLICIES]), np.exp(x[POLICIES + 1]), x[POLICIES + 2 :]
 
 
 def likelihoods(x, votes):
     """Davidson's probabilities as the literature writes them; complex x gives derivatives."""
     theta, gamma, nu, beta = unpack(x)
     out = []
-    for i, j, outcome, _, _, longer in votes:
-        lift = np.exp(beta * longer)
-        a, b = np.exp(theta[i]) * lift, gamma * np.exp(theta[j])
-        t = nu * np.exp((theta[i] + theta[j] + beta * longer) / 2)
+    for i, j, outcome, _, _, *style in votes:
+        styled = beta @ np.array(style)
+        a, b = np.exp(theta[i] + styled), gamma * np.exp(theta[j])
+        t = nu * np.exp((theta[i] + theta[j] + styled) / 2)
         out.append(np.log([a, b, t][outcome] / (a + b + t)))
     return np.array(out)
 
@@ -57,7 +59,7 @@ def davidson(votes, prior, fitted):
     free = np.array(fitted)
 
     def full(y):
-        x = np.zeros(POLICIES + 3, dtype=np.asarray(y).dtype)
+        x = np.zeros(POLICIES + 2 + len(STYLE), dtype=np.asarray(y).dtype)
         x[free] = y
         return x
 
@@ -69,7 +71,8 @@ def davidson(votes, prior, fitted):
             columns.append(likelihoods(full(z), votes).imag / 1e-30)
         return np.array(columns).T
 
-    shrink = (free < POLICIES) * prior
+    # θ and β have the prior, ln γ and ln ν none.
+    shrink = ((free < POLICIES) | (free >= POLICIES + 2)) * prior
 
     def gradient(y):
         return -(scores(y).sum(0) - shrink * y)
@@ -113,24 +116,44 @@ def davidson(votes, prior, fitted):
     }
 
 
-def bradley_terry(votes):
+def logit(votes, styled):
+    """The decided votes as pairs, better first; and statsmodels' logit of them, with errors clustered by item and rater."""
     decided = [v for v in votes if v[2] < 2]
-    pairs = [(v[0], v[1]) if v[2] == 0 else (v[1], v[0]) for v in decided]
     design = np.zeros((len(decided), POLICIES))
     for row, v in enumerate(decided):
         design[row, v[0]], design[row, v[1]] = 1.0, -1.0
+    style = np.array([v[5:] for v in decided]) if styled else np.zeros((len(decided), 0))
     y = np.array([v[2] == 0 for v in decided], dtype=float)
     groups = np.array([[v[3], v[4]] for v in decided])
-    model = Logit(y, design[:, 1:])
+    # θ_0 = 0 there; Σθ = 0 here.
+    model = Logit(y, np.hstack([design[:, 1:], style]))
     kwds = {"groups": groups, "use_correction": False}
     fit = model.fit(disp=0, tol=1e-12, cov_type="cluster", cov_kwds=kwds)
-    # θ_0 = 0 there; Σθ = 0 here.
-    centre = (np.eye(POLICIES) - 1.0 / POLICIES)[:, 1:]
+    return [(v[0], v[1]) if v[2] == 0 else (v[1], v[0]) for v in decided], fit
+
+
+CENTRE = (np.eye(POLICIES) - 1.0 / POLICIES)[:, 1:]
+
+
+def bradley_terry_style(votes):
+    _, fit = logit(votes, True)
+    n = POLICIES - 1
+    covariance = fit.cov_params()
+    return {
+        "theta": list(map(float, CENTRE @ fit.params[:n])),
+        "errors": list(map(float, np.sqrt(np.diag(CENTRE @ covariance[:n, :n] @ CENTRE.T)))),
+        "style": list(map(float, fit.params[n:])),
+        "style_errors": list(map(float, np.sqrt(np.diag(covariance)[n:]))),
+    }
+
+
+def bradley_terry(votes):
+    pairs, fit = logit(votes, False)
     return {
         "prior_0.1": list(map(float, choix.opt_pairwise(POLICIES, pairs, alpha=0.05, tol=1e-12))),
         "no_prior": list(map(float, choix.ilsr_pairwise(POLICIES, pairs, tol=1e-12, max_iter=1000))),
-        "statsmodels": list(map(float, centre @ fit.params)),
-        "errors": list(map(float, np.sqrt(np.diag(centre @ fit.cov_params() @ centre.T)))),
+        "statsmodels": list(map(float, CENTRE @ fit.params)),
+        "errors": list(map(float, np.sqrt(np.diag(CENTRE @ fit.cov_params() @ CENTRE.T)))),
     }
 
 
@@ -174,6 +197,78 @@ def dawid_skene():
     return {"labels": rows, "prior": [float(model.priors_[c]) for c in range(3)], "confusion": confusion, "items": items}
 
 
+def crowd_bt():
+    """Chen et al. 2013: the maximum of likelihood times priors by scipy, and expected information by the complex step."""
+    theta, eta, prior = np.array([-1.0, -0.2, 0.3, 0.9]), np.array([0.98, 0.9, 0.85, 0.7, 0.5, 0.15]), 0.05
+    n, raters = len(theta), len(eta)
+    votes = []
+    for rater in range(raters):
+        for _ in range(80):
+            i, j = rng.choice(n, 2, replace=False)
+            sigma = 1 / (1 + np.exp(theta[j] - theta[i]))
+            q = eta[rater] * sigma + (1 - eta[rater]) * (1 - sigma)
+            votes.append([int(i), int(j), int(rng.random() < q), rater])
+    first, second, won, who = np.array(votes).T
+
+    def chances(x):
+        sigma = 1 / (1 + np.exp(x[second] - x[first]))
+        k = x[n:][who]
+        return k * sigma + (1 - k) * (1 - sigma)
+
+    def log_posterior(x):
+        q = chances(x)
+        said = np.where(won == 1, q, 1 - q)
+        return np.log(said).sum() - prior / 2 * (x[:n] ** 2).sum() + (2 * np.log(x[n:]) + np.log(1 - x[n:])).sum()
+
+    def complex_step(f, x):
+        columns = []
+        for k in range(len(x)):
+            z = np.array(x, dtype=complex)
+            z[k] += 1e-30j
+            columns.append(f(z).imag / 1e-30)
+        return np.array(columns)
+
+    def gradient(x):
+        return complex_step(log_posterior, x)
+
+    def hessian(x):
+        h = 1e-6
+        return np.array([(gradient(x + h * e) - gradient(x - h * e)) / (2 * h) for e in np.eye(len(x))])
+
+    start = np.concatenate([0.1 * theta, np.full(raters, 0.66)])
+    bounds = [(None, None)] * n + [(1e-6, 1 - 1e-6)] * raters
+    x = optimize.minimize(lambda x: -log_posterior(x), start, jac=lambda x: -gradient(x), method="L-BFGS-B", bounds=bounds).x
+    for _ in range(8):
+        x = x - np.linalg.solve(hessian(x), gradient(x))
+    # θ, and log-odds of η: d η / d u = η (1 − η).
+    slope = np.concatenate([np.ones(n), x[n:] * (1 - x[n:])])
+    q = chances(x)
+    d = complex_step(chances, x) * slope[:, None]
+    information = (d / (q * (1 - q))) @ d.T + np.diag([prior] * n + list(3 * x[n:] * (1 - x[n:])))
+    error = np.sqrt(np.diag(np.linalg.inv(information)))[n:]
+    u, z = np.log(x[n:] / (1 - x[n:])), stats.norm.ppf(0.975)
+    return {
+        "votes": votes,
+        "theta": list(map(float, x[:n])),
+        "eta": list(map(float, x[n:])),
+        "low": list(map(float, 1 / (1 + np.exp(z * error - u)))),
+        "high": list(map(float, 1 / (1 + np.exp(-z * error - u)))),
+        "log_posterior": float(log_posterior(x)),
+    }
+
+
+def clustered_mean(rows):
+    """The widest of the errors clustered by item and rater, by item alone, and by rater alone."""
+    y, groups = np.array([r[2] for r in rows], dtype=float), np.array([r[:2] for r in rows])
+
+    def interval(by):
+        kwds = {"groups": by, "use_correction": False}
+        fit = OLS(y, np.ones((len(y), 1))).fit(cov_type="cluster", cov_kwds=kwds)
+        return [float(fit.params[0]), *map(float, fit.conf_int()[0])]
+
+    return max([interval(groups), interval(groups[:, 0]), interval(groups[:, 1])], key=lambda i: i[2] - i[1])
+
+
 def main():
     votes, rows = board(), ratings()
     p = [0.001, 0.2, 0.03, 0.04, 0.5, 0.9, 0.011]
@@ -187,10 +282,13 @@ def main():
             "bradley_terry": bradley_terry(votes),
             "davidson": davidson(votes, 0.05, [0, 1, 2, 3, 4, 6]),
             "davidson_order": davidson(votes, 0.05, [0, 1, 2, 3, 4, 5, 6]),
-            "davidson_order_length": davidson(votes, 0.05, [0, 1, 2, 3, 4, 5, 6, 7]),
+            "davidson_order_style": davidson(votes, 0.05, list(range(11))),
+            "bradley_terry_style": bradley_terry_style(votes),
             "ratings": rows,
+            "clustered_mean": clustered_mean(rows),
             "agreement": agreement(rows),
             "dawid_skene": dawid_skene(),
+            "crowd_bt": crowd_bt(),
             "false_discovery": [p, list(map(float, multipletests(p, method="fdr_bh")[1]))],
             "binomial": binomial,
             "gold": gold,

@@ -2,325 +2,183 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pavlov_schema::feedback::Said;
 use pavlov_schema::judgment::{Choice, Side};
 use pavlov_schema::rng::{Rng, Stream};
 
-use super::{Agreement, Disagreement, Effect, Policy, Quality, RaterQuality};
+use super::{Agreement, Disagreement, Quality, policies, raters};
 use crate::queue::settle;
 use crate::stats::Interval;
-use crate::stats::agreement::{Label, Level, alpha_interval, by_item, kappas, raw_interval};
-use crate::stats::bias::{binomial, false_discovery, least_ms, longest_run, run_chance};
-use crate::stats::people::{LEAST_OVERLAP, dawid_skene, gold, overlapping, severity};
-use crate::stats::probe::probe;
-use crate::stats::strength::{Outcome, Terms, Vote, fit, ratio_test};
-use crate::store::{AccountId, CurrentAnswer, TaskRole};
+use crate::stats::agreement::{Label, Level, Measure, by_item, kappas};
+use crate::stats::bias::binomial;
+use crate::stats::people::LEAST_OVERLAP;
+use crate::store::{AccountId, Judged, JudgedTask, TaskRole, Verdict, Verdicts, Voice};
 
-/// Weight of the prior on strengths.
-const PRIOR: f64 = 0.05;
 /// Resamples of an interval of agreement.
 const RESAMPLES: usize = 200;
 /// Disagreements that are listed.
 const LISTED: usize = 100;
-/// A straight line is named when chance makes one in so many projects.
-const STRAIGHT: f64 = 1e-4;
 const DAY: i64 = 86_400_000;
 
+/// The answers that are not excluded, and whose they are.
+pub(super) struct Answers {
+    verdicts: Verdicts,
+    /// Pseudonyms, by [`Judged::rater`].
+    pub(super) names: Vec<String>,
+}
+
+impl Answers {
+    /// Leaves excluded answers out, and numbers those who gave the others in the order of their accounts.
+    fn new(mut verdicts: Verdicts, names: &BTreeMap<AccountId, String>) -> Self {
+        verdicts.answers.retain(|one| !one.excluded);
+        let account = |one: &Judged| verdicts.raters[one.rater as usize];
+        let raters: BTreeSet<AccountId> = verdicts.answers.iter().map(account).collect();
+        let place: BTreeMap<AccountId, u32> = raters.iter().copied().zip(0..).collect();
+        for one in &mut verdicts.answers {
+            one.rater = place[&verdicts.raters[one.rater as usize]];
+        }
+        let name = |rater| names.get(rater).cloned().unwrap_or_else(|| "left the project".into());
+        Self { verdicts, names: raters.iter().map(name).collect() }
+    }
+
+    pub(super) fn all(&self) -> &[Judged] {
+        &self.verdicts.answers
+    }
+
+    /// A sample of what people say: of live tasks, the first look, and nothing that was chosen for its information.
+    pub(super) fn fair(&self) -> impl Iterator<Item = &Judged> {
+        self.all().iter().filter(|one| self.is_fair(one))
+    }
+
+    pub(super) fn is_fair(&self, one: &Judged) -> bool {
+        self.task(one).role == TaskRole::Live && one.pass == 0 && !one.informed
+    }
+
+    pub(super) fn task(&self, one: &Judged) -> &JudgedTask {
+        &self.verdicts.tasks[one.task as usize]
+    }
+
+    pub(super) fn said(&self, one: &Judged) -> &Verdict {
+        &self.verdicts.said[one.said as usize]
+    }
+
+    pub(super) fn policy(&self, number: u32) -> &str {
+        &self.verdicts.policies[number as usize]
+    }
+
+    pub(super) fn choice(&self, one: &Judged) -> Option<Choice> {
+        match self.said(one).voice {
+            Voice::Choice(choice) => Some(choice),
+            Voice::Scores(_) | Voice::Text => None,
+        }
+    }
+
+    /// Whether a decided comparison went to the left answer.
+    pub(super) fn went_left(&self, one: &Judged) -> Option<bool> {
+        match self.choice(one)? {
+            Choice::A => Some(one.left? == Side::A),
+            Choice::B => Some(one.left? == Side::B),
+            Choice::Tie | Choice::BothBad => None,
+        }
+    }
+
+    pub(super) fn label(one: &Judged, value: f64) -> Label {
+        Label { item: one.task as usize, rater: one.rater as usize, value }
+    }
+
+    /// The points of each question, as labels of fair answers.
+    pub(super) fn scores(&self) -> BTreeMap<&str, Vec<(&Judged, f64)>> {
+        let mut questions: BTreeMap<&str, Vec<(&Judged, f64)>> = BTreeMap::new();
+        for one in self.fair() {
+            if let Voice::Scores(scores) = &self.said(one).voice {
+                for (question, value) in scores {
+                    questions.entry(question).or_default().push((one, *value));
+                }
+            }
+        }
+        questions
+    }
+}
+
 /// Quality of a project's answers; `names` are the pseudonyms.
-pub fn of(answers: &[CurrentAnswer], names: &BTreeMap<AccountId, String>) -> Quality {
-    let kept: Vec<&CurrentAnswer> = answers.iter().filter(|one| !one.excluded).collect();
-    let excluded = answers.len() - kept.len();
-    let raters: BTreeSet<AccountId> = kept.iter().map(|one| one.rater).collect();
-    let people: BTreeMap<AccountId, usize> = raters.into_iter().zip(0..).collect();
+pub fn of(verdicts: Verdicts, names: &BTreeMap<AccountId, String>) -> Quality {
+    let all = verdicts.answers.len();
+    let answers = Answers::new(verdicts, names);
+    let kept = answers.all().len();
     let mut days: BTreeMap<i64, usize> = BTreeMap::new();
-    for answer in &kept {
+    for answer in answers.all() {
         *days.entry(answer.at_ms.div_euclid(DAY) * DAY).or_default() += 1;
     }
-    // Only what was not chosen for its information is a sample of anything.
-    let fair: Vec<&CurrentAnswer> = kept.iter().copied().filter(|one| fair(one)).collect();
+    let choices: Vec<Label> = answers.fair().filter_map(|one| choice(&answers, one)).collect();
     let mut quality = Quality {
-        answers: kept.len(),
-        excluded,
-        exclusion_rate: excluded as f64 / answers.len().max(1) as f64,
+        answers: kept,
+        excluded: all - kept,
+        exclusion_rate: (all - kept) as f64 / all.max(1) as f64,
         days: days.into_iter().collect(),
-        agreement: agreements(&fair, &people),
-        disagreements: disagreements(&fair, names),
+        agreement: agreements(&answers, &choices),
+        disagreements: disagreements(&answers),
+        kappas: kappas(&choices).into_iter().filter(|pair| pair.items >= LEAST_OVERLAP).collect(),
+        raters: raters::all(&answers, &choices),
+        ratings: policies::ratings(&answers),
         ..Quality::default()
     };
-    let choices: Vec<Label> = fair.iter().filter_map(|one| choice(one, &people)).collect();
-    quality.kappas = kappas(&choices).into_iter().filter(|pair| pair.items >= LEAST_OVERLAP).collect();
-    quality.raters = rater_qualities(&kept, &choices, &people, names);
-    strengths(&mut quality, &fair, &people);
+    drop(choices);
+    let (mut left, mut decided) = (0, 0);
+    for went_left in answers.fair().filter_map(|one| answers.went_left(one)) {
+        (left, decided) = (left + usize::from(went_left), decided + 1);
+    }
+    quality.left = Interval::share(left, decided);
+    quality.left_p = (decided > 0).then(|| binomial(left, decided, 0.5));
+    policies::strengths(&mut quality, &answers);
     quality
 }
 
-fn fair(answer: &CurrentAnswer) -> bool {
-    answer.role == TaskRole::Live && answer.pass == 0 && answer.selection.as_deref() != Some("information")
-}
-
 /// A comparison's choice as a numbered class.
-fn choice(answer: &CurrentAnswer, people: &BTreeMap<AccountId, usize>) -> Option<Label> {
-    let Said::Pairwise { choice, .. } = &answer.answer.said else { return None };
-    let value = match choice {
+fn choice(answers: &Answers, one: &Judged) -> Option<Label> {
+    let value = match answers.choice(one)? {
         Choice::A => 0.0,
         Choice::B => 1.0,
         Choice::Tie => 2.0,
         Choice::BothBad => 3.0,
     };
-    Some(Label { item: answer.task.0 as usize, rater: people[&answer.rater], value })
+    Some(Answers::label(one, value))
 }
 
-fn agreements(answers: &[&CurrentAnswer], people: &BTreeMap<AccountId, usize>) -> Vec<Agreement> {
-    let mut questions: BTreeMap<String, Vec<Label>> = BTreeMap::new();
-    for answer in answers {
-        if let Some(label) = choice(answer, people) {
-            questions.entry("choice".into()).or_default().push(label);
-        }
-        if let Said::Pointwise { scores } = &answer.answer.said {
-            for score in scores {
-                let label =
-                    Label { item: answer.task.0 as usize, rater: people[&answer.rater], value: score.value };
-                questions.entry(score.question.clone()).or_default().push(label);
-            }
-        }
+fn agreements(answers: &Answers, choices: &[Label]) -> Vec<Agreement> {
+    let mut rng = Rng::new(0, Stream::Bootstrap, 0, 0);
+    let nominal = Measure::Alpha(Level::Nominal);
+    let mut found = Vec::new();
+    if !choices.is_empty() {
+        let units = by_item(choices);
+        // The choices of a comparison have no order.
+        let [raw, nominal] = units.intervals([Measure::Raw, nominal], RESAMPLES, &mut rng);
+        found.push(Agreement { question: "choice".into(), items: units.len(), raw, nominal, ordinal: None });
     }
-    let rng = |number| Rng::new(0, Stream::Bootstrap, number, 0);
-    let one = |(question, labels): (String, Vec<Label>)| {
+    for (question, scores) in answers.scores() {
+        let labels: Vec<Label> = scores.into_iter().map(|(one, value)| Answers::label(one, value)).collect();
         let units = by_item(&labels);
-        Agreement {
-            items: units.len(),
-            raw: raw_interval(&units, RESAMPLES, &mut rng(0)),
-            nominal: alpha_interval(&units, Level::Nominal, RESAMPLES, &mut rng(1)),
-            // The choices of a comparison have no order.
-            ordinal: (question != "choice")
-                .then(|| alpha_interval(&units, Level::Ordinal, RESAMPLES, &mut rng(2)))
-                .flatten(),
-            question,
-        }
-    };
-    questions.into_iter().map(one).collect()
-}
-
-fn disagreements(answers: &[&CurrentAnswer], names: &BTreeMap<AccountId, String>) -> Vec<Disagreement> {
-    let mut found: Vec<(i64, Disagreement)> = answers
-        .chunk_by(|a, b| a.task == b.task)
-        .filter_map(|said| {
-            let verdicts: Vec<String> = said.iter().map(|one| one.said.clone()).collect();
-            let newest = said.iter().map(|one| one.at_ms).max()?;
-            let who = |one: &&CurrentAnswer| (name(names, one.rater), one.said.clone());
-            let task = said[0].task_code.clone();
-            (said.len() > 1 && !settle::agree(&verdicts))
-                .then(|| (newest, Disagreement { task, said: said.iter().map(who).collect() }))
-        })
-        .collect();
-    found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    found.into_iter().take(LISTED).map(|(_, one)| one).collect()
-}
-
-fn name(names: &BTreeMap<AccountId, String>, rater: AccountId) -> String {
-    names.get(&rater).cloned().unwrap_or_else(|| "left the project".into())
-}
-
-/// Whether a decided comparison went to the left answer.
-fn went_left(answer: &CurrentAnswer) -> Option<bool> {
-    let Said::Pairwise { choice, .. } = &answer.answer.said else { return None };
-    let left = answer.shown?[0];
-    match choice {
-        Choice::A => Some(left == Side::A),
-        Choice::B => Some(left == Side::B),
-        Choice::Tie | Choice::BothBad => None,
-    }
-}
-
-/// The button that was pressed, as a number: left, right, tie, both bad; or the scores.
-fn button(answer: &CurrentAnswer) -> Option<u32> {
-    match (&answer.answer.said, went_left(answer)) {
-        (Said::Pairwise { .. }, Some(left)) => Some(u32::from(!left)),
-        (Said::Pairwise { choice, .. }, None) => Some(if *choice == Choice::Tie { 2 } else { 3 }),
-        (Said::Pointwise { scores }, _) => Some(
-            scores
-                .iter()
-                .fold(4_u32, |sum, score| sum.wrapping_mul(31).wrapping_add(score.value as i32 as u32)),
-        ),
-        (Said::Demonstration { .. } | Said::Edit { .. }, _) => None,
-    }
-}
-
-fn rater_qualities(
-    kept: &[&CurrentAnswer],
-    choices: &[Label],
-    people: &BTreeMap<AccountId, usize>,
-    names: &BTreeMap<AccountId, String>,
-) -> Vec<RaterQuality> {
-    let mut order: Vec<&&CurrentAnswer> = kept.iter().collect();
-    order.sort_by_key(|one| one.seq);
-    let buttons: Vec<(AccountId, u32)> =
-        order.iter().filter_map(|one| Some((one.rater, button(one)?))).collect();
-    let mut shares: BTreeMap<u32, f64> = BTreeMap::new();
-    for (_, button) in &buttons {
-        *shares.entry(*button).or_default() += 1.0 / buttons.len() as f64;
-    }
-    let shares: Vec<f64> = shares.into_values().collect();
-    let model = dawid_skene(choices, people.len(), 4, 0.01, 100);
-    let enough = overlapping(choices, people.len());
-    let ratings: Vec<Label> =
-        kept.iter().filter(|one| fair(one)).filter_map(|one| first_score(one, people)).collect();
-    let severity = severity(&ratings, people.len());
-    let rated = overlapping(&ratings, people.len());
-
-    let mut found: Vec<RaterQuality> = vec![RaterQuality::default(); people.len()];
-    for (&rater, &place) in people {
-        let own: Vec<&CurrentAnswer> =
-            order.iter().filter(|one| one.rater == rater).map(|one| **one).collect();
-        let pressed: Vec<u32> = buttons.iter().filter(|(who, _)| *who == rater).map(|(_, b)| *b).collect();
-        let run = longest_run(&pressed);
-        let mut times: Vec<u64> = own.iter().map(|one| one.active_ms).collect();
-        times.sort_unstable();
-        let known: Vec<bool> = own.iter().filter_map(|one| Some(*one.gold.as_ref()? == one.said)).collect();
-        let right = known.iter().filter(|right| **right).count();
-        let sides: Vec<bool> = own.iter().filter_map(|one| went_left(one)).collect();
-        let left = sides.iter().filter(|left| **left).count();
-        let fast = own.iter().filter(|one| one.active_ms < least_ms(words(one))).count();
-        found[place] = RaterQuality {
-            rater: name(names, rater),
-            answers: own.len(),
-            median_ms: times.get(times.len() / 2).copied().unwrap_or(0),
-            gold: (!known.is_empty()).then(|| gold(right, known.len() - right)),
-            gold_answers: known.len(),
-            left: Interval::share(left, sides.len()),
-            left_p: (!sides.is_empty()).then(|| binomial(left, sides.len(), 0.5)),
-            consistency: consistency(&own),
-            longest_run: run,
-            // One button alone cannot be told from a project in which there is one answer.
-            straight_lining: shares.len() > 1
-                && run_chance(pressed.len(), run, &shares) * (people.len() as f64) < STRAIGHT,
-            too_fast: fast as f64 / own.len().max(1) as f64,
-            dawid_skene: enough[place].then(|| model.accuracy(place)),
-            severity: rated[place].then(|| severity.offset[place]),
-        };
-    }
-    let tested: Vec<usize> = (0..found.len()).filter(|&i| found[i].left_p.is_some()).collect();
-    let chances: Vec<f64> = tested.iter().filter_map(|&i| found[i].left_p).collect();
-    for (i, adjusted) in tested.into_iter().zip(false_discovery(&chances)) {
-        found[i].left_p = Some(adjusted);
+        let measures = [Measure::Raw, nominal, Measure::Alpha(Level::Ordinal)];
+        let [raw, nominal, ordinal] = units.intervals(measures, RESAMPLES, &mut rng);
+        found.push(Agreement { question: question.into(), items: units.len(), raw, nominal, ordinal });
     }
     found
 }
 
-/// Words to read, from characters.
-fn words(answer: &CurrentAnswer) -> usize {
-    answer.lengths.iter().flatten().sum::<u32>() as usize / 6
-}
-
-fn first_score(answer: &CurrentAnswer, people: &BTreeMap<AccountId, usize>) -> Option<Label> {
-    let Said::Pointwise { scores } = &answer.answer.said else { return None };
-    Some(Label { item: answer.task.0 as usize, rater: people[&answer.rater], value: scores.first()?.value })
-}
-
-/// The share of swapped repeats that were answered as the first time.
-fn consistency(own: &[&CurrentAnswer]) -> Option<Interval> {
-    let first: BTreeMap<i64, &str> =
-        own.iter().filter(|one| one.pass == 0).map(|one| (one.task.0, &*one.said)).collect();
-    let again = own.iter().filter(|one| one.pass == 1);
-    let same: Vec<bool> = again.filter_map(|one| Some(*first.get(&one.task.0)? == one.said)).collect();
-    Interval::share(same.iter().filter(|same| **same).count(), same.len())
-}
-
-fn strengths(quality: &mut Quality, fair: &[&CurrentAnswer], people: &BTreeMap<AccountId, usize>) {
-    let sides: Vec<bool> = fair.iter().filter_map(|one| went_left(one)).collect();
-    let left = sides.iter().filter(|left| **left).count();
-    quality.left = Interval::share(left, sides.len());
-    quality.left_p = (!sides.is_empty()).then(|| binomial(left, sides.len(), 0.5));
-
-    let mut policies: BTreeMap<&str, usize> = BTreeMap::new();
-    for name in fair.iter().flat_map(|one| one.policies.iter().flatten()) {
-        policies.insert(name, 0);
-    }
-    for (place, number) in policies.values_mut().enumerate() {
-        *number = place;
-    }
-    quality.policy_names = policies.keys().map(ToString::to_string).collect();
-    let votes = standardized(fair.iter().filter_map(|one| vote(one, &policies, people)).collect());
-    if votes.is_empty() {
-        return;
-    }
-    let n = policies.len();
-    quality.findings = probe(n, &votes, PRIOR);
-    let plain = Terms { ties: true, ..Terms::default() };
-    let ordered = Terms { order: true, ..plain };
-    let with_order = match fit(n, &votes, ordered, PRIOR) {
-        Ok(fit) => fit,
-        Err(refused) => {
-            let named =
-                |group: Vec<usize>| group.into_iter().map(|i| quality.policy_names[i].clone()).collect();
-            quality.not_comparable = refused.groups.into_iter().map(named).collect();
-            return;
-        }
+fn disagreements(answers: &Answers) -> Vec<Disagreement> {
+    let fair: Vec<&Judged> = answers.fair().collect();
+    let mut found: Vec<(i64, &[&Judged])> = fair
+        .chunk_by(|a, b| a.task == b.task)
+        .filter(|said| said.iter().any(|one| one.said != said[0].said))
+        .filter(|said| {
+            let verdicts: Vec<String> = said.iter().map(|one| answers.said(one).short.clone()).collect();
+            !settle::agree(&verdicts)
+        })
+        .filter_map(|said| Some((said.iter().map(|one| one.at_ms).max()?, said)))
+        .collect();
+    found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    let who = |one: &&Judged| (answers.names[one.rater as usize].clone(), answers.said(one).short.clone());
+    let shown = |said: &[&Judged]| Disagreement {
+        task: answers.task(said[0]).code.clone(),
+        said: said.iter().map(who).collect(),
     };
-    if let (Some((order, error)), Ok(without)) = (with_order.order_effect(), fit(n, &votes, plain, PRIOR)) {
-        let p = ratio_test(&with_order, &without);
-        quality.position = Some(Effect { log_odds: Interval::normal(-order, error), p });
-    }
-    let lengths = votes.iter().any(|vote| vote.longer != 0.0);
-    let at_equal_length =
-        lengths.then(|| fit(n, &votes, Terms { length: true, ..ordered }, PRIOR).ok()).flatten();
-    if let Some(long) = &at_equal_length
-        && let Some((effect, error)) = long.length_effect()
-    {
-        let p = ratio_test(long, &with_order);
-        quality.length = Some(Effect { log_odds: Interval::normal(effect, error), p });
-    }
-    let one = |i: usize| Policy {
-        policy: quality.policy_names[i].clone(),
-        strength: Interval::normal(with_order.theta[i], with_order.error(i)),
-        at_equal_length: at_equal_length.as_ref().map(|fit| Interval::normal(fit.theta[i], fit.error(i))),
-        comparisons: votes.iter().filter(|vote| vote.first == i || vote.second == i).count(),
-    };
-    let mut policies: Vec<Policy> = (0..n).map(one).collect();
-    policies.sort_by(|a, b| b.strength.value.total_cmp(&a.strength.value));
-    quality.policies = policies;
-}
-
-/// A comparison of two policies; both bad says nothing of which is better, so it is none.
-fn vote(
-    answer: &CurrentAnswer,
-    policies: &BTreeMap<&str, usize>,
-    people: &BTreeMap<AccountId, usize>,
-) -> Option<Vote> {
-    let Said::Pairwise { choice, .. } = &answer.answer.said else { return None };
-    let [a, b] =
-        [&answer.policies[0], &answer.policies[1]].map(|name| name.as_deref().map(|name| policies[name]));
-    let (a, b) = (a?, b?);
-    let a_first = answer.shown?[0] == Side::A;
-    let outcome = match (choice, a_first) {
-        (Choice::A, true) | (Choice::B, false) => Outcome::First,
-        (Choice::A, false) | (Choice::B, true) => Outcome::Second,
-        (Choice::Tie, _) => Outcome::Tie,
-        (Choice::BothBad, _) => return None,
-    };
-    // As a share of both, so that ten more words count alike at any length.
-    let longer = match answer.lengths {
-        [Some(a), Some(b)] if a + b > 0 => (f64::from(a) - f64::from(b)) / f64::from(a + b),
-        _ => 0.0,
-    };
-    let (first, second, longer) = if a_first { (a, b, longer) } else { (b, a, -longer) };
-    (a != b).then(|| Vote {
-        first,
-        second,
-        outcome,
-        item: answer.task.0 as usize,
-        rater: people[&answer.rater],
-        longer,
-    })
-}
-
-/// Votes with `longer` in standard deviations.
-fn standardized(mut votes: Vec<Vote>) -> Vec<Vote> {
-    let square = votes.iter().map(|vote| vote.longer * vote.longer).sum::<f64>() / votes.len().max(1) as f64;
-    if square > 0.0 {
-        for vote in &mut votes {
-            vote.longer /= square.sqrt();
-        }
-    }
-    votes
+    found.into_iter().take(LISTED).map(|(_, said)| shown(said)).collect()
 }

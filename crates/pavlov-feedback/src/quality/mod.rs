@@ -6,6 +6,8 @@
 mod at_hand;
 mod compute;
 pub mod plots;
+mod policies;
+mod raters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -17,7 +19,8 @@ use crate::Result;
 use crate::clock::Millis;
 use crate::stats::Interval;
 use crate::stats::probe::Finding;
-use crate::store::{CurrentAnswer, ProjectId, Store};
+use crate::stats::style::Style;
+use crate::store::{ProjectId, Store};
 
 pub use at_hand::AtHand;
 pub use compute::of;
@@ -43,12 +46,16 @@ pub struct Quality {
     pub left_p: Option<f64>,
     /// Log-odds for being on the left.
     pub position: Option<Effect>,
-    /// Log-odds for a standard deviation of the difference in length.
-    pub length: Option<Effect>,
+    /// What each term of style that answers have does, all of them beside each other and the place on the screen.
+    pub style: Vec<StyleEffect>,
     /// Strengths of policies, the best first.
     pub policies: Vec<Policy>,
     /// Groups of policies, where not all can be compared.
     pub not_comparable: Vec<Vec<String>>,
+    /// Mean ratings of policies, question by question, the best first.
+    pub ratings: Vec<Rating>,
+    /// Steps after which Crowd-BT had converged; none where it says nothing.
+    pub crowd_bt_steps: Option<usize>,
     /// Defects of the board; policies and raters go by their place in [`Quality::policy_names`] and [`Quality::raters`].
     pub findings: Vec<Finding>,
     /// Names of the policies, in the order of findings.
@@ -86,8 +93,18 @@ pub struct Agreement {
 pub struct Effect {
     /// Log-odds, nats.
     pub log_odds: Interval,
-    /// Of the likelihood-ratio test.
+    /// Of the likelihood-ratio test; of a style that of [`crate::stats::strength::Fit::style_chances`].
     pub p: f64,
+}
+
+/// What a term of style does.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct StyleEffect {
+    /// Which.
+    pub style: Style,
+    /// Of a standard deviation of the difference between two answers; interval clustered by task and rater.
+    #[serde(flatten)]
+    pub effect: Effect,
 }
 
 /// A policy's strength.
@@ -98,10 +115,26 @@ pub struct Policy {
     pub policy: String,
     /// Log-strength, nats; all sum to 0. Interval clustered by task and rater.
     pub strength: Interval,
-    /// The same at equal length of answers, where lengths are known.
-    pub at_equal_length: Option<Interval>,
+    /// The same at equal style of answers: length, headers, lists and bold, where these are known.
+    pub at_equal_style: Option<Interval>,
     /// Comparisons it was in.
     pub comparisons: usize,
+}
+
+/// How a policy's answers were rated.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyRating)]
+pub struct Rating {
+    /// The question.
+    pub question: String,
+    /// The policy.
+    pub policy: String,
+    /// Ratings.
+    pub ratings: usize,
+    /// Their mean, with an interval clustered by task and rater; none of fewer than two tasks.
+    pub mean: Option<Interval>,
+    /// The same without each rater's severity; none where too few raters share tasks to tell it.
+    pub corrected: Option<Interval>,
 }
 
 /// One rater.
@@ -131,6 +164,8 @@ pub struct RaterQuality {
     pub too_fast: f64,
     /// Accuracy by Dawid and Skene, of those with enough overlap.
     pub dawid_skene: Option<f64>,
+    /// η of Crowd-BT: 1 judges as the policies' strengths say, ½ by chance, 0 against them. Of those with enough comparisons.
+    pub crowd_bt: Option<Interval>,
     /// Points of the first question above what others give the same answers.
     pub severity: Option<f64>,
 }
@@ -175,14 +210,12 @@ impl Cache {
         {
             return Ok(quality);
         }
-        let (answers, names) = store.read_now(move |r| {
-            let mut answers: Vec<CurrentAnswer> = Vec::new();
-            r.current_answers(project, 0, |answer| answers.push(answer))?;
+        let (verdicts, names) = store.read_now(move |r| {
             let names =
                 r.members(project)?.into_iter().map(|member| (member.account, member.pseudonym)).collect();
-            Ok((answers, names))
+            Ok((r.verdicts(project)?, names))
         })?;
-        let quality = Arc::new(Quality { seq: key.0, lessons, ..of(&answers, &names) });
+        let quality = Arc::new(Quality { seq: key.0, lessons, ..of(verdicts, &names) });
         if let Ok(mut known) = self.known.lock() {
             known.insert(project, (key, Arc::clone(&quality)));
         }

@@ -1,8 +1,8 @@
 //! Statistics of judgments: pure functions from votes to numbers, with their uncertainty.
 //!
 //! - [`agreement`]: how far people say the same (raw, Cohen's kappa, Krippendorff's alpha);
-//! - [`strength`]: how good policies are (Bradley-Terry, Davidson's ties, an order term, a length term);
-//! - [`people`]: how each rater judges (gold, Dawid-Skene, severity);
+//! - [`strength`]: how good policies are (Bradley-Terry, Davidson's ties, an order term, terms of [`style`]);
+//! - [`people`]: how each rater judges (gold, Dawid-Skene, severity), [`crowd`]: by what they compare (Crowd-BT);
 //! - [`bias`]: exact tests of single suspicions;
 //! - [`probe`]: whether a board of votes may be believed at all.
 //!
@@ -12,10 +12,13 @@
 
 pub mod agreement;
 pub mod bias;
+pub mod crowd;
+mod law;
 mod matrix;
 pub mod people;
 pub mod probe;
 pub mod strength;
+pub mod style;
 
 use serde::Serialize;
 

@@ -33,8 +33,8 @@ pub struct DawidSkene {
     pub prior: Vec<f64>,
     /// For each rater, row by row: given the true class, the chance of each label.
     pub confusion: Vec<Vec<Vec<f64>>>,
-    /// For each item, in the order of its number: the chance of each class.
-    pub items: BTreeMap<usize, Vec<f64>>,
+    /// For each item that was labelled, in the order of its number: the chance of each class.
+    pub items: Vec<Vec<f64>>,
 }
 
 impl DawidSkene {
@@ -68,66 +68,85 @@ pub fn dawid_skene(
     smoothing: f64,
     steps: usize,
 ) -> DawidSkene {
-    let mut items: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    for label in labels {
-        items.entry(label.item).or_insert_with(|| vec![0.0; classes])[label.value as usize] += 1.0;
-    }
-    for votes in items.values_mut() {
-        normalize(votes);
-    }
-    let mut model = maximise(labels, &items, raters, classes, smoothing);
+    let mut numbers: Vec<usize> = labels.iter().map(|label| label.item).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let said: Vec<Heard> = labels
+        .iter()
+        .map(|label| Heard {
+            item: numbers.binary_search(&label.item).unwrap_or(0) as u32,
+            rater: label.rater as u32,
+            class: label.value as u32,
+        })
+        .collect();
+    let mut items = vec![vec![0.0; classes]; numbers.len()];
+    said.iter().for_each(|one| items[one.item as usize][one.class as usize] += 1.0);
+    items.iter_mut().for_each(|chances| normalize(chances));
+    let (mut prior, mut confusion) = maximise(&said, &items, raters, classes, smoothing);
     for _ in 0..steps {
-        let mut next: BTreeMap<usize, Vec<f64>> =
-            items.keys().map(|&item| (item, model.prior.iter().map(|p| p.ln()).collect())).collect();
-        for label in labels {
-            let Some(logs) = next.get_mut(&label.item) else { continue };
-            for (c, log) in logs.iter_mut().enumerate() {
-                *log += model.confusion[label.rater][c][label.value as usize].max(1e-300).ln();
-            }
-        }
-        for logs in next.values_mut() {
-            let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            for log in logs.iter_mut() {
-                *log = (*log - most).exp();
-            }
-            normalize(logs);
-        }
-        let moved = items
-            .values()
-            .flatten()
-            .zip(next.values().flatten())
-            .map(|(a, b)| (a - b).abs())
-            .fold(0.0, f64::max);
+        let next = expect(&said, &prior, &confusion, numbers.len());
+        let moved = items.iter().flatten().zip(next.iter().flatten()).map(|(a, b)| (a - b).abs());
+        let moved = moved.fold(0.0, f64::max);
         items = next;
-        model = maximise(labels, &items, raters, classes, smoothing);
+        (prior, confusion) = maximise(&said, &items, raters, classes, smoothing);
         if moved < 1e-9 {
             break;
         }
     }
-    DawidSkene { items, ..model }
+    DawidSkene { prior, confusion, items }
 }
 
-/// π^k_{cl} ∝ s + Σ_i T_i(c)·1[l_ik = l], and p_c the mean of T_i(c). `items` of the result is left empty.
+/// A label, its item by its place.
+struct Heard {
+    item: u32,
+    rater: u32,
+    class: u32,
+}
+
+/// For each rater, row by row: given the true class, the chance of each label.
+type Confusion = Vec<Vec<Vec<f64>>>;
+
+/// T_i(c) ∝ p_c·Π_k π^k_{c,l_ik}.
+fn expect(said: &[Heard], prior: &[f64], confusion: &Confusion, items: usize) -> Vec<Vec<f64>> {
+    // By label first: what a label says of each class stands together.
+    let classes = prior.len();
+    let of_label = |rows: &Vec<Vec<f64>>| -> Vec<Vec<f64>> {
+        (0..classes).map(|l| rows.iter().map(|row| row[l].max(1e-300).ln()).collect()).collect()
+    };
+    let logs: Vec<Vec<Vec<f64>>> = confusion.iter().map(of_label).collect();
+    let mut next: Vec<Vec<f64>> = vec![prior.iter().map(|p| p.ln()).collect(); items];
+    for one in said {
+        let says = &logs[one.rater as usize][one.class as usize];
+        next[one.item as usize].iter_mut().zip(says).for_each(|(sum, log)| *sum += log);
+    }
+    for chances in &mut next {
+        let most = chances.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        chances.iter_mut().for_each(|log| *log = (*log - most).exp());
+        normalize(chances);
+    }
+    next
+}
+
+/// π^k_{cl} ∝ s + Σ_i T_i(c)·1[l_ik = l], and p_c the mean of T_i(c).
 fn maximise(
-    labels: &[Label],
-    items: &BTreeMap<usize, Vec<f64>>,
+    said: &[Heard],
+    items: &[Vec<f64>],
     raters: usize,
     classes: usize,
     smoothing: f64,
-) -> DawidSkene {
+) -> (Vec<f64>, Confusion) {
     let mut prior = vec![0.0; classes];
-    for chances in items.values() {
+    for chances in items {
         prior.iter_mut().zip(chances).for_each(|(sum, p)| *sum += p);
     }
     normalize(&mut prior);
     let mut confusion = vec![vec![vec![smoothing; classes]; classes]; raters];
-    for label in labels {
-        for (c, p) in items[&label.item].iter().enumerate() {
-            confusion[label.rater][c][label.value as usize] += p;
-        }
+    for one in said {
+        let rows = &mut confusion[one.rater as usize];
+        rows.iter_mut().zip(&items[one.item as usize]).for_each(|(row, p)| row[one.class as usize] += p);
     }
     confusion.iter_mut().flatten().for_each(|row| normalize(row));
-    DawidSkene { prior, confusion, items: BTreeMap::new() }
+    (prior, confusion)
 }
 
 fn normalize(shares: &mut [f64]) {
@@ -187,6 +206,23 @@ pub fn centred(labels: &[Label], raters: usize) -> Vec<f64> {
     }
     let all = labels.iter().map(|label| label.value).sum::<f64>() / (labels.len().max(1)) as f64;
     labels.iter().map(|label| label.value - sums[label.rater].0 / sums[label.rater].1 + all).collect()
+}
+
+/// The mean of labels, with an interval clustered by item and by rater (item + rater − both, and never less than either alone). `None` of
+/// fewer than two items, whose error nobody knows.
+pub fn clustered_mean(labels: &[Label]) -> Option<Interval> {
+    let n = labels.len() as f64;
+    let mean = labels.iter().map(|label| label.value).sum::<f64>() / n;
+    let clustered = |cluster: &dyn Fn(&Label) -> (usize, usize)| -> (usize, f64) {
+        let mut sums: BTreeMap<(usize, usize), f64> = BTreeMap::new();
+        labels.iter().for_each(|label| *sums.entry(cluster(label)).or_default() += label.value - mean);
+        (sums.len(), sums.values().map(|sum| sum * sum).sum())
+    };
+    let (items, by_item) = clustered(&|label| (label.item, 0));
+    let (_, by_rater) = clustered(&|label| (label.rater, 0));
+    let (_, by_both) = clustered(&|label| (label.item, label.rater));
+    let variance = (by_item + by_rater - by_both).max(by_item).max(by_rater);
+    (items > 1).then(|| Interval::normal(mean, variance.sqrt() / n))
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::bias::binomial;
-use super::strength::{Fit, Outcome, Terms, Vote, fit, groups, ratio_test};
+use super::strength::{Fit, Fits, Outcome, Terms, Vote, fit, groups, ratio_test};
+use super::style::Style;
 
 /// A defect that was found.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -30,12 +31,21 @@ pub enum Finding {
         /// The one that is.
         is: usize,
     },
-    /// Longer answers win.
-    LengthBias {
-        /// Log-odds for a standard deviation of the difference in length.
+    /// Answers of a style win (or lose) for it.
+    StyleBias {
+        /// Which.
+        style: Style,
+        /// Log-odds for a standard deviation of the difference.
         log_odds: f64,
-        /// The likelihood-ratio test of β = 0.
+        /// Of [`Fit::style_chances`].
         p: f64,
+    },
+    /// At equal style the order of two policies is another.
+    StyleReordering {
+        /// The one that seemed better.
+        seemed: usize,
+        /// The one that is.
+        is: usize,
     },
     /// Leaving ties out instead of counting them changes the order of two policies.
     TieConvention {
@@ -70,8 +80,8 @@ const ALPHA: f64 = 0.001;
 /// Share of votes of one person, among four and more, above which the board is theirs.
 const CONCENTRATED: f64 = 0.5;
 
-/// Everything the probes find. `prior` is that of [`fit`].
-pub fn probe(policies: usize, votes: &[Vote], prior: f64) -> Vec<Finding> {
+/// Everything the probes find. `fits` are those of the votes, none where they have none; `prior` is theirs.
+pub fn probe(policies: usize, votes: &[Vote], fits: Option<&Fits>, prior: f64) -> Vec<Finding> {
     let mut found = Vec::new();
     found.extend(concentration(votes));
     let groups = groups(policies, votes);
@@ -80,34 +90,34 @@ pub fn probe(policies: usize, votes: &[Vote], prior: f64) -> Vec<Finding> {
         return found;
     }
     found.extend(cycle(policies, votes));
-    let all = Terms { ties: true, order: true, length: false };
-    let fitted = |terms| fit(policies, votes, terms, prior).ok();
-    let (Some(plain), Some(ordered)) = (fitted(Terms { order: false, ..all }), fitted(all)) else {
-        return found;
-    };
-    let p = ratio_test(&ordered, &plain);
-    let biased = p < ALPHA;
-    if biased {
+    let Some(Fits { plain, ordered, styled }) = fits else { return found };
+    let p = ratio_test(ordered, plain);
+    if p < ALPHA {
         found.push(Finding::PositionBias { log_odds: -ordered.order, p });
-        if let Some((seemed, is)) = turned(&plain, &ordered) {
+        if let Some((seemed, is)) = turned(plain, ordered) {
             found.push(Finding::PositionReordering { seemed, is });
         }
     }
     // What else is asked is asked beside the order term, so that one defect does not look like another.
-    if votes.iter().any(|vote| vote.longer != 0.0)
-        && let Some(long) = fitted(Terms { length: true, ..all })
-    {
-        let p = ratio_test(&long, &ordered);
-        if p < ALPHA {
-            found.push(Finding::LengthBias { log_odds: long.length, p });
+    if let Some(styled) = styled {
+        for ((style, p), log_odds) in Style::ALL.into_iter().zip(styled.style_chances()).zip(styled.style) {
+            if p < ALPHA {
+                found.push(Finding::StyleBias { style, log_odds, p });
+            }
+        }
+        if styled.style_chances().iter().any(|p| *p < ALPHA)
+            && let Some((seemed, is)) = turned(ordered, styled)
+        {
+            found.push(Finding::StyleReordering { seemed, is });
         }
     }
-    if let Some(decided) = fitted(Terms { ties: false, ..all })
-        && let Some((with, without)) = turned(&ordered, &decided)
+    let decided = Terms { ties: false, order: true, style: false };
+    if let Ok(decided) = fit(policies, votes, decided, prior)
+        && let Some((with, without)) = turned(ordered, &decided)
     {
         found.push(Finding::TieConvention { with, without });
     }
-    found.extend(volatile(&ordered));
+    found.extend(volatile(ordered));
     found
 }
 

@@ -35,10 +35,12 @@ mod reader;
 mod sealed;
 mod sessions;
 mod sql;
+mod styles;
 mod submit;
 mod tasks;
 mod tokens;
 mod undo;
+mod verdicts;
 mod webhooks;
 mod writer;
 
@@ -67,6 +69,7 @@ pub use submit::{Lesson, Submission, Submitted};
 pub use tasks::{Added, MOST_TASKS, Task, TaskResponse, TaskRole, TaskState, Words};
 pub use tokens::{NewToken, Token};
 pub use undo::Undone;
+pub use verdicts::{Judged, JudgedTask, Verdict, Verdicts, Voice};
 pub use webhooks::{Delivery, Webhook};
 
 use crate::clock::{Clock, Millis};

@@ -6,11 +6,23 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::styles;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
+/// Brings the database to the next version.
+struct Migration {
+    sql: &'static str,
+    /// What SQL cannot say.
+    then: Option<fn(&Connection) -> Result<()>>,
+}
+
 /// Each brings the database from one version, its place here, to the next.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: [Migration; 3] = [
+    Migration { sql: include_str!("migrations/0001.sql"), then: None },
+    Migration { sql: include_str!("migrations/0002.sql"), then: None },
+    Migration { sql: include_str!("migrations/0004.sql"), then: Some(styles::count_all) },
+];
 
 /// The connection that writes, of a database that is up to date.
 pub(super) fn writer(path: &Path, clock: &Clock) -> Result<Connection> {
@@ -61,7 +73,10 @@ fn migrate(db: &mut Connection) -> Result<()> {
         return Err(Error::Conflict(what));
     }
     for migration in &MIGRATIONS[version as usize..] {
-        transaction.execute_batch(migration)?;
+        transaction.execute_batch(migration.sql)?;
+        if let Some(then) = migration.then {
+            then(&transaction)?;
+        }
     }
     transaction.pragma_update(None, "user_version", newest)?;
     transaction.commit()?;

@@ -6,6 +6,7 @@ use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::projects::{json, to_json};
+use super::styles;
 use super::{AccountId, Project, ProjectId, Read, TaskId, Write};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
@@ -276,11 +277,10 @@ impl Write<'_> {
         let (state, leak) = first_state(new, kind, project.settings.hold_leaks);
         let author = new.author.as_deref().map(|name| self.author(project.id, name)).transpose()?.flatten();
         let policy = |i: usize| new.responses.get(i).and_then(|response| response.policy.clone());
-        let length = |i: usize| new.responses.get(i).map(|r| marked_text(&r.text).chars().count() as i64);
         let id = TaskId(self.insert(
             "INSERT INTO tasks (code, project, key, kind, role, policy_version, predicted, gold, author, leak, policy_a, policy_b,
-                                length_a, length_b, overlap, state, shuffle, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1, ?15, 0, ?16)",
+                                overlap, state, shuffle, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, 0, ?14)",
             params![
                 code,
                 project.id,
@@ -294,8 +294,6 @@ impl Write<'_> {
                 leak,
                 policy(0),
                 policy(1),
-                length(0),
-                length(1),
                 state.name(),
                 self.now,
             ],
@@ -307,6 +305,7 @@ impl Write<'_> {
             "UPDATE tasks SET overlap = ?2, shuffle = ?3 WHERE id = ?1",
             params![id, overlap, shuffle],
         )?;
+        styles::count(self.db, id, new.responses.iter().map(|response| &response.text))?;
         let responses = new
             .responses
             .iter()

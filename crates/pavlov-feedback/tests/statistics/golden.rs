@@ -1,8 +1,9 @@
 //! Against choix, krippendorff, crowd-kit, statsmodels and scipy, to 1e-6 (`scripts/golden/feedback.py`).
 
-use pavlov_feedback::stats::agreement::{Label, Level, alpha, by_item, kappas};
+use pavlov_feedback::stats::agreement::{Label, Level, Measure, by_item, kappas};
 use pavlov_feedback::stats::bias::{binomial, false_discovery};
-use pavlov_feedback::stats::people::{dawid_skene, gold};
+use pavlov_feedback::stats::crowd::crowd;
+use pavlov_feedback::stats::people::{clustered_mean, dawid_skene, gold};
 use pavlov_feedback::stats::strength::{Fit, Outcome, Terms, Vote, fit};
 use serde_json::Value;
 
@@ -34,7 +35,7 @@ fn votes(golden: &Value) -> Vec<Vote> {
             outcome,
             item: n[3] as usize,
             rater: n[4] as usize,
-            longer: n[5],
+            style: [n[5], n[6], n[7], n[8]],
         }
     };
     golden["votes"].as_array().unwrap().iter().map(vote).collect()
@@ -63,24 +64,21 @@ fn bradley_terry_is_choixs_and_its_clustered_errors_statsmodels() {
 }
 
 #[test]
-fn davidson_with_order_and_length_is_what_its_formulas_say() {
+fn davidson_with_order_and_style_is_what_its_formulas_say() {
     let golden = golden();
     let votes = votes(&golden);
-    let all = Terms { ties: true, order: true, length: true };
+    let all = Terms { ties: true, order: true, style: true };
     for (name, terms) in [
-        ("davidson", Terms { order: false, length: false, ..all }),
-        ("davidson_order", Terms { length: false, ..all }),
-        ("davidson_order_length", all),
+        ("davidson", Terms { order: false, style: false, ..all }),
+        ("davidson_order", Terms { style: false, ..all }),
+        ("davidson_order_style", all),
     ] {
         let ours: Fit = fit(POLICIES, &votes, terms, 0.05).unwrap();
         let theirs = &golden[name];
         let mut parameters = ours.theta.clone();
-        parameters.extend(
-            [(terms.order, ours.order), (true, ours.tie), (terms.length, ours.length)]
-                .iter()
-                .filter(|(fitted, _)| *fitted)
-                .map(|(_, x)| x),
-        );
+        parameters.extend(terms.order.then_some(ours.order));
+        parameters.push(ours.tie);
+        parameters.extend(ours.style.iter().filter(|_| terms.style));
         assert_near(&parameters, &numbers(&theirs["parameters"]));
         assert_near(&[ours.log_likelihood], &[theirs["log_likelihood"].as_f64().unwrap()]);
         let diagonal =
@@ -88,6 +86,47 @@ fn davidson_with_order_and_length_is_what_its_formulas_say() {
         assert_near(&diagonal(&ours.covariance), &numbers(&theirs["errors"]));
         assert_near(&diagonal(&ours.naive), &numbers(&theirs["naive"]));
     }
+}
+
+#[test]
+fn style_controlled_bradley_terry_is_statsmodels_logit() {
+    let golden = golden();
+    let ours = fit(POLICIES, &votes(&golden), Terms { style: true, ..Terms::default() }, 0.0).unwrap();
+    let theirs = &golden["bradley_terry_style"];
+    assert_near(&ours.theta, &numbers(&theirs["theta"]));
+    assert_near(&ours.style, &numbers(&theirs["style"]));
+    let errors: Vec<f64> = ours.style_effects().unwrap().iter().map(|(_, error)| *error).collect();
+    assert_near(&errors, &numbers(&theirs["style_errors"]));
+    let errors: Vec<f64> = (0..POLICIES).map(|i| ours.error(i)).collect();
+    assert_near(&errors, &numbers(&theirs["errors"]));
+}
+
+#[test]
+fn crowd_bt_is_scipys_maximum_of_its_posterior() {
+    let golden = golden();
+    let theirs = &golden["crowd_bt"];
+    let vote = |row: &Value| {
+        let n = numbers(row);
+        let outcome = if n[2] > 0.0 { Outcome::First } else { Outcome::Second };
+        let (first, second, rater) = (n[0] as usize, n[1] as usize, n[3] as usize);
+        Vote { first, second, outcome, item: 0, rater, style: [0.0; 4] }
+    };
+    let votes: Vec<Vote> = theirs["votes"].as_array().unwrap().iter().map(vote).collect();
+    let ours = crowd(4, 6, &votes, 0.05).unwrap();
+    assert_near(&ours.theta, &numbers(&theirs["theta"]));
+    assert_near(&[ours.log_posterior], &[theirs["log_posterior"].as_f64().unwrap()]);
+    let known: Vec<_> = ours.reliability.iter().map(|one| one.unwrap()).collect();
+    assert_near(&known.iter().map(|one| one.value).collect::<Vec<_>>(), &numbers(&theirs["eta"]));
+    assert_near(&known.iter().map(|one| one.low).collect::<Vec<_>>(), &numbers(&theirs["low"]));
+    assert_near(&known.iter().map(|one| one.high).collect::<Vec<_>>(), &numbers(&theirs["high"]));
+}
+
+#[test]
+fn a_clustered_mean_is_statsmodels() {
+    let golden = golden();
+    let ours = clustered_mean(&labels(&golden["ratings"])).unwrap();
+    let theirs = numbers(&golden["clustered_mean"]);
+    assert_near(&[ours.value, ours.low, ours.high], &theirs);
 }
 
 #[test]
@@ -99,7 +138,8 @@ fn agreement_is_krippendorffs_and_statsmodels() {
     for (name, level) in
         [("nominal", Level::Nominal), ("ordinal", Level::Ordinal), ("interval", Level::Interval)]
     {
-        assert_near(&[alpha(&units, level).unwrap()], &[theirs[name].as_f64().unwrap()]);
+        let ours = units.measure(Measure::Alpha(level)).unwrap();
+        assert_near(&[ours], &[theirs[name].as_f64().unwrap()]);
     }
     let ours = kappas(&labels);
     for row in theirs["kappas"].as_array().unwrap() {
@@ -121,7 +161,7 @@ fn dawid_skene_is_crowd_kits() {
             assert_near(&ours.confusion[rater][class], &numbers(row));
         }
     }
-    for (chances, theirs) in ours.items.values().zip(theirs["items"].as_array().unwrap()) {
+    for (chances, theirs) in ours.items.iter().zip(theirs["items"].as_array().unwrap()) {
         assert_near(chances, &numbers(theirs));
     }
 }

@@ -1,15 +1,17 @@
 //! A sound board fires no probe; a board with one defect fires the one that looks for it, and no other.
 
-use pavlov_feedback::stats::probe::{Finding, probe};
-use pavlov_feedback::stats::strength::{NotComparable, Outcome, Terms, Vote, fit};
+use pavlov_feedback::stats::crowd::crowd;
+use pavlov_feedback::stats::probe::Finding;
+use pavlov_feedback::stats::strength::{Fits, NotComparable, Outcome, Terms, Vote, fit};
+use pavlov_feedback::stats::style::Style;
 use pavlov_schema::rng::{Rng, Stream};
 
 /// A board of four policies, far enough apart to be told.
 struct Board {
     theta: [f64; 4],
-    /// Log-odds for being first, and for a unit of length.
+    /// Log-odds for being first, and for a standard deviation of each term of style.
     order: f64,
-    length: f64,
+    style: [f64; 4],
     /// Log-odds of the cycle 0 → 1 → 2 → 0.
     cycle: f64,
     /// Share of votes by rater 0; the others share the rest.
@@ -18,21 +20,30 @@ struct Board {
 }
 
 const SOUND: Board =
-    Board { theta: [-1.2, -0.4, 0.4, 1.2], order: 0.0, length: 0.0, cycle: 0.0, heavy: 0.1, votes: 3000 };
+    Board { theta: [-1.2, -0.4, 0.4, 1.2], order: 0.0, style: [0.0; 4], cycle: 0.0, heavy: 0.1, votes: 3000 };
+
+fn probe(policies: usize, votes: &[Vote], prior: f64) -> Vec<Finding> {
+    let fits = Fits::of(policies, votes, prior);
+    pavlov_feedback::stats::probe::probe(policies, votes, fits.as_ref().ok(), prior)
+}
 
 fn draw(board: &Board, seed: u64) -> Vec<Vote> {
     let vote = |item: usize| {
         let mut rng = Rng::new(seed, Stream::Judge, 0, item as u64);
         let first = rng.below(4);
         let second = (first + 1 + rng.below(3)) % 4;
-        let longer = f64::from(rng.normal());
+        let length = f64::from(rng.normal());
+        let mut looks = Rng::new(seed, Stream::Judge, 3, item as u64);
+        let style: [f64; 4] =
+            std::array::from_fn(|k| if k == 0 { length } else { f64::from(looks.normal()) });
         let rater = if rng.uniform_f64() < board.heavy { 0 } else { 1 + rng.below(9) };
         let turn = match (first, second) {
             (0, 1) | (1, 2) | (2, 0) => board.cycle,
             (1, 0) | (2, 1) | (0, 2) => -board.cycle,
             _ => 0.0,
         };
-        let d = board.theta[first] - board.theta[second] + board.order + board.length * longer + turn;
+        let styled: f64 = board.style.iter().zip(&style).map(|(beta, share)| beta * share).sum();
+        let d = board.theta[first] - board.theta[second] + board.order + styled + turn;
         let weights = [(d / 2.0).exp(), (-d / 2.0).exp(), 0.4];
         let mut left = rng.uniform_f64() * weights.iter().sum::<f64>();
         let mut outcome = Outcome::Tie;
@@ -43,7 +54,7 @@ fn draw(board: &Board, seed: u64) -> Vec<Vote> {
             }
             left -= weight;
         }
-        Vote { first, second, outcome, item, rater, longer }
+        Vote { first, second, outcome, item, rater, style }
     };
     (0..board.votes).map(vote).collect()
 }
@@ -71,9 +82,117 @@ fn a_sound_board_fires_nothing() {
 #[test]
 fn each_defect_fires_its_probe() {
     assert_fires(&Board { order: 0.8, ..SOUND }, &["position_bias"]);
-    assert_fires(&Board { length: 0.5, ..SOUND }, &["length_bias"]);
+    assert_fires(&Board { style: [0.5, 0.0, 0.0, 0.0], ..SOUND }, &["style_bias"]);
     assert_fires(&Board { heavy: 0.7, ..SOUND }, &["voter_concentration"]);
     assert_fires(&Board { theta: [-1.6, -1.6, -1.6, 1.6], cycle: 1.5, ..SOUND }, &["intransitivity"]);
+}
+
+#[test]
+fn raters_who_like_lists_are_allowed_for() {
+    // Of two policies the worse one writes lists, mostly, and lists are all that raters look at.
+    for seed in 0..5 {
+        let vote = |item: usize| {
+            let mut rng = Rng::new(seed, Stream::Judge, 2, item as u64);
+            let first = rng.below(2);
+            // Policy 1 has a list where 0 has none in six of ten comparisons, the other way round in two.
+            let more: f64 = match rng.below(10) {
+                0..6 => 1.0,
+                6..8 => -1.0,
+                _ => 0.0,
+            };
+            let lists = if first == 1 { more } else { -more };
+            let quality: f64 = if first == 0 { 0.2 } else { -0.2 };
+            let likes_first = rng.uniform_f64() < 1.0 / (1.0 + (-quality - 1.5 * lists).exp());
+            let outcome = if likes_first { Outcome::First } else { Outcome::Second };
+            let style = [f64::from(rng.normal()), 0.0, lists, 0.0];
+            Vote { first, second: 1 - first, outcome, item, rater: rng.below(20), style }
+        };
+        let votes: Vec<Vote> = (0..3000).map(vote).collect();
+        let Fits { ordered, styled, .. } = Fits::of(2, &votes, 0.05).unwrap();
+        let styled = styled.unwrap();
+        let (plain, error) = ordered.difference(1, 0);
+        assert!(plain > 3.0 * error, "seed {seed}: plain strengths are fooled: {plain} ± {error}");
+        let (controlled, error) = styled.difference(0, 1);
+        assert!((controlled - 0.2).abs() < 3.0 * error && controlled > 0.0, "{seed}: {controlled} ± {error}");
+        let [length, headers, lists, bold] = styled.style_effects().unwrap();
+        assert!((lists.0 - 1.5).abs() < 3.0 * lists.1 && lists.1 < 0.1, "seed {seed}: {lists:?}");
+        assert!(length.0.abs() < 3.3 * length.1, "seed {seed}: {length:?}");
+        // Of what no answer has nothing is made up.
+        assert_eq!((headers, bold), ((0.0, 0.0), (0.0, 0.0)));
+        let found = probe(2, &votes, 0.05);
+        assert_eq!(names(&found), ["style_bias", "style_reordering"], "seed {seed}: {found:?}");
+        assert!(
+            matches!(found[0], Finding::StyleBias { style: Style::Lists, log_odds, .. } if log_odds > 1.0)
+        );
+    }
+}
+
+#[test]
+fn styles_that_always_come_together_share_their_effect() {
+    // Every list has a heading: which of the two is liked nobody can know.
+    let votes: Vec<Vote> = draw(&Board { style: [0.0, 0.8, 0.0, 0.0], ..SOUND }, 0)
+        .into_iter()
+        .map(|vote| Vote { style: [0.0, vote.style[1], vote.style[1], 0.0], ..vote })
+        .collect();
+    let fit = fit(4, &votes, Terms { ties: true, order: true, style: true }, 0.05).unwrap();
+    assert!(
+        (fit.style[1] - fit.style[2]).abs() < 1e-9 && (fit.style[1] - 0.4).abs() < 0.1,
+        "{:?}",
+        fit.style
+    );
+}
+
+/// Comparisons of four policies by raters of planted reliability, `n` of each.
+fn by_raters(eta: &[f64], n: usize, seed: u64) -> Vec<Vote> {
+    let vote = |rater: usize, item: usize| {
+        let mut rng = Rng::new(seed, Stream::Judge, 10 + rater as u64, item as u64);
+        let first = rng.below(4);
+        let second = (first + 1 + rng.below(3)) % 4;
+        let delta = SOUND.theta[first] - SOUND.theta[second];
+        let follows = rng.uniform_f64() < eta[rater];
+        let likes_first = rng.uniform_f64() < 1.0 / (1.0 + (-delta).exp());
+        let outcome = if follows == likes_first { Outcome::First } else { Outcome::Second };
+        Vote { first, second, outcome, item, rater, style: [0.0; 4] }
+    };
+    (0..eta.len()).flat_map(|rater| (0..n).map(move |item| vote(rater, item))).collect()
+}
+
+#[test]
+fn crowd_bt_tells_good_careless_and_adverse_raters_apart() {
+    let eta = [1.0, 0.95, 0.9, 0.9, 0.5, 0.1];
+    for seed in 0..5 {
+        let votes = by_raters(&eta, 500, seed);
+        let found = crowd(4, eta.len(), &votes, 0.05).unwrap();
+        for (k, (one, planted)) in found.reliability.iter().zip(eta).enumerate() {
+            let one = one.unwrap();
+            assert!((one.value - planted).abs() < 0.12, "seed {seed}, rater {k}: {one:?}");
+        }
+        let [good, careless, adverse] = [0, 4, 5].map(|k| found.reliability[k].unwrap());
+        assert!(good.low > careless.high && careless.low > adverse.high, "seed {seed}: {found:?}");
+        // Who judges by chance or against the others makes Bradley and Terry's strengths far too small.
+        let plain = fit(4, &votes, Terms::default(), 0.05).unwrap();
+        let [crowd, plain] = [&found.theta, &plain.theta].map(|theta| (theta[3] - theta[0] - 2.4).abs());
+        assert!(crowd < 0.8 * plain, "seed {seed}: off by {crowd} and {plain}");
+    }
+}
+
+#[test]
+fn crowd_bt_says_nothing_of_whom_it_hardly_knows() {
+    let mut votes = by_raters(&[0.9, 0.9, 0.9], 200, 0);
+    votes.retain(|vote| vote.rater != 2 || vote.item < 19);
+    let found = crowd(4, 3, &votes, 0.05).unwrap().reliability;
+    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+    // Policies without a difference tell nobody apart: the interval says so.
+    let level: Vec<Vote> = (0..200)
+        .flat_map(|item| {
+            [0, 1].map(|rater| {
+                let outcome = if item % 2 == 0 { Outcome::First } else { Outcome::Second };
+                Vote { first: 0, second: 1, outcome, item, rater, style: [0.0; 4] }
+            })
+        })
+        .collect();
+    let one = crowd(2, 2, &level, 0.05).unwrap().reliability[0].unwrap();
+    assert!(one.low < 0.2 && one.high > 0.9, "{one:?}");
 }
 
 #[test]
@@ -124,7 +243,7 @@ fn ties_left_out_can_turn_two_policies() {
                 (_, Outcome::Second) => (second, first, Outcome::First),
                 (_, Outcome::Tie) => (second, first, Outcome::Tie),
             };
-            votes.push(Vote { first, second, outcome, item, rater: item % 10, longer: 0.0 });
+            votes.push(Vote { first, second, outcome, item, rater: item % 10, style: [0.0; 4] });
         }
     };
     add(0, 2, Outcome::First, 40);
@@ -180,7 +299,7 @@ fn clustered_errors_cover_where_naive_ones_do_not() {
                     outcome: one(),
                     item,
                     rater: (item + k * 7) % 40,
-                    longer: 0.0,
+                    style: [0.0; 4],
                 })
             })
             .collect();

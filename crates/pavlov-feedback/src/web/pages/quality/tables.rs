@@ -7,6 +7,7 @@ use super::super::{long, when};
 use crate::quality::{Effect, Quality};
 use crate::stats::Interval;
 use crate::stats::probe::Finding;
+use crate::stats::style::Style;
 
 const NONE: &str = "–";
 
@@ -18,8 +19,14 @@ pub(super) fn table(title: &str, says: &str, head: &[&str], rows: Vec<Vec<String
 
 /// All tables for which there is something to show.
 pub(super) fn tables(quality: &Quality) -> Vec<Value> {
-    let about_people =
-        [agreement(quality), kappas(quality), biases(quality), policies(quality), raters(quality)];
+    let about_people = [
+        agreement(quality),
+        kappas(quality),
+        biases(quality),
+        policies(quality),
+        ratings(quality),
+        raters(quality),
+    ];
     about_people.into_iter().chain([lessons(quality)]).flatten().collect()
 }
 
@@ -80,9 +87,26 @@ fn biases(quality: &Quality) -> Option<Value> {
         vec!["share of decisions for the left answer".into(), interval(Some(left)), p]
     });
     let position = quality.position.map(|one| effect("log-odds for being on the left", one));
-    let length = quality.length.map(|one| effect("log-odds for a standard deviation of length", one));
-    let rows: Vec<Vec<String>> = [left, position, length].into_iter().flatten().collect();
-    (!rows.is_empty()).then(|| table("Position and length", "", &["bias", "95% interval", "p"], rows))
+    let style = quality.style.iter().map(|one| {
+        effect(&format!("log-odds for a standard deviation more {}", more_of(one.style)), one.effect)
+    });
+    let rows: Vec<Vec<String>> = [left, position].into_iter().flatten().chain(style).collect();
+    let says = if quality.style.is_empty() {
+        ""
+    } else {
+        "Terms of style are fitted together, beside the place on the screen; of each the difference of two answers as a share of both."
+    };
+    (!rows.is_empty()).then(|| table("Position and style", says, &["bias", "95% interval", "p"], rows))
+}
+
+/// A term of style, as something of which an answer may have more.
+fn more_of(style: Style) -> &'static str {
+    match style {
+        Style::Length => "length",
+        Style::Headers => "headings",
+        Style::Lists => "items of lists",
+        Style::Bold => "bold text",
+    }
 }
 
 fn policies(quality: &Quality) -> Option<Value> {
@@ -96,12 +120,32 @@ fn policies(quality: &Quality) -> Option<Value> {
         .iter()
         .map(|one| {
             let comparisons = one.comparisons.to_string();
-            vec![one.policy.clone(), interval(Some(one.strength)), interval(one.at_equal_length), comparisons]
+            vec![one.policy.clone(), interval(Some(one.strength)), interval(one.at_equal_style), comparisons]
         })
         .collect();
     let says = "Log-strengths in nats, the best first; 95% intervals clustered by task and rater.";
-    let head = ["policy", "strength", "at equal length", "comparisons"];
+    let head = ["policy", "strength", "at equal style", "comparisons"];
     (!rows.is_empty()).then(|| table("Policies", says, &head, rows))
+}
+
+fn ratings(quality: &Quality) -> Option<Value> {
+    let rows: Vec<_> = quality
+        .ratings
+        .iter()
+        .map(|one| {
+            let ratings = one.ratings.to_string();
+            vec![
+                one.policy.clone(),
+                one.question.clone(),
+                interval(one.mean),
+                interval(one.corrected),
+                ratings,
+            ]
+        })
+        .collect();
+    let says = "Mean points, and the same without what each rater gives above others for the same answers; 95% intervals clustered by task and rater.";
+    let head = ["policy", "question", "mean", "without severity", "ratings"];
+    (!rows.is_empty()).then(|| table("Ratings", says, &head, rows))
 }
 
 fn lessons(quality: &Quality) -> Option<Value> {
@@ -125,6 +169,7 @@ fn raters(quality: &Quality) -> Option<Value> {
             long(one.median_ms),
             format!("{} of {}", interval(one.gold), one.gold_answers),
             number(one.dawid_skene),
+            interval(one.crowd_bt),
             interval(one.consistency),
             interval(one.left),
             one.left_p.map_or_else(|| NONE.into(), chance),
@@ -134,14 +179,19 @@ fn raters(quality: &Quality) -> Option<Value> {
         ]
     };
     let rows: Vec<_> = quality.raters.iter().map(row).collect();
-    let says =
-        "Accuracy on gold is a Beta posterior; Dawid and Skene's is shown of those with enough overlap.";
+    let crowd = quality.crowd_bt_steps.map_or_else(String::new, |steps| {
+        format!(" Crowd-BT: 1 judges as the policies' strengths say, ½ by chance, 0 against them; converged after {steps} steps.")
+    });
+    let says = format!(
+        "Accuracy on gold is a Beta posterior; Dawid and Skene's is shown of those with enough overlap.{crowd}"
+    );
     let head = [
         "rater",
         "answers",
         "median",
         "right on gold",
         "Dawid–Skene",
+        "Crowd-BT",
         "repeats alike",
         "left",
         "p of left",
@@ -149,7 +199,7 @@ fn raters(quality: &Quality) -> Option<Value> {
         "too fast",
         "severity",
     ];
-    (!rows.is_empty()).then(|| table("Each rater", says, &head, rows))
+    (!rows.is_empty()).then(|| table("Each rater", &says, &head, rows))
 }
 
 /// What was excluded and why; names by pseudonym.
@@ -185,9 +235,17 @@ fn sentence(quality: &Quality, finding: &Finding) -> String {
             policy(seemed),
             policy(is)
         ),
-        Finding::LengthBias { log_odds, p } => {
-            format!("Longer answers win: {log_odds:.2} nats for a standard deviation, p {}.", chance(*p))
-        }
+        Finding::StyleBias { style, log_odds, p } => format!(
+            "Answers with more {} {}: {log_odds:.2} nats for a standard deviation, p {}.",
+            more_of(*style),
+            if *log_odds > 0.0 { "win" } else { "lose" },
+            chance(*p)
+        ),
+        Finding::StyleReordering { seemed, is } => format!(
+            "{} seemed better than {}; at equal style it is the other way round.",
+            policy(seemed),
+            policy(is)
+        ),
         Finding::TieConvention { with, without } => {
             format!("The order of {} and {} hangs on whether ties count.", policy(with), policy(without))
         }

@@ -1,0 +1,134 @@
+//! How good policies are: by comparisons, and by ratings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pavlov_schema::judgment::{Choice, Side};
+
+use super::compute::Answers;
+use super::{Effect, Policy, Quality, Rating, StyleEffect};
+use crate::stats::Interval;
+use crate::stats::agreement::Label;
+use crate::stats::crowd::crowd;
+use crate::stats::people::{clustered_mean, overlapping, severity};
+use crate::stats::probe::probe;
+use crate::stats::strength::{Fits, Outcome, Vote, ratio_test};
+use crate::stats::style::{Style, difference, standardize};
+use crate::store::Judged;
+
+/// Weight of the prior on strengths.
+const PRIOR: f64 = 0.05;
+
+/// Fills in what comparisons say of policies and, by them, of raters.
+pub(super) fn strengths(quality: &mut Quality, answers: &Answers) {
+    let named: BTreeSet<&str> = answers
+        .fair()
+        .flat_map(|one| answers.task(one).policies)
+        .flatten()
+        .map(|policy| answers.policy(policy))
+        .collect();
+    let policies: BTreeMap<&str, usize> = named.into_iter().zip(0..).collect();
+    quality.policy_names = policies.keys().map(ToString::to_string).collect();
+    let mut votes: Vec<Vote> = answers.fair().filter_map(|one| vote(answers, one, &policies)).collect();
+    standardize(&mut votes);
+    if votes.is_empty() {
+        return;
+    }
+    let n = policies.len();
+    let fits = Fits::of(n, &votes, PRIOR);
+    quality.findings = probe(n, &votes, fits.as_ref().ok(), PRIOR);
+    if let Some(crowd) = crowd(n, answers.names.len(), &votes, PRIOR) {
+        for (rater, reliability) in quality.raters.iter_mut().zip(crowd.reliability) {
+            rater.crowd_bt = reliability;
+        }
+        quality.crowd_bt_steps = Some(crowd.steps);
+    }
+    let Fits { plain, ordered, styled } = match fits {
+        Ok(fits) => fits,
+        Err(refused) => {
+            let named =
+                |group: Vec<usize>| group.into_iter().map(|i| quality.policy_names[i].clone()).collect();
+            quality.not_comparable = refused.groups.into_iter().map(named).collect();
+            return;
+        }
+    };
+    if let Some((order, error)) = ordered.order_effect() {
+        let p = ratio_test(&ordered, &plain);
+        quality.position = Some(Effect { log_odds: Interval::normal(-order, error), p });
+    }
+    if let Some(styled) = &styled
+        && let Some(effects) = styled.style_effects()
+    {
+        let all = Style::ALL.into_iter().zip(effects).zip(styled.style_chances()).enumerate();
+        // Nothing is said of what no answer has.
+        let some = all.filter(|(k, _)| votes.iter().any(|vote| vote.style[*k] != 0.0));
+        let effect = |(_, ((style, (beta, error)), p))| {
+            let effect = Effect { log_odds: Interval::normal(beta, error), p };
+            StyleEffect { style, effect }
+        };
+        quality.style = some.map(effect).collect();
+    }
+    let mut comparisons = vec![0; n];
+    for vote in &votes {
+        comparisons[vote.first] += 1;
+        comparisons[vote.second] += 1;
+    }
+    let one = |i: usize| Policy {
+        policy: quality.policy_names[i].clone(),
+        strength: Interval::normal(ordered.theta[i], ordered.error(i)),
+        at_equal_style: styled.as_ref().map(|fit| Interval::normal(fit.theta[i], fit.error(i))),
+        comparisons: comparisons[i],
+    };
+    let mut policies: Vec<Policy> = (0..n).map(one).collect();
+    policies.sort_by(|a, b| b.strength.value.total_cmp(&a.strength.value));
+    quality.policies = policies;
+}
+
+/// A comparison of two policies; both bad says nothing of which is better, so it is none.
+fn vote(answers: &Answers, one: &Judged, policies: &BTreeMap<&str, usize>) -> Option<Vote> {
+    let choice = answers.choice(one)?;
+    let task = answers.task(one);
+    let [a, b] = task.policies.map(|number| number.map(|number| policies[answers.policy(number)]));
+    let (a, b) = (a?, b?);
+    let a_first = one.left? == Side::A;
+    let outcome = match (choice, a_first) {
+        (Choice::A, true) | (Choice::B, false) => Outcome::First,
+        (Choice::A, false) | (Choice::B, true) => Outcome::Second,
+        (Choice::Tie, _) => Outcome::Tie,
+        (Choice::BothBad, _) => return None,
+    };
+    let [of_a, of_b] = task.styles.map(Option::unwrap_or_default);
+    let (first, second, style) =
+        if a_first { (a, b, difference(of_a, of_b)) } else { (b, a, difference(of_b, of_a)) };
+    let (item, rater) = (one.task as usize, one.rater as usize);
+    (a != b).then_some(Vote { first, second, outcome, item, rater, style })
+}
+
+/// Mean ratings of each policy, by question, as they were given and without their raters' severity.
+pub(super) fn ratings(answers: &Answers) -> Vec<Rating> {
+    let people = answers.names.len();
+    let mut found = Vec::new();
+    for (question, scores) in answers.scores() {
+        let labels: Vec<Label> = scores.iter().map(|(one, value)| Answers::label(one, *value)).collect();
+        let shared = overlapping(&labels, people).into_iter().any(|enough| enough);
+        let corrected = severity(&labels, people).corrected;
+        let mut policies: BTreeMap<&str, [Vec<Label>; 2]> = BTreeMap::new();
+        for (((one, _), label), corrected) in scores.iter().zip(&labels).zip(corrected) {
+            let Some(policy) = answers.task(one).policies[0] else { continue };
+            let [raw, even] = policies.entry(answers.policy(policy)).or_default();
+            raw.push(*label);
+            even.push(Label { value: corrected, ..*label });
+        }
+        let one = |(policy, [raw, even]): (&str, [Vec<Label>; 2])| Rating {
+            question: question.into(),
+            policy: policy.into(),
+            ratings: raw.len(),
+            mean: clustered_mean(&raw),
+            corrected: shared.then(|| clustered_mean(&even)).flatten(),
+        };
+        let mut rows: Vec<Rating> = policies.into_iter().map(one).collect();
+        let best = |row: &Rating| row.corrected.or(row.mean).map_or(f64::NEG_INFINITY, |mean| mean.value);
+        rows.sort_by(|a, b| best(b).total_cmp(&best(a)));
+        found.extend(rows);
+    }
+    found
+}
