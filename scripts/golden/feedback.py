@@ -30,7 +30,8 @@ def board():
     votes = []
     for item in range(ITEMS):
         i, j = rng.choice(POLICIES, 2, replace=False)
-        style = [float(s) for s in np.round(rng.normal(size=4), 3)]
+        # Exact in 32 bits.
+        style = [float(s) for s in np.round(256 * rng.normal(size=4)) / 256]
         for rater in rng.choice(RATERS, rng.integers(1, 4), replace=False):
             d = THETA[i] - THETA[j] + STYLE @ style
             w = np.array([np.exp(d / 2), 0.7 * np.exp(-d / 2), 0.5])

@@ -128,7 +128,7 @@ pub fn of(verdicts: Verdicts, names: &BTreeMap<AccountId, String>) -> Quality {
     }
     quality.left = Interval::share(left, decided);
     quality.left_p = (decided > 0).then(|| binomial(left, decided, 0.5));
-    policies::strengths(&mut quality, &answers);
+    policies::strengths(&mut quality, answers);
     quality
 }
 

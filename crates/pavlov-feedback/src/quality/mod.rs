@@ -93,7 +93,7 @@ pub struct Agreement {
 pub struct Effect {
     /// Log-odds, nats.
     pub log_odds: Interval,
-    /// Of the likelihood-ratio test; of a style that of [`crate::stats::strength::Fit::style_chances`].
+    /// Of the likelihood-ratio test; of a style that of [`crate::stats::strength::Fit::style_told`].
     pub p: f64,
 }
 
@@ -102,7 +102,8 @@ pub struct Effect {
 pub struct StyleEffect {
     /// Which.
     pub style: Style,
-    /// Of a standard deviation of the difference between two answers; interval clustered by task and rater.
+    /// Of a standard deviation of the difference between two answers; interval clustered by task and rater, or as if votes were independent
+    /// where that is wider.
     #[serde(flatten)]
     pub effect: Effect,
 }

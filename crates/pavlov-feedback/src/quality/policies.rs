@@ -11,7 +11,7 @@ use crate::stats::agreement::Label;
 use crate::stats::crowd::crowd;
 use crate::stats::people::{clustered_mean, overlapping, severity};
 use crate::stats::probe::probe;
-use crate::stats::strength::{Fits, Outcome, Vote, ratio_test};
+use crate::stats::strength::{Fit, Fits, Outcome, Vote, ratio_test};
 use crate::stats::style::{Style, difference, standardize};
 use crate::store::Judged;
 
@@ -19,7 +19,7 @@ use crate::store::Judged;
 const PRIOR: f64 = 0.05;
 
 /// Fills in what comparisons say of policies and, by them, of raters.
-pub(super) fn strengths(quality: &mut Quality, answers: &Answers) {
+pub(super) fn strengths(quality: &mut Quality, answers: Answers) {
     let named: BTreeSet<&str> = answers
         .fair()
         .flat_map(|one| answers.task(one).policies)
@@ -28,19 +28,21 @@ pub(super) fn strengths(quality: &mut Quality, answers: &Answers) {
         .collect();
     let policies: BTreeMap<&str, usize> = named.into_iter().zip(0..).collect();
     quality.policy_names = policies.keys().map(ToString::to_string).collect();
-    let mut votes: Vec<Vote> = answers.fair().filter_map(|one| vote(answers, one, &policies)).collect();
+    let mut votes: Vec<Vote> = answers.fair().filter_map(|one| vote(&answers, one, &policies)).collect();
+    let (n, people) = (policies.len(), answers.names.len());
+    // Votes are all that is needed from here on; a million answers take as much room again.
+    drop(answers);
     standardize(&mut votes);
     if votes.is_empty() {
         return;
     }
-    let n = policies.len();
     let fits = Fits::of(n, &votes, PRIOR);
     quality.findings = probe(n, &votes, fits.as_ref().ok(), PRIOR);
-    if let Some(crowd) = crowd(n, answers.names.len(), &votes, PRIOR) {
+    if let Some(crowd) = crowd(n, people, &votes, PRIOR) {
+        quality.crowd_bt_steps = crowd.reliability.iter().any(Option::is_some).then_some(crowd.steps);
         for (rater, reliability) in quality.raters.iter_mut().zip(crowd.reliability) {
             rater.crowd_bt = reliability;
         }
-        quality.crowd_bt_steps = Some(crowd.steps);
     }
     let Fits { plain, ordered, styled } = match fits {
         Ok(fits) => fits,
@@ -55,15 +57,12 @@ pub(super) fn strengths(quality: &mut Quality, answers: &Answers) {
         let p = ratio_test(&ordered, &plain);
         quality.position = Some(Effect { log_odds: Interval::normal(-order, error), p });
     }
-    if let Some(styled) = &styled
-        && let Some(effects) = styled.style_effects()
-    {
-        let all = Style::ALL.into_iter().zip(effects).zip(styled.style_chances()).enumerate();
+    if let Some(told) = styled.as_ref().and_then(Fit::style_told) {
         // Nothing is said of what no answer has.
-        let some = all.filter(|(k, _)| votes.iter().any(|vote| vote.style[*k] != 0.0));
-        let effect = |(_, ((style, (beta, error)), p))| {
-            let effect = Effect { log_odds: Interval::normal(beta, error), p };
-            StyleEffect { style, effect }
+        let some = (0..told.len()).filter(|&k| votes.iter().any(|vote| vote.style[k] != 0.0));
+        let effect = |k: usize| {
+            let (log_odds, p) = told[k];
+            StyleEffect { style: Style::ALL[k], effect: Effect { log_odds, p } }
         };
         quality.style = some.map(effect).collect();
     }

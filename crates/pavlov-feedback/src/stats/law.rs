@@ -1,7 +1,5 @@
 //! The law of [`super::strength`]: its likelihood, its maximum, and how sure that is.
 
-use std::collections::BTreeMap;
-
 use super::matrix::{Matrix, inverse, product, solve};
 use super::strength::{Outcome, Terms, Vote};
 use super::style::Style;
@@ -14,24 +12,36 @@ const STILL: f64 = 1e-10;
 /// Steps of Newton's method.
 const STEPS: usize = 100;
 
-/// Votes that are alike to the law, and how many they are.
+/// What the law reads of a vote.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct Kind {
+    pub(super) first: u32,
+    pub(super) second: u32,
+    pub(super) outcome: Outcome,
+    style: [f32; STYLES],
+}
+
+/// Votes of one kind, and how many they are.
 pub(super) struct Cell {
-    pub(super) vote: Vote,
-    n: f64,
+    pub(super) kind: Kind,
+    n: u32,
+}
+
+fn kind(vote: &Vote, terms: Terms) -> Kind {
+    let style = if terms.style { vote.style } else { [0.0; STYLES] };
+    Kind { first: vote.first as u32, second: vote.second as u32, outcome: vote.outcome, style }
 }
 
 /// The votes that the law reads, alike ones together: a million votes are some hundred cells without style.
 pub(super) fn cells(votes: &[Vote], terms: Terms) -> Vec<Cell> {
-    let mut found: BTreeMap<(usize, usize, Outcome, [u64; STYLES]), f64> = BTreeMap::new();
-    for vote in votes.iter().filter(|vote| terms.ties || vote.outcome != Outcome::Tie) {
-        let style = if terms.style { vote.style.map(f64::to_bits) } else { [0; STYLES] };
-        *found.entry((vote.first, vote.second, vote.outcome, style)).or_default() += 1.0;
-    }
-    let cell = |((first, second, outcome, style), n): ((_, _, _, [u64; STYLES]), f64)| {
-        let vote = Vote { first, second, outcome, item: 0, rater: 0, style: style.map(f64::from_bits) };
-        Cell { vote, n }
-    };
-    found.into_iter().map(cell).collect()
+    let read = votes.iter().filter(|vote| terms.ties || vote.outcome != Outcome::Tie);
+    let mut order: Vec<&Vote> = read.collect();
+    order.sort_unstable_by_key(|vote| {
+        let Kind { first, second, outcome, style } = kind(vote, terms);
+        (first, second, outcome, style.map(f32::to_bits))
+    });
+    let alike = order.chunk_by(|one, other| kind(one, terms) == kind(other, terms));
+    alike.map(|some| Cell { kind: kind(some[0], terms), n: some.len() as u32 }).collect()
 }
 
 pub(super) struct Law {
@@ -101,14 +111,14 @@ impl Law {
         }
     }
 
-    fn touches(&self, vote: &Vote) -> Touches {
+    fn touches(&self, vote: &Kind) -> Touches {
         let mut found = Touches { all: [Touch::default(); MOST], n: 0 };
         let mut add = |parameter, moves, by| {
             found.all[found.n] = Touch { parameter, moves, by };
             found.n += 1;
         };
-        add(vote.first, 0, 1.0);
-        add(vote.second, 0, -1.0);
+        add(vote.first as usize, 0, 1.0);
+        add(vote.second as usize, 0, -1.0);
         if self.terms.order {
             add(self.policies, 1, 1.0);
         }
@@ -116,15 +126,18 @@ impl Law {
             add(self.policies + usize::from(self.terms.order), 2, 1.0);
         }
         if self.terms.style {
-            vote.style.iter().enumerate().for_each(|(k, &share)| add(self.style_at() + k, 0, share));
+            vote.style
+                .iter()
+                .enumerate()
+                .for_each(|(k, &share)| add(self.style_at() + k, 0, f64::from(share)));
         }
         found
     }
 
-    fn of(&self, vote: &Vote, parameters: &[f64]) -> Local {
+    fn of(&self, vote: &Kind, parameters: &[f64]) -> Local {
         let Rest { order, tie, style } = self.read(parameters);
-        let styled: f64 = style.iter().zip(&vote.style).map(|(beta, share)| beta * share).sum();
-        let d = parameters[vote.first] - parameters[vote.second] + styled;
+        let styled: f64 = style.iter().zip(&vote.style).map(|(beta, &share)| beta * f64::from(share)).sum();
+        let d = parameters[vote.first as usize] - parameters[vote.second as usize] + styled;
         let logs = [d / 2.0, order - d / 2.0, tie];
         let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let weights = logs.map(|log| (log - most).exp());
@@ -147,7 +160,7 @@ impl Law {
     }
 
     pub(super) fn log_likelihood(&self, cells: &[Cell], parameters: &[f64]) -> f64 {
-        cells.iter().map(|cell| cell.n * self.of(&cell.vote, parameters).log_likelihood).sum()
+        cells.iter().map(|cell| f64::from(cell.n) * self.of(&cell.kind, parameters).log_likelihood).sum()
     }
 
     /// The penalised log-likelihood, its gradient, and its negative Hessian, to which 11ᵀ/n is added over θ: the sum of θ
@@ -155,10 +168,10 @@ impl Law {
     fn newton(&self, cells: &[Cell], parameters: &[f64]) -> (f64, Vec<f64>, Matrix) {
         let size = self.size();
         let (mut value, mut gradient, mut hessian) = (0.0, vec![0.0; size], vec![vec![0.0; size]; size]);
-        for Cell { vote, n } in cells {
-            let local = self.of(vote, parameters);
+        for cell in cells {
+            let (local, n) = (self.of(&cell.kind, parameters), f64::from(cell.n));
             value += n * local.log_likelihood;
-            let touches = self.touches(vote);
+            let touches = self.touches(&cell.kind);
             for one in touches.iter() {
                 gradient[one.parameter] += n * one.by * local.score[one.moves];
                 for other in touches.iter() {
@@ -223,8 +236,8 @@ impl Law {
         for votes in order.chunk_by(|one, other| cluster(one) == cluster(other)) {
             let mut sum = vec![0.0; size];
             for vote in votes {
-                let local = self.of(vote, parameters);
-                let touches = self.touches(vote);
+                let kind = kind(vote, self.terms);
+                let (local, touches) = (self.of(&kind, parameters), self.touches(&kind));
                 touches.iter().for_each(|one| sum[one.parameter] += one.by * local.score[one.moves]);
             }
             let touched: Vec<usize> = (0..size).filter(|&i| sum[i] != 0.0).collect();

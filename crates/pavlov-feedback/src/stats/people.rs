@@ -80,8 +80,12 @@ pub fn dawid_skene(
         })
         .collect();
     let mut items = vec![vec![0.0; classes]; numbers.len()];
-    said.iter().for_each(|one| items[one.item as usize][one.class as usize] += 1.0);
-    items.iter_mut().for_each(|chances| normalize(chances));
+    for one in &said {
+        items[one.item as usize][one.class as usize] += 1.0;
+    }
+    for chances in &mut items {
+        normalize(chances);
+    }
     let (mut prior, mut confusion) = maximise(&said, &items, raters, classes, smoothing);
     for _ in 0..steps {
         let next = expect(&said, &prior, &confusion, numbers.len());
@@ -121,7 +125,9 @@ fn expect(said: &[Heard], prior: &[f64], confusion: &Confusion, items: usize) ->
     }
     for chances in &mut next {
         let most = chances.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        chances.iter_mut().for_each(|log| *log = (*log - most).exp());
+        for log in chances.iter_mut() {
+            *log = (*log - most).exp();
+        }
         normalize(chances);
     }
     next
@@ -215,7 +221,9 @@ pub fn clustered_mean(labels: &[Label]) -> Option<Interval> {
     let mean = labels.iter().map(|label| label.value).sum::<f64>() / n;
     let clustered = |cluster: &dyn Fn(&Label) -> (usize, usize)| -> (usize, f64) {
         let mut sums: BTreeMap<(usize, usize), f64> = BTreeMap::new();
-        labels.iter().for_each(|label| *sums.entry(cluster(label)).or_default() += label.value - mean);
+        for label in labels {
+            *sums.entry(cluster(label)).or_default() += label.value - mean;
+        }
         (sums.len(), sums.values().map(|sum| sum * sum).sum())
     };
     let (items, by_item) = clustered(&|label| (label.item, 0));

@@ -37,7 +37,7 @@ pub enum Finding {
         style: Style,
         /// Log-odds for a standard deviation of the difference.
         log_odds: f64,
-        /// Of [`Fit::style_chances`].
+        /// Of [`Fit::style_told`].
         p: f64,
     },
     /// At equal style the order of two policies is another.
@@ -99,13 +99,14 @@ pub fn probe(policies: usize, votes: &[Vote], fits: Option<&Fits>, prior: f64) -
         }
     }
     // What else is asked is asked beside the order term, so that one defect does not look like another.
-    if let Some(styled) = styled {
-        for ((style, p), log_odds) in Style::ALL.into_iter().zip(styled.style_chances()).zip(styled.style) {
-            if p < ALPHA {
-                found.push(Finding::StyleBias { style, log_odds, p });
-            }
-        }
-        if styled.style_chances().iter().any(|p| *p < ALPHA)
+    if let Some(styled) = styled
+        && let Some(told) = styled.style_told()
+    {
+        let biased = Style::ALL.into_iter().zip(told).filter(|(_, (_, p))| *p < ALPHA);
+        let named = biased.map(|(style, (beta, p))| Finding::StyleBias { style, log_odds: beta.value, p });
+        let before = found.len();
+        found.extend(named);
+        if found.len() > before
             && let Some((seemed, is)) = turned(ordered, styled)
         {
             found.push(Finding::StyleReordering { seemed, is });

@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
+use super::Interval;
 use super::law::{Law, cells, maximum};
 use super::style::Style;
 
@@ -28,8 +29,9 @@ pub struct Vote {
     pub item: usize,
     /// Who: neither are votes of one person.
     pub rater: usize,
-    /// How much more the first answer has of each term of style, in the order of [`Style::ALL`]; any unit, 0 if not known.
-    pub style: [f64; Style::ALL.len()],
+    /// How much more the first answer has of each term of style, in the order of [`Style::ALL`]; any unit, 0 if not known. In 32 bits, for
+    /// votes are a million.
+    pub style: [f32; Style::ALL.len()],
 }
 
 /// The outcome of a comparison.
@@ -106,29 +108,35 @@ impl Fit {
         Some(std::array::from_fn(|k| (self.style[k], self.covariance[at + k][at + k].max(0.0).sqrt())))
     }
 
-    /// The chance that an effect of style this large comes of nothing: Wald's test with the larger of the clustered and the naive
-    /// error, so that neither many votes on few items nor a clustered error of few people makes one up. 1 unless fitted.
-    pub fn style_chances(&self) -> [f64; Style::ALL.len()] {
-        let Some(effects) = self.style_effects() else { return [1.0; Style::ALL.len()] };
+    /// β of each term with a 95% interval, and the chance that so large an effect comes of nothing (Wald), if fitted. Both by the larger of
+    /// the clustered and the naive error: many votes on few items do not make an effect up, nor does a clustered error of few people or
+    /// of terms that nearly always come together.
+    pub fn style_told(&self) -> Option<[(Interval, f64); Style::ALL.len()]> {
+        let effects = self.style_effects()?;
         let at = self.naive.len() - effects.len();
-        std::array::from_fn(|k| {
+        Some(std::array::from_fn(|k| {
             let (value, clustered) = effects[k];
             let error = clustered.max(self.naive[at + k][at + k].max(0.0).sqrt());
-            if error > 0.0 { chi_squared((value / error).powi(2)) } else { 1.0 }
-        })
+            let chance = if error > 0.0 { chi_squared((value / error).powi(2)) } else { 1.0 };
+            (Interval::normal(value, error), chance)
+        }))
     }
 }
 
 /// The groups of policies among which every one was at some remove better than every other (strongly connected components; a
 /// tie holds from both sides).
 pub fn groups(policies: usize, votes: &[Vote]) -> Vec<Vec<usize>> {
+    connected(policies, votes.iter().map(|vote| (vote.first, vote.second, vote.outcome)))
+}
+
+fn connected(policies: usize, votes: impl Iterator<Item = (usize, usize, Outcome)>) -> Vec<Vec<usize>> {
     let mut beats = vec![vec![false; policies]; policies];
     for (i, row) in beats.iter_mut().enumerate() {
         row[i] = true;
     }
-    for vote in votes {
-        beats[vote.first][vote.second] |= vote.outcome != Outcome::Second;
-        beats[vote.second][vote.first] |= vote.outcome != Outcome::First;
+    for (first, second, outcome) in votes {
+        beats[first][second] |= outcome != Outcome::Second;
+        beats[second][first] |= outcome != Outcome::First;
     }
     for via in 0..policies {
         let through = beats[via].clone();
@@ -155,7 +163,9 @@ pub fn fit(policies: usize, votes: &[Vote], terms: Terms, prior: f64) -> Result<
     let ties = terms.ties && votes.iter().any(|vote| vote.outcome == Outcome::Tie);
     let law = Law { policies, terms: Terms { ties, ..terms }, prior };
     let cells = cells(votes, law.terms);
-    let groups = groups(policies, &cells.iter().map(|cell| cell.vote).collect::<Vec<_>>());
+    let read = cells.iter().map(|cell| &cell.kind);
+    let groups =
+        connected(policies, read.map(|vote| (vote.first as usize, vote.second as usize, vote.outcome)));
     if groups.len() != 1 {
         return Err(NotComparable { groups });
     }

@@ -48,10 +48,10 @@ pub fn counts(text: &str) -> Counts {
 
 /// (a − b) / (a + b) of each term, from −1 to 1; 0 where neither answer has any of it. As a share of both, so that one list more counts
 /// alike in answers of any length: differences of counts would be the few longest answers' alone.
-pub fn difference(a: Counts, b: Counts) -> [f64; Style::ALL.len()] {
+pub fn difference(a: Counts, b: Counts) -> [f32; Style::ALL.len()] {
     std::array::from_fn(|k| {
         let (a, b) = (f64::from(a[k]), f64::from(b[k]));
-        if a + b > 0.0 { (a - b) / (a + b) } else { 0.0 }
+        if a + b > 0.0 { ((a - b) / (a + b)) as f32 } else { 0.0 }
     })
 }
 
@@ -59,10 +59,12 @@ pub fn difference(a: Counts, b: Counts) -> [f64; Style::ALL.len()] {
 /// among each other. Nothing is subtracted: the order on the screen is arbitrary, and a mean would be a second order term.
 pub fn standardize(votes: &mut [Vote]) {
     for k in 0..Style::ALL.len() {
-        let square = votes.iter().map(|vote| vote.style[k] * vote.style[k]).sum::<f64>();
+        let square = votes.iter().map(|vote| f64::from(vote.style[k]).powi(2)).sum::<f64>();
         let scale = (square / votes.len().max(1) as f64).sqrt();
         if scale > 0.0 {
-            votes.iter_mut().for_each(|vote| vote.style[k] /= scale);
+            for vote in votes.iter_mut() {
+                vote.style[k] = (f64::from(vote.style[k]) / scale) as f32;
+            }
         }
     }
 }
@@ -76,6 +78,6 @@ mod tests {
         let text = "# One\n\n- **two** and __three__\n- four * five\n\n1. six\n\n```\n# seven\n```";
         assert_eq!(counts(text), [69, 1, 3, 2]);
         assert_eq!(counts("no mark-up: #1, 2 * 3 ** 4"), [26, 0, 0, 0]);
-        assert_eq!(difference([30, 0, 3, 0], [10, 0, 1, 2]), [0.5, 0.0, 0.5, -1.0]);
+        assert_eq!(difference([30, 0, 3, 0], [10, 0, 1, 2]).map(|share| 2.0 * share), [1.0, 0.0, 1.0, -2.0]);
     }
 }

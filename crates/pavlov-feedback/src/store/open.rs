@@ -10,6 +10,9 @@ use super::styles;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
+/// Pages of a connection at hand: 64 MiB.
+pub(super) const CACHE: &str = "PRAGMA cache_size = -65536";
+
 /// Brings the database to the next version.
 struct Migration {
     sql: &'static str,
@@ -58,7 +61,7 @@ fn configure(db: &Connection) -> Result<()> {
     db.set_prepared_statement_cache_capacity(256);
     // Else a statement is planned anew for each value that is bound, as soon as the tables have statistics.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    db.execute_batch("PRAGMA cache_size = -65536")?;
+    db.execute_batch(CACHE)?;
     Ok(())
 }
 

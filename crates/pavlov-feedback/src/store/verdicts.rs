@@ -8,6 +8,7 @@ use pavlov_schema::judgment::{Choice, Side};
 use rusqlite::{Row, params};
 use serde::Deserialize;
 
+use super::open::CACHE;
 use super::tasks::{TaskRole, word};
 use super::{AccountId, ProjectId, Read, TaskId};
 use crate::clock::Millis;
@@ -140,6 +141,14 @@ const SQL: &str = "WITH mine AS MATERIALIZED (SELECT id FROM tasks WHERE project
 impl Read<'_> {
     /// Every answer of a project that holds.
     pub fn verdicts(&self, project: ProjectId) -> Result<Verdicts> {
+        // Of a large log nothing is found again in a cache of any size; a full one would stand beside what is computed now.
+        self.db.execute_batch("PRAGMA cache_size = -4096")?;
+        let found = self.all_verdicts(project);
+        self.db.execute_batch(CACHE)?;
+        found
+    }
+
+    fn all_verdicts(&self, project: ProjectId) -> Result<Verdicts> {
         let mut reading = Reading { excluded: self.excluded(project)?, ..Reading::default() };
         let mut statement = self.db.prepare_cached(SQL)?;
         let mut rows = statement.query(params![project])?;

@@ -285,8 +285,7 @@ fn figures_are_shown_with_plots_and_names_stay_text() {
     let owner = cookie(&place, "owner");
     let (status, _, page) = send(&router, request("GET", "/p/worlds/quality", &owner, &[], ""));
     assert_eq!(status, 200, "{page}");
-    for shown in ["As of record 12", "<svg class=\"plot\"", "Agreement", "Each rater", "Position and length"]
-    {
+    for shown in ["As of record 12", "<svg class=\"plot\"", "Agreement", "Each rater", "Position and style"] {
         assert!(page.contains(shown), "{shown} is not on {page}");
     }
     assert!(page.contains("&lt;b&gt;one") && !page.contains("<b>one"), "{page}");

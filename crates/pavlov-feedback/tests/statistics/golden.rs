@@ -35,7 +35,7 @@ fn votes(golden: &Value) -> Vec<Vote> {
             outcome,
             item: n[3] as usize,
             rater: n[4] as usize,
-            style: [n[5], n[6], n[7], n[8]],
+            style: [5, 6, 7, 8].map(|k| n[k] as f32),
         }
     };
     golden["votes"].as_array().unwrap().iter().map(vote).collect()

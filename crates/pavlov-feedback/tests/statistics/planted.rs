@@ -32,17 +32,16 @@ fn draw(board: &Board, seed: u64) -> Vec<Vote> {
         let mut rng = Rng::new(seed, Stream::Judge, 0, item as u64);
         let first = rng.below(4);
         let second = (first + 1 + rng.below(3)) % 4;
-        let length = f64::from(rng.normal());
+        let length = rng.normal();
         let mut looks = Rng::new(seed, Stream::Judge, 3, item as u64);
-        let style: [f64; 4] =
-            std::array::from_fn(|k| if k == 0 { length } else { f64::from(looks.normal()) });
+        let style: [f32; 4] = std::array::from_fn(|k| if k == 0 { length } else { looks.normal() });
         let rater = if rng.uniform_f64() < board.heavy { 0 } else { 1 + rng.below(9) };
         let turn = match (first, second) {
             (0, 1) | (1, 2) | (2, 0) => board.cycle,
             (1, 0) | (2, 1) | (0, 2) => -board.cycle,
             _ => 0.0,
         };
-        let styled: f64 = board.style.iter().zip(&style).map(|(beta, share)| beta * share).sum();
+        let styled: f64 = board.style.iter().zip(&style).map(|(beta, &share)| beta * f64::from(share)).sum();
         let d = board.theta[first] - board.theta[second] + board.order + styled + turn;
         let weights = [(d / 2.0).exp(), (-d / 2.0).exp(), 0.4];
         let mut left = rng.uniform_f64() * weights.iter().sum::<f64>();
@@ -95,16 +94,16 @@ fn raters_who_like_lists_are_allowed_for() {
             let mut rng = Rng::new(seed, Stream::Judge, 2, item as u64);
             let first = rng.below(2);
             // Policy 1 has a list where 0 has none in six of ten comparisons, the other way round in two.
-            let more: f64 = match rng.below(10) {
+            let more: f32 = match rng.below(10) {
                 0..6 => 1.0,
                 6..8 => -1.0,
                 _ => 0.0,
             };
             let lists = if first == 1 { more } else { -more };
             let quality: f64 = if first == 0 { 0.2 } else { -0.2 };
-            let likes_first = rng.uniform_f64() < 1.0 / (1.0 + (-quality - 1.5 * lists).exp());
+            let likes_first = rng.uniform_f64() < 1.0 / (1.0 + (-quality - 1.5 * f64::from(lists)).exp());
             let outcome = if likes_first { Outcome::First } else { Outcome::Second };
-            let style = [f64::from(rng.normal()), 0.0, lists, 0.0];
+            let style = [rng.normal(), 0.0, lists, 0.0];
             Vote { first, second: 1 - first, outcome, item, rater: rng.below(20), style }
         };
         let votes: Vec<Vote> = (0..3000).map(vote).collect();

@@ -5,12 +5,14 @@ use std::sync::atomic::AtomicI64;
 
 use pavlov_feedback::quality::plots::plots;
 use pavlov_feedback::quality::{Cache, Quality};
-use pavlov_feedback::reply::{Pick, Reply, ScreenSaid};
+use pavlov_feedback::reply::{Pick, Reply, ScreenSaid, ScreenScore};
 use pavlov_feedback::roles::Role;
-use pavlov_feedback::settings::Settings;
-use pavlov_feedback::store::{NewProject, ProjectId, Served, Submission};
+use pavlov_feedback::settings::{Question, Scale, Settings};
+use pavlov_feedback::stats::Interval;
+use pavlov_feedback::stats::style::Style;
+use pavlov_feedback::store::{AccountId, Lease, NewProject, ProjectId, Served, Submission};
 use pavlov_feedback::{Clock, Store};
-use pavlov_schema::feedback::{Learned, NewResponse, NewTask};
+use pavlov_schema::feedback::{Learned, NewResponse, NewTask, TaskKind};
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::text::Text;
 
@@ -146,9 +148,190 @@ fn plots_are_in_the_colours_of_the_page_and_have_titles() {
         assert!(plot.svg.contains(&format!("<title>{}</title>", plot.title)), "{}", plot.svg);
         assert!(plot.svg.contains("plot-mark") && !plot.svg.contains("#0"), "{}", plot.svg);
         assert!(plot.svg.len() < 40_000);
+        // How far people agree is what no reward model of theirs can pass.
+        assert_eq!(plot.svg.contains("people with people"), plot.name == "lessons");
         if let Some(folder) = option_env!("PLOTS") {
             std::fs::write(format!("{folder}/{}.svg", plot.name), &plot.svg).unwrap();
         }
     }
     assert!(pavlov_feedback::quality::plots::plots(&Quality::default()).is_empty());
+}
+
+/// What a rater is shown, and what is made of it, until there is nothing left.
+fn rates(store: &Store, project: ProjectId, rater: AccountId, said: impl Fn(&Lease) -> ScreenSaid) -> usize {
+    for turn in 0.. {
+        let Served::Task(lease) = store.write_now(move |w| w.claim(project, rater)).unwrap() else {
+            return turn;
+        };
+        let reply = Reply { said: said(&lease), rationale: None, flags: Vec::new(), marks: Vec::new() };
+        let submission = Submission { lease: lease.code.clone(), key: lease.code, reply, active_ms: 6_000 };
+        store.write_now(move |w| w.submit(rater, submission)).unwrap();
+    }
+    0
+}
+
+fn plain_text(lease: &Lease, place: usize) -> &str {
+    let Text::Plain(text) = &lease.responses[place].text else { panic!("plain text was sent") };
+    text
+}
+
+/// An empty project with people in it.
+fn project(settings: Settings, people: &[&str]) -> (tempfile::TempDir, Store, ProjectId, Vec<AccountId>) {
+    let folder = tempfile::tempdir().unwrap();
+    let time = Arc::new(AtomicI64::new(1_800_000_000_000));
+    let store = Store::open(&folder.path().join("feedback.db"), Clock::set_by(time)).unwrap();
+    let settings = Settings { shared_share: 0.0, gold_share: 0.0, repeat_share: 0.0, ..settings };
+    let people: Vec<String> = people.iter().map(ToString::to_string).collect();
+    let made = store.write_now(move |w| {
+        let owner = w.create_account("owner", None, true)?.id;
+        let new = NewProject { name: "worlds".into(), settings, guidelines: String::new() };
+        let project = w.create_project(&new, owner)?.id;
+        let join = |w: &mut pavlov_feedback::store::Write<'_>, name: &String| {
+            let account = w.create_account(name, None, false)?.id;
+            w.set_member(project, account, Role::Rater)?;
+            Ok(account)
+        };
+        let raters = people.iter().map(|name| join(w, name)).collect::<pavlov_feedback::Result<Vec<_>>>()?;
+        Ok((project, raters))
+    });
+    let (project, raters) = made.unwrap();
+    (folder, store, project, raters)
+}
+
+fn of(policy: &str, text: &str) -> NewResponse {
+    NewResponse { policy: Some(policy.into()), ..NewResponse::new(text) }
+}
+
+#[test]
+fn who_likes_lists_is_allowed_for_from_the_text_to_the_figures() {
+    let settings = Settings { overlap: 3, max_overlap: 3, ..Settings::default() };
+    let (_folder, store, project, raters) = project(settings, &["a", "b", "c"]);
+    // Both policies say as much; "listy" says it in a list six times in ten, "plain" once.
+    let task = |i: usize| {
+        let text = |listed: bool, who: &str| {
+            let [one, two] =
+                [format!("the {who} key of {i} lies in a tin"), "that tin is in the shed".into()];
+            // Length is another matter.
+            let more = " at the end of the day".repeat((i + who.len() / 4) * 7 % 5);
+            if listed { format!("- {one}\n- {two}{more}") } else { format!("{one}, {two}{more}") }
+        };
+        let (plain, listy) = (text(i % 10 == 6, "red"), text(i % 10 < 6, "aged"));
+        NewTask::new(format!("question {i}").as_str().into(), vec![of("plain", &plain), of("listy", &listy)])
+    };
+    let tasks: Vec<NewTask> = (0..80).map(task).collect();
+    store.write_now(move |w| w.add_tasks(project, &tasks)).unwrap();
+    for (person, rater) in raters.into_iter().enumerate() {
+        let said = |lease: &Lease| {
+            let [left, right] = [0, 1].map(|place| plain_text(lease, place));
+            // Seven times in eight the list; where there is none, the one as often as the other.
+            let lists = [left, right].map(|text| text.starts_with('-'));
+            let listy_left = left.contains("aged");
+            let Text::Plain(question) = &lease.prompt else { panic!("plain text was sent") };
+            let number: usize = question.trim_start_matches("question ").parse().unwrap();
+            let likes_list = (number / 10 * 3 + person) % 8 != 0;
+            let likes_listy = match (lists[usize::from(!listy_left)], lists[usize::from(listy_left)]) {
+                (true, false) => likes_list,
+                (false, true) => !likes_list,
+                _ => (number / 10 + number + person) % 2 == 0,
+            };
+            let pick = if likes_listy == listy_left { Pick::Left } else { Pick::Right };
+            ScreenSaid::Pairwise { pick, strength: None, edit: None }
+        };
+        assert_eq!(rates(&store, project, rater, said), 80);
+    }
+    let quality = Cache::default().get(&store, project).unwrap();
+    let listy = &quality.policies[0];
+    assert!(listy.policy == "listy" && listy.strength.low > 0.0, "{listy:?}");
+    let controlled = listy.at_equal_style.unwrap();
+    assert!(controlled.value.abs() < 0.3 * listy.strength.value && controlled.low < 0.0, "{listy:?}");
+    let terms: Vec<Style> = quality.style.iter().map(|one| one.style).collect();
+    assert_eq!(terms, [Style::Length, Style::Lists], "nothing is said of headings that nobody wrote");
+    let lists = quality.style[1].effect;
+    assert!(lists.log_odds.low > 0.5 && lists.p < 1e-6, "{lists:?}");
+    assert!(quality.raters.iter().all(|rater| rater.crowd_bt.is_some()));
+}
+
+#[test]
+fn a_strict_rater_is_allowed_for_where_policies_are_rated() {
+    let question = Question {
+        name: "good".into(),
+        text: "How good is it?".into(),
+        scale: Scale::Likert5,
+        anchors: ["bad".into(), "good".into()],
+    };
+    let settings = Settings {
+        kind: TaskKind::Pointwise,
+        questions: vec![question],
+        overlap: 1,
+        max_overlap: 2,
+        ..Settings::default()
+    };
+    let (_folder, store, project, raters) = project(settings, &["strict", "generous"]);
+    let (strict, generous) = (raters[0], raters[1]);
+    // A good answer is worth 3 points, a poor one 2; the strict rater gives one less, the generous one more.
+    let rate = |rater: AccountId| {
+        let said = |lease: &Lease| {
+            let worth = if plain_text(lease, 0).contains("good") { 3.0 } else { 2.0 };
+            let value = if rater == strict { worth - 1.0 } else { worth + 1.0 };
+            ScreenSaid::Pointwise { scores: vec![ScreenScore { question: "good".into(), value }] }
+        };
+        rates(&store, project, rater, said)
+    };
+    let add = |n: usize, policies: &[&str], overlap| {
+        let task = |i: usize| {
+            let policy = policies[i % policies.len()];
+            let text = format!("a {policy} answer {i} of {}", policies.len());
+            NewTask { overlap: Some(overlap), ..NewTask::new(text.as_str().into(), vec![of(policy, &text)]) }
+        };
+        let tasks: Vec<NewTask> = (0..n).map(task).collect();
+        store.write_now(move |w| w.add_tasks(project, &tasks)).unwrap();
+    };
+    // The strict one rates the good policy, mostly, the generous one the poor.
+    add(40, &["good"], 1);
+    assert_eq!(rate(strict), 40);
+    add(40, &["poor"], 1);
+    assert_eq!(rate(generous), 40);
+    add(30, &["good", "poor"], 2);
+    assert_eq!((rate(strict), rate(generous)), (30, 30));
+    let quality = Cache::default().get(&store, project).unwrap();
+    let severity: Vec<f64> = quality.raters.iter().map(|rater| rater.severity.unwrap()).collect();
+    // ±1, drawn towards 0 by the pseudo-rating: 30/31.
+    assert!((severity[0] + 30.0 / 31.0).abs() < 1e-9 && (severity[0] + severity[1]).abs() < 1e-9);
+    let [good, poor] = [&quality.ratings[0], &quality.ratings[1]];
+    assert_eq!((good.policy.as_str(), poor.policy.as_str()), ("good", "poor"));
+    assert_eq!((good.question.as_str(), good.ratings, poor.ratings), ("good", 70, 70));
+    let value = |mean: Option<Interval>| mean.unwrap().value;
+    // Of 70 good answers 55 were rated by the strict one: 3 − 40/70, and 2 + 40/70.
+    assert!((value(good.mean) - (3.0 - 4.0 / 7.0)).abs() < 1e-9);
+    assert!((value(poor.mean) - (2.0 + 4.0 / 7.0)).abs() < 1e-9, "the poor policy seems better");
+    assert!((value(good.corrected) - 3.0).abs() < 0.02 && (value(poor.corrected) - 2.0).abs() < 0.02);
+}
+
+#[test]
+fn repeats_tell_how_consistent_a_rater_is() {
+    let settings = Settings { overlap: 1, max_overlap: 1, ..Settings::default() };
+    let (_folder, store, project, raters) = project(settings, &["steady", "left"]);
+    let settings = store.read_now(move |r| Ok(r.project(project)?.settings.clone())).unwrap();
+    let settings = Settings { repeat_share: 0.5, repeat_after: 3, ..settings };
+    store.write_now(move |w| w.set_settings(project, &settings)).unwrap();
+    for (person, rater) in raters.into_iter().enumerate() {
+        let tasks: Vec<NewTask> = (0..40)
+            .map(|i| {
+                let prompt = format!("question {i} to {person}");
+                NewTask::new(prompt.as_str().into(), vec![of("one", "the first"), of("two", "the second")])
+            })
+            .collect();
+        store.write_now(move |w| w.add_tasks(project, &tasks)).unwrap();
+        let said = |lease: &Lease| {
+            let first_left = plain_text(lease, 0) == "the first";
+            let pick = if person == 1 || first_left { Pick::Left } else { Pick::Right };
+            ScreenSaid::Pairwise { pick, strength: None, edit: None }
+        };
+        rates(&store, project, rater, said);
+    }
+    let quality = Cache::default().get(&store, project).unwrap();
+    // The repeat is swapped: who presses left again says the opposite.
+    let consistency: Vec<f64> = quality.raters.iter().map(|rater| rater.consistency.unwrap().value).collect();
+    assert_eq!(consistency, [1.0, 0.0]);
+    assert!(quality.raters.iter().all(|rater| rater.answers > 40), "{:?}", quality.raters);
 }

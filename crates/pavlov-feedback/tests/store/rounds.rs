@@ -37,3 +37,20 @@ fn an_answer_goes_from_the_rater_to_training() {
     record.judgment().unwrap().validate().unwrap();
     assert_eq!(place.store.sealed_now(place.project, sealed.cursor, 10).unwrap().records, []);
 }
+
+#[test]
+fn a_judgment_names_the_guidelines_it_was_made_under() {
+    let place = Place::new(plain());
+    place.tasks(3);
+    let (ana, project, owner) = (place.rater("ana"), place.project, place.owner);
+    let new =
+        |text: &'static str| place.store.write_now(move |w| w.set_guidelines(project, text, owner)).unwrap();
+    place.answer(ana, Pick::Left);
+    assert_eq!(new("Be strict."), 2);
+    place.answer(ana, Pick::Left);
+    assert_eq!(new("Be strict."), 2, "the same words are no new version");
+    place.answer(ana, Pick::Left);
+    place.pass(61);
+    let versions: Vec<u32> = place.sealed().0.iter().map(|record| record.guideline_version).collect();
+    assert_eq!(versions, [1, 2, 2]);
+}
