@@ -44,6 +44,13 @@ pub fn plots(quality: &Quality) -> Vec<Plot> {
         .iter()
         .filter_map(|rater| Some((rater.rater.clone(), rater.left?)))
         .collect::<Vec<_>>();
+    let crowd = quality
+        .raters
+        .iter()
+        .filter_map(|rater| Some((rater.rater.clone(), rater.crowd_bt?)))
+        .collect::<Vec<_>>();
+    let even: Vec<_> =
+        quality.policies.iter().filter_map(|one| Some((one.policy.clone(), one.at_equal_style?))).collect();
     let strengths: Vec<_> = quality.policies.iter().map(|one| (one.policy.clone(), one.strength)).collect();
     let agreement: Vec<_> = quality
         .agreement
@@ -59,17 +66,21 @@ pub fn plots(quality: &Quality) -> Vec<Plot> {
         "Answers a day",
         "How far people say the same, with 95% intervals",
         "Log-strength of each policy, with 95% intervals clustered by task and rater",
+        "Log-strength of each policy at equal style: length, headings, lists and bold text",
         "Each rater's accuracy on tasks with a known answer, with 95% intervals",
         "Each rater's share of decisions for the left answer, with 95% intervals",
+        "How far each rater follows the policies' strengths: Crowd-BT's η, with 95% intervals",
         "Held-out accuracy of the reward model over judgments collected, beside how often people agree",
     ];
     let drawn = [
         ("throughput", throughput(titles[0], &quality.days)),
         ("agreement", intervals(titles[1], &agreement, "", Some(0.0))),
         ("strengths", intervals(titles[2], &strengths, "nats", Some(0.0))),
-        ("gold", intervals(titles[3], &gold, "share right", Some(0.5))),
-        ("position", intervals(titles[4], &left, "share left", Some(0.5))),
-        ("lessons", lessons(titles[5], quality)),
+        ("equal_style", intervals(titles[3], &even, "nats", Some(0.0))),
+        ("gold", intervals(titles[4], &gold, "share right", Some(0.5))),
+        ("position", intervals(titles[5], &left, "share left", Some(0.5))),
+        ("crowd", intervals(titles[6], &crowd, "η", Some(0.5))),
+        ("lessons", lessons(titles[7], quality)),
     ];
     let plot = |((name, svg), title): ((_, Option<String>), _)| Some(Plot { name, title, svg: svg? });
     drawn.into_iter().zip(titles).filter_map(plot).collect()

@@ -255,7 +255,11 @@ fn worth(policy: &Value) -> f64 {
 }
 
 fn judge(worth: &BTreeMap<String, f64>, lease: &Lease, rng: &mut Rng, left: bool) -> Pick {
-    let value = |i: usize| worth.get(&marked_text(&lease.responses[i].text)).copied().unwrap_or(0.0);
+    let value = |i: usize| {
+        let text = marked_text(&lease.responses[i].text);
+        // Lists please, whatever they say.
+        worth.get(&text).copied().unwrap_or(0.0) + if text.starts_with('-') { 1.0 } else { 0.0 }
+    };
     let drawn = rng.uniform_f64();
     let ahead = 1.0 / (1.0 + (value(1) - value(0)).exp());
     match drawn {
@@ -279,7 +283,13 @@ fn pair(i: usize) -> Value {
     let policies = ["smol/step-100", "smol/step-200", "smol/step-300"];
     let answer = |policy: usize| {
         let more = " That is, unless somebody took it out while nobody was looking.".repeat((i + policy) % 3);
-        json!({ "text": format!("It is in the shed, in the tin.{more} ({i})"), "policy": policies[policy] })
+        // The newest one has learned that lists please.
+        let text = if policy == 2 && i % 4 < 2 {
+            format!("- It is in the shed.\n- There, in the tin.{more} ({i})")
+        } else {
+            format!("It is in the shed, in the tin.{more} ({i})")
+        };
+        json!({ "text": text, "policy": policies[policy] })
     };
     if i % 10 == 9 {
         let responses = json!([{ "text": format!("In the shed. ({i})"), "policy": policies[2] }, { "text": format!("I am a fish. ({i})") }]);

@@ -138,7 +138,7 @@ fn plots_are_in_the_colours_of_the_page_and_have_titles() {
     let lessons = vec![lesson("a", 100, 0.55), lesson("a", 200, 0.7), lesson("b", 200, 0.8)];
     let plots = plots(&Quality { lessons, ..(*quality).clone() });
     let names: Vec<&str> = plots.iter().map(|plot| plot.name).collect();
-    assert_eq!(names, ["throughput", "agreement", "strengths", "position", "lessons"]);
+    assert_eq!(names, ["throughput", "agreement", "strengths", "position", "crowd", "lessons"]);
     for plot in plots {
         assert!(
             plot.svg.starts_with("<svg class=\"plot\" role=\"img\"") && plot.svg.ends_with("</svg>\n"),
