@@ -36,6 +36,7 @@ fn in_a_browser() {
     step("nothing is lost", desk::nothing_is_lost);
     step("two raters", desk::two_raters_never_share);
     step("words are marked", desk::words_are_marked);
+    step("differences scroll together", desk::differences_scroll_together);
     step("attacks", attacks::attacks_are_inert);
     step("by keyboard alone", accessible::by_keyboard_alone);
     step("every page", pictures::every_page);
