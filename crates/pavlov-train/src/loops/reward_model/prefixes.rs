@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use pavlov_schema::text::Text;
 
-use super::lessons::encode;
 use super::model::{RewardModel, TOKENS};
 use crate::{Error, Result};
 
@@ -31,11 +30,7 @@ impl RewardModel {
                 "the joint reward model reads two answers and scores none alone; take a pointwise one";
             return Err(Error::setting("model", problem));
         }
-        let mut groups = Vec::new();
-        for (i, group) in answers.chunk_by(|a, b| a.0 == b.0).enumerate() {
-            let texts: Vec<Text> = group.iter().map(|(_, answer)| Text::from(*answer)).collect();
-            groups.push(encode(&self.model.files, group[0].0, &texts, false, &format!("prompt {}", i + 1))?);
-        }
+        let groups = self.encode_groups(answers)?;
         let size = |(prompt, answers): &(Vec<u32>, Vec<Vec<u32>>)| {
             prompt.len() + answers.iter().map(Vec::len).sum::<usize>()
         };
