@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavlov_schema::feedback::Said;
-use pavlov_schema::judgment::{Choice, Side};
+use pavlov_schema::judgment::Choice;
 use pavlov_schema::rng::{Rng, Stream};
 
-use super::{Agreement, Disagreement, Effect, Policy, Quality, RaterQuality};
+use super::{Agreement, Disagreement, Effect, Policy, Quality, RaterQuality, rankings, votes};
 use crate::queue::settle;
 use crate::stats::Interval;
 use crate::stats::agreement::{Label, Level, alpha_interval, by_item, kappas, raw_interval};
 use crate::stats::bias::{binomial, false_discovery, least_ms, longest_run, run_chance};
 use crate::stats::people::{LEAST_OVERLAP, dawid_skene, gold, overlapping, severity};
 use crate::stats::probe::probe;
-use crate::stats::strength::{Outcome, Terms, Vote, fit, ratio_test};
+use crate::stats::strength::{Terms, Vote, fit, ratio_test};
 use crate::store::{AccountId, CurrentAnswer, TaskRole};
 
 /// Weight of the prior on strengths.
@@ -98,7 +98,7 @@ fn agreements(answers: &[&CurrentAnswer], people: &BTreeMap<AccountId, usize>) -
             question,
         }
     };
-    questions.into_iter().map(one).collect()
+    questions.into_iter().map(one).chain(rankings::agreement(answers, RESAMPLES)).collect()
 }
 
 fn disagreements(answers: &[&CurrentAnswer], names: &BTreeMap<AccountId, String>) -> Vec<Disagreement> {
@@ -124,10 +124,10 @@ fn name(names: &BTreeMap<AccountId, String>, rater: AccountId) -> String {
 /// Whether a decided comparison went to the left answer.
 fn went_left(answer: &CurrentAnswer) -> Option<bool> {
     let Said::Pairwise { choice, .. } = &answer.answer.said else { return None };
-    let left = answer.shown?[0];
+    let left = answer.shown?.at(0);
     match choice {
-        Choice::A => Some(left == Side::A),
-        Choice::B => Some(left == Side::B),
+        Choice::A => Some(left == Some(0)),
+        Choice::B => Some(left == Some(1)),
         Choice::Tie | Choice::BothBad => None,
     }
 }
@@ -142,6 +142,7 @@ fn button(answer: &CurrentAnswer) -> Option<u32> {
                 .iter()
                 .fold(4_u32, |sum, score| sum.wrapping_mul(31).wrapping_add(score.value as i32 as u32)),
         ),
+        (Said::Ranking { .. }, _) => Some(rankings::button(answer)),
         (Said::Demonstration { .. } | Said::Edit { .. }, _) => None,
     }
 }
@@ -176,7 +177,8 @@ fn rater_qualities(
         let run = longest_run(&pressed);
         let mut times: Vec<u64> = own.iter().map(|one| one.active_ms).collect();
         times.sort_unstable();
-        let known: Vec<bool> = own.iter().filter_map(|one| Some(*one.gold.as_ref()? == one.said)).collect();
+        let known: Vec<bool> =
+            own.iter().filter_map(|one| Some(settle::right(&one.said, one.gold.as_ref()?))).collect();
         let right = known.iter().filter(|right| **right).count();
         let sides: Vec<bool> = own.iter().filter_map(|one| went_left(one)).collect();
         let left = sides.iter().filter(|left| **left).count();
@@ -217,12 +219,13 @@ fn first_score(answer: &CurrentAnswer, people: &BTreeMap<AccountId, usize>) -> O
     Some(Label { item: answer.task.0 as usize, rater: people[&answer.rater], value: scores.first()?.value })
 }
 
-/// The share of swapped repeats that were answered as the first time.
+/// The share of repeats that were answered as the first time.
 fn consistency(own: &[&CurrentAnswer]) -> Option<Interval> {
     let first: BTreeMap<i64, &str> =
         own.iter().filter(|one| one.pass == 0).map(|one| (one.task.0, &*one.said)).collect();
     let again = own.iter().filter(|one| one.pass == 1);
-    let same: Vec<bool> = again.filter_map(|one| Some(*first.get(&one.task.0)? == one.said)).collect();
+    let alike = |first: &str, again: &str| settle::agree(&[first.to_owned(), again.to_owned()]);
+    let same: Vec<bool> = again.filter_map(|one| Some(alike(first.get(&one.task.0)?, &one.said))).collect();
     Interval::share(same.iter().filter(|same| **same).count(), same.len())
 }
 
@@ -240,7 +243,8 @@ fn strengths(quality: &mut Quality, fair: &[&CurrentAnswer], people: &BTreeMap<A
         *number = place;
     }
     quality.policy_names = policies.keys().map(ToString::to_string).collect();
-    let votes = standardized(fair.iter().filter_map(|one| vote(one, &policies, people)).collect());
+    let votes = fair.iter().flat_map(|one| votes::votes(one, &policies, people[&one.rater]));
+    let votes = standardized(votes.collect());
     if votes.is_empty() {
         return;
     }
@@ -279,39 +283,6 @@ fn strengths(quality: &mut Quality, fair: &[&CurrentAnswer], people: &BTreeMap<A
     let mut policies: Vec<Policy> = (0..n).map(one).collect();
     policies.sort_by(|a, b| b.strength.value.total_cmp(&a.strength.value));
     quality.policies = policies;
-}
-
-/// A comparison of two policies; both bad says nothing of which is better, so it is none.
-fn vote(
-    answer: &CurrentAnswer,
-    policies: &BTreeMap<&str, usize>,
-    people: &BTreeMap<AccountId, usize>,
-) -> Option<Vote> {
-    let Said::Pairwise { choice, .. } = &answer.answer.said else { return None };
-    let [a, b] =
-        [&answer.policies[0], &answer.policies[1]].map(|name| name.as_deref().map(|name| policies[name]));
-    let (a, b) = (a?, b?);
-    let a_first = answer.shown?[0] == Side::A;
-    let outcome = match (choice, a_first) {
-        (Choice::A, true) | (Choice::B, false) => Outcome::First,
-        (Choice::A, false) | (Choice::B, true) => Outcome::Second,
-        (Choice::Tie, _) => Outcome::Tie,
-        (Choice::BothBad, _) => return None,
-    };
-    // As a share of both, so that ten more words count alike at any length.
-    let longer = match answer.lengths {
-        [Some(a), Some(b)] if a + b > 0 => (f64::from(a) - f64::from(b)) / f64::from(a + b),
-        _ => 0.0,
-    };
-    let (first, second, longer) = if a_first { (a, b, longer) } else { (b, a, -longer) };
-    (a != b).then(|| Vote {
-        first,
-        second,
-        outcome,
-        item: answer.task.0 as usize,
-        rater: people[&answer.rater],
-        longer,
-    })
 }
 
 /// Votes with `longer` in standard deviations.

@@ -164,7 +164,7 @@ pub fn raw_interval(units: &[Vec<f64>], resamples: usize, rng: &mut Rng) -> Opti
 }
 
 /// The 2.5% and 97.5% percentiles of a statistic over resampled items.
-fn bootstrap(
+pub(crate) fn bootstrap(
     units: &[Vec<f64>],
     resamples: usize,
     rng: &mut Rng,

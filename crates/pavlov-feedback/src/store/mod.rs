@@ -57,7 +57,7 @@ pub use exclusions::Exclusion;
 pub use ids::{AccountId, ProjectId, TaskId};
 pub use invitations::Invitation;
 pub use judgments::{LogKind, Logged, Standing};
-pub use leases::{Idle, Lease, Served, Shown};
+pub use leases::{Idle, Lease, Served, Shown, on_screen};
 pub use members::Member;
 pub use progress::{Progress, SessionStats, Tally};
 pub use projects::{NewProject, Project};

@@ -29,6 +29,7 @@ const TEMPLATES: &[(&str, &str)] = templates!(
     "rate.html",
     "rate_pairwise.html",
     "rate_pointwise.html",
+    "rate_ranking.html",
     "rate_write.html",
     "rest.html",
     "review.html",

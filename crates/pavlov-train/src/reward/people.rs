@@ -132,7 +132,10 @@ impl People {
             Said::Pairwise { choice: Choice::A, .. } => Some(1.0),
             Said::Pairwise { choice: Choice::B, .. } => Some(0.0),
             Said::Pairwise { choice: Choice::Tie | Choice::BothBad, .. } => Some(0.5),
-            Said::Pointwise { .. } | Said::Demonstration { .. } | Said::Edit { .. } => None,
+            Said::Ranking { .. }
+            | Said::Pointwise { .. }
+            | Said::Demonstration { .. }
+            | Said::Edit { .. } => None,
         };
         let pairs = rollouts.chunks_exact(2).enumerate();
         pairs.map(|(place, pair)| Ok(self.mean(&self.key(place, pair), share)?.unwrap_or(0.5))).collect()
