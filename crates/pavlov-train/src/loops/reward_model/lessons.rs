@@ -210,6 +210,9 @@ fn rate(files: &ModelFiles, row: &Row, index: usize, place: &str) -> Result<Less
     Ok(Lesson { prompt, answers, verdict: Verdict::Rating(rated.rating), row: index })
 }
 
+/// A prompt and its answers, as tokens.
+pub(crate) type Group = (Vec<u32>, Vec<Vec<u32>>);
+
 /// A prompt and its answers as tokens. What follows the token at which transformers reads the score is cut off: it
 /// cannot change the score. A joint model is ours alone and keeps the end tokens.
 pub(crate) fn encode(
@@ -218,7 +221,7 @@ pub(crate) fn encode(
     answers: &[Text],
     joint: bool,
     place: &str,
-) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
+) -> Result<Group> {
     let encoded = files.encoder().encode_answers(prompt, answers, place)?;
     let mut answers = encoded.answers;
     if !joint {

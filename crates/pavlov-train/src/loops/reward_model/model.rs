@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Write;
 
 use super::head::Head;
-use super::lessons::{Lesson, encode};
+use super::lessons::{Group, Lesson, encode};
 use crate::stage::pack::{pack_answers, pack_joint};
 use crate::{Error, Result};
 
@@ -141,7 +141,7 @@ impl RewardModel {
     }
 
     /// Answers as tokens; those that follow each other and have the same prompt together.
-    pub(super) fn encode_groups(&self, answers: &[(&Text, &str)]) -> Result<Vec<(Vec<u32>, Vec<Vec<u32>>)>> {
+    pub(super) fn encode_groups(&self, answers: &[(&Text, &str)]) -> Result<Vec<Group>> {
         let groups = answers.chunk_by(|a, b| a.0 == b.0).enumerate();
         let encoded = groups.map(|(i, group)| {
             let texts: Vec<Text> = group.iter().map(|(_, answer)| Text::from(*answer)).collect();
