@@ -20,6 +20,7 @@ mod answers;
 mod audit;
 mod drafts;
 mod exclusions;
+mod identities;
 mod ids;
 mod invitations;
 mod judgments;

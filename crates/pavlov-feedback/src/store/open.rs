@@ -10,7 +10,11 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 
 /// Each brings the database from one version, its place here, to the next.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
 
 /// The connection that writes, of a database that is up to date.
 pub(super) fn writer(path: &Path, clock: &Clock) -> Result<Connection> {

@@ -21,6 +21,7 @@ const TEMPLATES: &[(&str, &str)] = templates!(
     "home.html",
     "join.html",
     "lesson.html",
+    "leave.html",
     "login.html",
     "members.html",
     "parts.html",

@@ -6,8 +6,12 @@
 mod accessible;
 mod attacks;
 mod chromium;
+mod company;
 mod desk;
 mod pictures;
+#[path = "../shared/provider.rs"]
+#[allow(dead_code, reason = "the tests of the API use the rest")]
+mod provider;
 mod showcase;
 mod world;
 
@@ -32,6 +36,7 @@ fn in_a_browser() {
         eprintln!("browser: {name}: {:.1} s", start.elapsed().as_secs_f64());
     };
     step("set up, invite, rate", desk::from_set_up_to_undo);
+    step("join and sign in through a provider", company::through_a_provider);
     step("every kind of task", desk::every_kind);
     step("nothing is lost", desk::nothing_is_lost);
     step("two raters", desk::two_raters_never_share);

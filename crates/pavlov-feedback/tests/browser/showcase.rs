@@ -10,6 +10,7 @@ use pavlov_schema::rng::{Rng, Stream};
 use serde_json::{Value, json};
 
 use crate::chromium::{Browser, Page};
+use crate::provider::FakeProvider;
 use crate::world::{World, settings_for};
 
 /// Whose browser a page is opened in.
@@ -29,8 +30,9 @@ pub(crate) struct View {
 }
 
 pub(crate) struct Showcase {
-    /// Serves while it lives.
+    /// They serve while they live.
     _world: World,
+    _company: FakeProvider,
     pub(crate) views: Vec<View>,
     rater: Page,
     owner: Page,
@@ -47,7 +49,8 @@ impl Showcase {
     }
 
     pub(crate) fn new(browser: &mut Browser) -> Showcase {
-        let world = World::new();
+        let company = FakeProvider::start(World::START_S);
+        let world = World::beside(&company);
         let measured = measured(&world);
         let seat = world.project("seat", |_| {});
         let rater = world.person(browser, &seat, "Ana", Role::Rater);
@@ -89,7 +92,7 @@ impl Showcase {
             world.store.write_now(move |w| w.invite(Some(id), Role::Rater, Some(by), 86_400_000)).unwrap();
         look("join", Who::Stranger, format!("{}/join/{secret}", world.url));
         let (owner, stranger) = (world.owner(browser), browser.person());
-        Showcase { _world: world, views, rater, owner, stranger }
+        Showcase { _world: world, _company: company, views, rater, owner, stranger }
     }
 }
 

@@ -191,7 +191,7 @@ fn what_is_wrong_is_one_line_with_the_mend() {
         assert!(ran.err.contains(wanted) && ran.err.trim().lines().count() == 1, "{ran:?}");
     };
     wrong(&["stats", "--project", "x"], "feedback serve");
-    wrong(&["serve", "--listen", "0.0.0.0:0"], "no owner has a password");
+    wrong(&["serve", "--listen", "0.0.0.0:0"], "no owner can sign in");
     lab.rows("p.jsonl", &[json!({"prompt": "q"})]);
     let data = lab.path("p.jsonl");
     let data = data.to_str().unwrap();
