@@ -10,7 +10,7 @@ use pavlov_schema::text::Text;
 use pavlov_schema::{Map, Value, dataset};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// Lessons that are worked on together.
 pub const CHUNK: usize = 64;
@@ -76,8 +76,8 @@ pub struct Labels {
 pub enum Source {
     /// A data set.
     File(PathBuf),
-    /// The rollouts of a run: its folder `rollouts`.
-    Rollouts(PathBuf),
+    /// The rollout files of a run, by step.
+    Rollouts(Vec<PathBuf>),
 }
 
 impl Lesson {
@@ -97,7 +97,7 @@ impl Source {
     ) -> Result<usize> {
         match self {
             Self::File(path) => each_row(path, encoder, on_chunk),
-            Self::Rollouts(folder) => each_rollout(folder, on_chunk),
+            Self::Rollouts(files) => each_rollout(files, on_chunk),
         }
     }
 }
@@ -197,19 +197,11 @@ fn plain(text: &Text) -> String {
     }
 }
 
-fn each_rollout(folder: &Path, on_chunk: &mut dyn FnMut(&[Lesson]) -> Result<()>) -> Result<usize> {
-    let wrong = |what: String| Error::Question(format!("{}: {what}", folder.display()));
-    let entries = std::fs::read_dir(folder).map_err(|e| wrong(e.to_string()))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|path| path.extension().is_some_and(|e| e == "parquet"));
-    files.sort();
-    if files.is_empty() {
-        return Err(wrong("has no rollouts; trace a run of grpo or pairwise".into()));
-    }
+fn each_rollout(files: &[PathBuf], on_chunk: &mut dyn FnMut(&[Lesson]) -> Result<()>) -> Result<usize> {
     let mut place = 0;
     for file in files {
         let rollouts: Vec<Credited> =
-            rollout::read(&file)?.into_iter().map(|(_, credited)| credited).collect();
+            rollout::read(file)?.into_iter().map(|(_, credited)| credited).collect();
         let lessons: Vec<Lesson> =
             (0..rollouts.len()).filter_map(|i| of_rollout(&rollouts, i, place + i)).collect();
         place += rollouts.len();

@@ -49,6 +49,7 @@ use config::{Batches, GrpoConfig, PairwiseConfig, PolicySettings, batches};
 use credit::{Feedback, shape_with_kl};
 use evaluation::HeldOut;
 use given::Given;
+pub use given::replay;
 use gradient::{Lesson, Workspace, counts};
 use objective::Sums;
 use plan::{Place, Plan};

@@ -25,6 +25,7 @@ use pavlov_schema::row::Row;
 use pavlov_schema::run::DataFile;
 use serde_json::{Value, json};
 
+pub use collected::taught_rows;
 pub use config::{Kind, RatingLoss, RewardConfig, Ties};
 pub use head::{Head, HeadLoss, ScalarAdam};
 pub use lessons::{Lesson, Verdict, check_held_out, new_head, read_lessons};
