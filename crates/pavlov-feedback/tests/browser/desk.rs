@@ -290,10 +290,11 @@ pub(crate) fn words_are_marked(browser: &mut Browser) {
 pub(crate) fn differences_scroll_together(browser: &mut Browser) {
     let world = World::new();
     let project = world.project("aligned", |_| {});
-    let line = |i: usize| format!("Line {i} is said by both.\n");
-    let both = |from: usize, to: usize| (from..to).map(line).collect::<String>();
-    let long = (0..60).map(|i| format!("Only one says line {i}.\n")).collect::<String>();
-    let (first, second) = (format!("{}{long}{}", both(0, 40), both(40, 90)), both(0, 90));
+    let lines = |who: &str, from: usize, to: usize| {
+        (from..to).map(|i| format!("Line {i} is said by {who}.")).collect::<Vec<_>>().join("\n")
+    };
+    let first = [lines("both", 0, 40), lines("one alone", 100, 160), lines("both", 40, 90)].join("\n");
+    let second = lines("both", 0, 90);
     world.tasks(&project, &json!([{ "prompt": "p", "responses": [{ "text": first }, { "text": second }] }]));
     let mut page = world.person(browser, &project, "Ada", Role::Rater);
     page.open(&world.at(&project, "/rate?view=differences"));

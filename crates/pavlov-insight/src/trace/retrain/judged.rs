@@ -67,9 +67,13 @@ impl Judged {
     }
 }
 
-/// The other answer is better; or the rating from the other end of the scale. A tie is its own opposite.
+/// The other answer is better; the worst is the best; or the rating from the other end of the scale. A tie is its own opposite.
 fn opposite(lesson: &Lesson, ends: Option<f64>) -> Result<Verdict> {
     match lesson.verdict {
+        Verdict::Ranking(ref ranks) => {
+            let worse = |rank: &u8| ranks.iter().filter(|other| *other > rank).count() as u8;
+            Ok(Verdict::Ranking(ranks.iter().map(|rank| worse(rank) + 1).collect()))
+        }
         Verdict::Pair { outcome, margin } => {
             let outcome = match outcome {
                 Outcome::First => Outcome::Second,
@@ -96,6 +100,8 @@ mod tests {
         let second = Verdict::Pair { outcome: Outcome::Second, margin: 0.5 };
         assert_eq!(opposite(&pair(Outcome::First), None).unwrap(), second);
         assert_eq!(opposite(&pair(Outcome::Tie), None).unwrap(), pair(Outcome::Tie).verdict);
+        let ranked = of(Verdict::Ranking(vec![3, 1, 1, 4]));
+        assert_eq!(opposite(&ranked, None).unwrap(), Verdict::Ranking(vec![2, 3, 3, 1]));
         assert_eq!(opposite(&of(Verdict::Rating(2.0)), Some(6.0)).unwrap(), Verdict::Rating(4.0));
         assert!(opposite(&of(Verdict::Rating(2.0)), None).unwrap_err().to_string().contains("row 4"));
     }
