@@ -24,8 +24,8 @@ pub(super) fn agent(patience: Duration) -> Agent {
     Agent::new_with_config(config)
 }
 
-/// Refuses an address that is not https, or http to this very machine; `key` names it.
-pub(super) fn check_address(key: &str, address: &str) -> Result<()> {
+/// Refuses an address that is not https, or, where `plain` permits that, http to this very machine; `key` names it.
+pub(super) fn check_address(key: &str, address: &str, plain: bool) -> Result<()> {
     let parsed: Uri = address
         .parse()
         .map_err(|_| Error::invalid(format!("{key}: {address} is no address; write https://HOST")))?;
@@ -35,7 +35,7 @@ pub(super) fn check_address(key: &str, address: &str) -> Result<()> {
     let user = parsed.authority().is_some_and(|authority| authority.as_str().contains('@'));
     match parsed.scheme_str() {
         Some("https") if !user => Ok(()),
-        Some("http") if !user && here => Ok(()),
+        Some("http") if !user && here && plain => Ok(()),
         _ => Err(Error::invalid(format!(
             "{key}: {address} is not https://HOST…; only a provider on this machine may be reached by http"
         ))),
@@ -99,7 +99,13 @@ mod tests {
             "http://127.0.0.1:9000",
             "http://[::1]:9000/token",
         ] {
-            assert_eq!(check_address("key", address), Ok(()));
+            assert_eq!(check_address("key", address, true), Ok(()));
+            // No provider elsewhere makes us call what only this machine can reach.
+            assert_eq!(
+                check_address("key", address, false).is_ok(),
+                address.starts_with("https"),
+                "{address}"
+            );
         }
         for address in [
             "http://id.example.org",
@@ -114,7 +120,7 @@ mod tests {
             "",
             "a b",
         ] {
-            let error = check_address("key", address).unwrap_err().to_string();
+            let error = check_address("key", address, true).unwrap_err().to_string();
             assert!(error.starts_with("key: ") && !error.contains('\n'), "{error}");
         }
     }

@@ -148,7 +148,7 @@ impl Provider {
     /// # Errors
     /// [`Error::Invalid`]: the issuer is no address at which secrets may be sent.
     pub fn new(settings: Settings) -> Result<Provider> {
-        http::check_address("--oidc-issuer", &settings.issuer)?;
+        http::check_address("--oidc-issuer", &settings.issuer, true)?;
         if settings.issuer.contains(['?', '#']) {
             return Err(Error::invalid("--oidc-issuer: an issuer has neither ? nor # in it; leave it out"));
         }
@@ -307,7 +307,7 @@ impl Provider {
             ("token_endpoint", &endpoints.token_endpoint),
             ("jwks_uri", &endpoints.jwks_uri),
         ] {
-            http::check_address(key, address)?;
+            http::check_address(key, address, issuer.starts_with("http://"))?;
         }
         let keys = self.read(&endpoints.jwks_uri)?;
         Ok(Known { endpoints, keys })

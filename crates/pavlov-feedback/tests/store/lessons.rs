@@ -1,5 +1,6 @@
 //! What reward models learned, and databases that were made before it could be told.
 
+use pavlov_feedback::oidc::Identity;
 use pavlov_feedback::quality::Cache;
 use pavlov_feedback::reply::Pick;
 use pavlov_feedback::{Clock, Error, Store};
@@ -76,12 +77,17 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_it(
     let told = lesson("a", 4, 0.5);
     let copy = told.clone();
     assert!(store.write_now(move |w| w.add_lesson(project, &copy)).unwrap());
+    let identity = Identity { issuer: "https://id.example.org".into(), subject: "1".into() };
+    let owner = store.read_now(|r| r.account_named("owner")).unwrap().unwrap();
+    let (id, theirs) = (owner.id, identity.clone());
+    store.write_now(move |w| w.connect(id, &theirs)).unwrap();
     drop(store);
     // Once is enough: opened again, nothing is done twice.
     let store = Store::open(&path, Clock::system()).unwrap();
     assert_eq!(store.read_now(move |r| r.lessons(project)).unwrap(), [told]);
+    assert_eq!(store.read_now(move |r| r.account_of(&identity)).unwrap(), Some(owner));
     drop(store);
     let version: u32 =
         Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
 }

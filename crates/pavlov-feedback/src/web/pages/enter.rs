@@ -16,6 +16,9 @@ use crate::web::failure::{Failure, Result};
 use crate::web::fields::Sent;
 use crate::web::session::{Visitor, set_cookie};
 
+/// Bytes of a page's path: it is kept while somebody is at a provider.
+const LONGEST_PATH: usize = 256;
+
 #[derive(Deserialize)]
 pub(super) struct Next {
     #[serde(default)]
@@ -25,7 +28,8 @@ pub(super) struct Next {
 /// A page of ours to go to, never another site's.
 pub(super) fn ours(next: &str) -> &str {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.".contains(&b);
-    if next.starts_with('/') && !next.starts_with("//") && next.bytes().all(plain) { next } else { "/" }
+    let path = next.starts_with('/') && !next.starts_with("//") && next.len() <= LONGEST_PATH;
+    if path && next.bytes().all(plain) { next } else { "/" }
 }
 
 pub(super) async fn login_page(
@@ -216,5 +220,6 @@ mod tests {
         ] {
             assert_eq!(ours(next), "/", "{next}");
         }
+        assert_eq!(ours(&"/a".repeat(200)), "/", "nobody's memory is filled with it");
     }
 }
