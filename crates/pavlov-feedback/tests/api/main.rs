@@ -8,7 +8,7 @@ mod hostile;
 mod loops;
 mod oidc;
 mod pages;
-#[path = "../shared/provider.rs"]
+#[path = "../provider/mod.rs"]
 mod provider;
 mod roles;
 mod setup;

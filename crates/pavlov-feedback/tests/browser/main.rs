@@ -9,7 +9,7 @@ mod chromium;
 mod company;
 mod desk;
 mod pictures;
-#[path = "../shared/provider.rs"]
+#[path = "../provider/mod.rs"]
 #[allow(dead_code, reason = "the tests of the API use the rest")]
 mod provider;
 mod showcase;

@@ -21,7 +21,7 @@ pub(crate) const CLIENT: &str = "pavlov";
 pub(crate) const SECRET: &str = "s3cret: 100% & more";
 
 /// Made for these tests with `openssl genpkey -algorithm RSA`; it opens nothing.
-const RSA: &[u8] = include_bytes!("provider_rsa.der");
+const RSA: &[u8] = include_bytes!("rsa.der");
 
 /// A key, with its private half.
 #[derive(Clone)]
