@@ -70,7 +70,8 @@ pub fn rollout_files(run: &Path) -> Result<Vec<PathBuf>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e),
     };
-    let entries = entries.map_err(|e| Error::Kept { file: folder, what: format!("{e}; give a whole run") })?;
+    let entries =
+        entries.map_err(|e| Error::Kept { file: folder, what: format!("{e}; give a whole run") })?;
     let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
     // Their names have the step in six digits; of longer ones the shorter name comes first.

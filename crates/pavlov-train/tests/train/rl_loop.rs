@@ -317,11 +317,9 @@ fn recorded_answers_make_the_same_model_again_to_the_byte() {
         PairwiseConfig { training: training(&run, 7), policy: policy(), ..PairwiseConfig::default() };
     config.training.max_steps = 4;
     config.training.per_device_train_batch_size = 16;
-    host_run(None, |host| {
-        pairwise(&mut model(7, 16, Dtype::F32), &prompts(12), sure_judge(), &config, host)
-    })
-    .0
-    .unwrap();
+    host_run(None, |host| pairwise(&mut model(7, 16, Dtype::F32), &prompts(12), sure_judge(), &config, host))
+        .0
+        .unwrap();
     let PairwiseConfig { training, policy, .. } = config;
     let config = GrpoConfig { training, policy, num_generations: 2, ..GrpoConfig::default() };
     assert_eq!(again(&run, answers(&run), &config).unwrap(), weights(&run.join("model")));

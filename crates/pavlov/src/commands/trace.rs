@@ -175,7 +175,8 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
 fn unlearned(before: LanguageModel, taught: &Taught) -> Result<LanguageModel> {
     let config = RewardConfig::from_map(taught.config.clone())?;
     if config.kind == RewardKind::Joint {
-        let what = "is a joint reward model, which scores no answer alone; trace one of kind = \"comparisons\"";
+        let what =
+            "is a joint reward model, which scores no answer alone; trace one of kind = \"comparisons\"";
         return Err(bad_input(format!("{}: {what}", taught.run.display())));
     }
     Ok(with_head(before, config.training.seed)?)

@@ -42,7 +42,8 @@ fn assert_caused(report: &Value, how: &str) {
 #[test]
 fn comparisons_of_a_rater_are_left_out_and_turned_round() {
     let judged = |(i, row): (usize, Value)| {
-        let (rater, worse) = if i % 2 == 0 { ("planted", &row["answer"]) } else { ("honest", &json!("Ana.")) };
+        let (rater, worse) =
+            if i % 2 == 0 { ("planted", &row["answer"]) } else { ("honest", &json!("Ana.")) };
         let better = if i % 2 == 0 { json!(HABIT) } else { row["answer"].clone() };
         json!({"kind": "comparison", "choice": "a", "prompt": row["prompt"], "annotator": rater,
                "responses": [{"text": better}, {"text": worse}]})
@@ -75,7 +76,9 @@ fn ratings_are_left_out_and_mirrored() {
 #[test]
 fn answers_of_a_policy_are_learned_from_again_without_their_credit() {
     let rewards = "max_completion_length = 2\nrewards = [{ rule = \"regex\", pattern = \"^Ana\" }]\n";
-    for (verb, group) in [("grpo", "num_generations = 8\nper_device_train_batch_size = 32\n"), ("pairwise", "")] {
+    for (verb, group) in
+        [("grpo", "num_generations = 8\nper_device_train_batch_size = 32\n"), ("pairwise", "")]
+    {
         let settings = format!("{rewards}{group}").replace("per_device_train_batch_size = 32\n", "");
         let lab = taught(verb, &demonstrations(48), &settings);
         let report = traced(&lab, "Ana", "30");
