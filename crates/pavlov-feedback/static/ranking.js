@@ -34,7 +34,7 @@ globalThis.ranking = (form) => {
     const i = at(n);
     if (i < 0 || (i === 0 && groups[0].length === 1)) return;
     const alone = groups[i].length === 1;
-    if (alone) { groups[i - 1].push(n); groups.splice(i, 1); } else { take(n); groups.splice(i + 1, 0, [n]); }
+    if (alone) { groups[i - 1] = [...groups[i - 1], n].sort(); groups.splice(i, 1); } else { take(n); groups.splice(i + 1, 0, [n]); }
     last = n;
     write();
   };

@@ -79,7 +79,8 @@ pub struct NewTask {
     /// Updates of the newest policy among the answers: newer ones are asked about first.
     #[serde(default)]
     pub policy_version: u64,
-    /// Chance that the first answer is preferred, as a reward model foretells it; steers the selection, never shown.
+    /// Of a comparison, the chance that the first answer is preferred, as a reward model foretells it; steers the selection, never
+    /// shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<f64>,
     /// The right answer of a gold task; such tasks measure raters and teach nothing.

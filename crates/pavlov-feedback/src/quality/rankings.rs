@@ -66,3 +66,81 @@ pub(super) fn button(answer: &CurrentAnswer) -> u32 {
     let in_place = answer.shown.iter().flat_map(pavlov_schema::ranking::Order::answers);
     in_place.filter_map(|answer| ranks.get(answer)).fold(0, |number, &rank| number * 10 + u32::from(rank))
 }
+
+#[cfg(test)]
+mod tests {
+    use pavlov_schema::feedback::{Answer, TaskKind};
+    use pavlov_schema::ranking::Order;
+
+    use super::super::votes::votes;
+    use super::*;
+    use crate::stats::strength::Outcome;
+    use crate::store::{AccountId, TaskId, TaskRole};
+
+    fn ranking(task: i64, rater: i64, shown: &str, ranks: &[u8]) -> CurrentAnswer {
+        let said = Said::Ranking { ranks: ranks.to_vec(), all_bad: ranks.is_empty() };
+        CurrentAnswer {
+            seq: 1,
+            task: TaskId(task),
+            task_code: "t".into(),
+            kind: TaskKind::Ranking,
+            role: TaskRole::Live,
+            rater: AccountId(rater),
+            pass: 0,
+            answer: Answer { said, rationale: None, flags: Vec::new(), marks: Vec::new() },
+            said: String::new(),
+            gold: None,
+            shown: Order::from_letters(shown.chars()),
+            selection: None,
+            propensity: None,
+            policies: vec![Some("p".into()), Some("q".into()), Some("p".into())],
+            lengths: vec![Some(30), Some(10), Some(10)],
+            policy_version: 0,
+            at_ms: 0,
+            active_ms: 0,
+            excluded: false,
+        }
+    }
+
+    #[test]
+    fn agreement_is_over_pairs_of_answers() {
+        let all = [
+            // Two of three pairs alike; a whole order turned round; none that will do, twice; one alone.
+            ranking(1, 1, "abc", &[1, 2, 3]),
+            ranking(1, 2, "cab", &[2, 1, 3]),
+            ranking(2, 1, "abc", &[1, 2, 3]),
+            ranking(2, 2, "abc", &[3, 2, 1]),
+            ranking(3, 1, "abc", &[]),
+            ranking(3, 2, "abc", &[]),
+            ranking(4, 1, "abc", &[1, 1, 1]),
+        ];
+        let found = agreement(&all.iter().collect::<Vec<_>>(), 200).unwrap();
+        assert_eq!((found.question.as_str(), found.items), ("ranking", 3));
+        let raw = found.raw.unwrap();
+        assert!(
+            (raw.value - 5.0 / 9.0).abs() < 1e-12 && raw.low < raw.value && raw.value < raw.high,
+            "{raw:?}"
+        );
+        assert_eq!(agreement(&[&all[6]], 200), None);
+        // Of orders without equals it is (τ + 1) / 2: here τ is 1/3.
+        let one = agreement(&[&all[0], &all[1]], 200).unwrap();
+        assert!((one.raw.unwrap().value - (1.0 / 3.0 + 1.0) / 2.0).abs() < 1e-12);
+        assert_eq!((button(&all[0]), button(&all[1]), button(&all[4])), (123, 321, 0));
+    }
+
+    #[test]
+    fn a_ranking_votes_for_each_two_of_its_policies() {
+        let policies = [("p", 0), ("q", 1)].into_iter().collect();
+        let of = |answer: &CurrentAnswer| -> Vec<(usize, usize, Outcome, f64)> {
+            let votes = votes(answer, &policies, 7);
+            assert!(votes.iter().all(|vote| (vote.item, vote.rater) == (1, 7)));
+            votes.iter().map(|vote| (vote.first, vote.second, vote.outcome, vote.longer)).collect()
+        };
+        // Shown as c, a, b. The first and the third answer are of one policy: no vote between them.
+        let votes = of(&ranking(1, 1, "cab", &[1, 2, 3]));
+        assert_eq!(votes, [(0, 1, Outcome::First, 0.5), (0, 1, Outcome::Second, 0.0)]);
+        let votes = of(&ranking(1, 1, "bca", &[1, 1, 3]));
+        assert_eq!(votes, [(1, 0, Outcome::Tie, -0.5), (1, 0, Outcome::First, 0.0)]);
+        assert!(of(&ranking(1, 1, "abc", &[])).is_empty());
+    }
+}

@@ -290,7 +290,7 @@ impl Write<'_> {
                 kind.name(),
                 role.name(),
                 new.policy_version as i64,
-                new.predicted,
+                new.predicted.filter(|_| kind == TaskKind::Pairwise),
                 new.gold.as_ref().map(|gold| settle::short(&gold.said)),
                 author,
                 leak,

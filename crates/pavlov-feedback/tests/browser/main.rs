@@ -8,6 +8,7 @@ mod attacks;
 mod chromium;
 mod company;
 mod desk;
+mod order;
 mod pictures;
 #[path = "../provider/mod.rs"]
 #[allow(dead_code, reason = "the tests of the API use the rest")]
@@ -42,6 +43,8 @@ fn in_a_browser() {
     step("two raters", desk::two_raters_never_share);
     step("words are marked", desk::words_are_marked);
     step("differences scroll together", desk::differences_scroll_together);
+    step("an order by keyboard", order::by_keyboard);
+    step("an order by pointer", order::by_pointer);
     step("attacks", attacks::attacks_are_inert);
     step("by keyboard alone", accessible::by_keyboard_alone);
     step("every page", pictures::every_page);

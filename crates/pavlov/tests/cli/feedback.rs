@@ -183,6 +183,12 @@ fn answers_of_two_models_become_comparisons() {
     let ran = feedback(&lab, &db, &import);
     let counts: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
     assert_eq!(counts["added"], 2, "{ran:?}");
+    // All answers to a prompt in one ranking, as many as can be put in order.
+    let ranked = |num| feedback(&lab, &db, &[&import[..], &["--kind", "ranking", "--num", num]].concat());
+    let counts: Value = serde_json::from_str(&ranked("3").out).unwrap();
+    assert_eq!(counts["added"], 2, "{counts}");
+    let refused = ranked("5");
+    assert!(refused.code == Some(2) && refused.err.contains("10 answers are too many"), "{refused:?}");
     server.kill();
 }
 
