@@ -203,10 +203,33 @@ def reinforcement() -> dict:
     }
 
 
+# --- rankings ------------------------------------------------------------------------------------------------------
+
+
+def plackett_luce(scores, ranks, center):
+    """The best is chosen among all, the next among the rest; of equals none before the other."""
+    total = 0
+    for score, rank in zip(scores, ranks):
+        for i in range(len(rank)):
+            among = torch.stack([score[i]] + [score[j] for j in range(len(rank)) if rank[j] > rank[i]])
+            total = total - score[i] + among.logsumexp(0)
+        total = total + center * (2 * score.mean()) ** 2
+    return total / len(ranks)
+
+
+def rankings() -> dict:
+    formula = ("-(1/N) sum over rankings sum_i log(e^s_i / (e^s_i + sum of e^s_j over j worse than i)) + (center/N) sum (2 mean s)^2; "
+               "rank 1 is the best (Plackett 1975, Luce 1959)")
+    ranks = torch.tensor([[1, 2, 3, 4], [4, 2, 1, 3], [2, 1, 2, 4], [1, 1, 1, 4]])
+    return {"plackett_luce": [case(formula, {"scores": normals(16, 2.0, 20.0).reshape(4, 4), "ranks": ranks}, plackett_luce,
+                                   ["scores"], center=center) for center in (0.0, 0.01)]}
+
+
 def main() -> None:
     torch.set_num_threads(1)
     write_json(TRAIN_GOLDEN / "losses.json",
-               {"versions": versions("torch"), "precision": "float64 on float32 inputs"} | supervised() | reinforcement())
+               {"versions": versions("torch"), "precision": "float64 on float32 inputs"} | supervised() | reinforcement()
+               | rankings())
 
 
 if __name__ == "__main__":

@@ -48,6 +48,16 @@ pub enum Error {
         /// What is wrong, and the mend.
         what: String,
     },
+    /// The sign-in provider was not reached, or does not speak as one.
+    #[error(
+        "{name} cannot be reached for signing in; sign in by password, or try again in a minute ({what})"
+    )]
+    Provider {
+        /// What people call it.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
     /// A bug of this program; nothing of the request was kept.
     #[error("this is a bug of Pavlov, please report it: {0}")]
     Bug(String),

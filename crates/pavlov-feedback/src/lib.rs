@@ -4,6 +4,7 @@
 //! - [`queue`]: what is asked of whom, as pure decisions;
 //! - [`reply`]: what a rater's page sends, checked;
 //! - [`api`]: the JSON API; [`io`]: files in and out; [`webhook`]: sealed records announced;
+//! - [`oidc`]: sign-in through a provider that people have accounts at already;
 //! - [`settings`], [`roles`]: what a manager decides, and who may do what; `manage` alone changes a project, and logs it;
 //! - [`clock`], [`secret`]: time that never goes back, and secrets of which only hashes are stored.
 //!
@@ -15,6 +16,7 @@ mod error;
 pub mod io;
 mod limit;
 mod manage;
+pub mod oidc;
 pub mod quality;
 pub mod queue;
 pub mod reply;

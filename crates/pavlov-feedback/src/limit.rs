@@ -17,6 +17,9 @@ pub(crate) const PASSWORDS: Limit = Limit { times: 10, window_ms: 15 * 60_000 };
 /// Changes by one account: far above what hands can do, below what a loop does.
 pub(crate) const CHANGES: Limit = Limit { times: 600, window_ms: 60_000 };
 
+/// Codes of a sign-in provider that are traded in, by everybody together: each is a request of ours to it.
+pub(crate) const CODES: Limit = Limit { times: 120, window_ms: 60_000 };
+
 /// Names that are remembered at most; beyond, the oldest windows are forgotten.
 const MOST: usize = 10_000;
 

@@ -2,6 +2,7 @@
 
 use pavlov_schema::feedback::{Answer, Edited, Flag, Marks, Said, Score, Span, TaskKind};
 use pavlov_schema::judgment::{Choice, Side};
+use pavlov_schema::ranking::Order;
 use pavlov_schema::text::Text;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,15 @@ pub enum ScreenSaid {
         /// One of them, mended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         edit: Option<ScreenEdit>,
+    },
+    /// Of several answers.
+    Ranking {
+        /// Ids of the answers, the best first; equals are in one list.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        order: Vec<Vec<String>>,
+        /// None of them will do; then there is no order.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all_bad: bool,
     },
     /// Of one answer.
     Pointwise {
@@ -112,8 +122,8 @@ pub struct Asked<'a> {
     pub kind: TaskKind,
     /// The answers in the task's order.
     pub responses: &'a [TaskResponse],
-    /// The order on the screen of a comparison.
-    pub shown: Option<[Side; 2]>,
+    /// The order on the screen of a comparison or ranking.
+    pub shown: Option<Order>,
     /// The project's.
     pub settings: &'a Settings,
 }
@@ -150,13 +160,38 @@ impl Asked<'_> {
             Error::invalid(format!("the task has no response \"{id}\"; name one that was shown"))
         })
     }
+
+    /// The rank of each answer, from their ids with the best first.
+    fn ranks(&self, order: &[Vec<String>]) -> Result<Vec<u8>> {
+        let mut ranks = vec![0; self.responses.len()];
+        let mut better = 0;
+        for equals in order {
+            for id in equals {
+                let rank = &mut ranks[self.response(id)?];
+                if *rank != 0 {
+                    return Err(Error::invalid(format!(
+                        "`order` names \"{id}\" twice; name each answer once"
+                    )));
+                }
+                *rank = better + 1;
+            }
+            better += equals.len() as u8;
+        }
+        if let Some(left) = ranks.iter().position(|&rank| rank == 0) {
+            let id = &self.responses[left].id;
+            return Err(Error::invalid(format!(
+                "`order` leaves out \"{id}\"; name each answer once, the best first, equals in one list"
+            )));
+        }
+        Ok(ranks)
+    }
 }
 
 impl ScreenSaid {
     fn answer(self, asked: Asked<'_>) -> Result<Said> {
         Ok(match self {
             Self::Pairwise { pick, strength, edit } => {
-                let choice = choice(pick, asked.shown.unwrap_or([Side::A, Side::B]));
+                let choice = choice(pick, asked.shown.unwrap_or(Order::plain(2)));
                 // How clearly neither is better is no question.
                 let asks = asked.settings.strength && matches!(choice, Choice::A | Choice::B);
                 let edit = edit.map(|edit| -> Result<Edited> {
@@ -166,6 +201,10 @@ impl ScreenSaid {
                 });
                 Said::Pairwise { choice, strength: strength.filter(|_| asks), edit: edit.transpose()? }
             }
+            Self::Ranking { order, all_bad: true } if order.is_empty() => {
+                Said::Ranking { ranks: Vec::new(), all_bad: true }
+            }
+            Self::Ranking { order, all_bad } => Said::Ranking { ranks: asked.ranks(&order)?, all_bad },
             Self::Pointwise { scores } => {
                 let scale = |name: &str| {
                     asked.settings.questions.iter().find(|q| q.name == name).map(|q| q.scale.range())
@@ -188,17 +227,14 @@ impl ScreenSaid {
     }
 }
 
-fn choice(pick: Pick, shown: [Side; 2]) -> Choice {
-    let side = match pick {
-        Pick::Left => shown[0],
-        Pick::Right => shown[1],
+fn choice(pick: Pick, shown: Order) -> Choice {
+    let place = match pick {
+        Pick::Left => 0,
+        Pick::Right => 1,
         Pick::Tie => return Choice::Tie,
         Pick::BothBad => return Choice::BothBad,
     };
-    match side {
-        Side::A => Choice::A,
-        Side::B => Choice::B,
-    }
+    if shown.at(place) == Some(0) { Choice::A } else { Choice::B }
 }
 
 fn short_enough(key: &str, text: Option<&str>) -> Result<()> {
@@ -216,13 +252,15 @@ mod tests {
     use pavlov_schema::feedback::NewResponse;
     use serde_json::{Value, json};
 
-    fn read(reply: Value, kind: TaskKind, shown: [Side; 2]) -> Result<Answer> {
-        let settings = Settings::default();
+    const AB: &str = "ab";
+
+    fn read(reply: Value, kind: TaskKind, shown: &str) -> Result<Answer> {
+        let (settings, shown) = (Settings::default(), Order::from_letters(shown.chars()));
         let response = |id: &str| TaskResponse { id: id.into(), response: NewResponse::new("12345") };
         let responses: Vec<TaskResponse> =
-            ["x", "y"][..kind.responses()].iter().map(|id| response(id)).collect();
+            ["x", "y"].iter().take(*kind.responses().end()).map(|id| response(id)).collect();
         let reply: Reply = serde_json::from_value(reply).unwrap();
-        reply.answer(Asked { kind, responses: &responses, shown: Some(shown), settings: &settings })
+        reply.answer(Asked { kind, responses: &responses, shown, settings: &settings })
     }
 
     #[test]
@@ -232,7 +270,7 @@ mod tests {
             Said::Pairwise { choice, strength, .. } => (choice, strength),
             other => panic!("{other:?}"),
         };
-        let (ab, ba) = ([Side::A, Side::B], [Side::B, Side::A]);
+        let (ab, ba) = (AB, "ba");
         assert_eq!((said("left", ab), said("left", ba)), ((Choice::A, Some(3)), (Choice::B, Some(3))));
         assert_eq!((said("right", ab), said("right", ba)), ((Choice::B, Some(3)), (Choice::A, Some(3))));
         assert_eq!((said("tie", ba), said("both_bad", ba)), ((Choice::Tie, None), (Choice::BothBad, None)));
@@ -243,11 +281,34 @@ mod tests {
         let reply = json!({"said": {"pairwise": {"pick": "left", "edit": {"response": "y", "text": "z"}}},
             "rationale": " ", "flags": ["spam", "unsafe", "spam"],
             "marks": [{"response": "y", "spans": [{"start": 3, "end": 5, "sign": -1}, {"start": 0, "end": 2, "sign": 1}]}]});
-        let answer = read(reply, TaskKind::Pairwise, [Side::B, Side::A]).unwrap();
+        let answer = read(reply, TaskKind::Pairwise, "ba").unwrap();
         assert_eq!((answer.rationale, answer.flags), (None, vec![Flag::Unsafe, Flag::Spam]));
         assert_eq!((answer.marks[0].response, answer.marks[0].spans[0].start), (1, 0));
         let Said::Pairwise { edit: Some(edit), .. } = answer.said else { panic!() };
         assert_eq!(edit, Edited { of: Side::B, text: "z".into() });
+    }
+
+    #[test]
+    fn an_order_of_ids_becomes_ranks() {
+        let said = |reply: Value| read(json!({"said": {"ranking": reply}}), TaskKind::Ranking, "ba");
+        let ranks = |order: Value| match said(json!({"order": order})).unwrap().said {
+            Said::Ranking { ranks, all_bad: false } => ranks,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ranks(json!([["y"], ["x"]])), [2, 1]);
+        assert_eq!(ranks(json!([["y", "x"]])), [1, 1]);
+        let bad = Said::Ranking { ranks: vec![], all_bad: true };
+        assert_eq!(said(json!({"all_bad": true})).unwrap().said, bad);
+        for (reply, wanted) in [
+            (json!({"order": [["x"]]}), "leaves out \"y\""),
+            (json!({}), "leaves out \"x\""),
+            (json!({"order": [["x"], ["x", "y"]]}), "names \"x\" twice"),
+            (json!({"order": [["x"], ["z"]]}), "no response \"z\""),
+            (json!({"order": [["x"], ["y"]], "all_bad": true}), "keep one"),
+        ] {
+            let what = said(reply).unwrap_err().to_string();
+            assert!(what.contains(wanted), "{what}");
+        }
     }
 
     #[test]
@@ -281,9 +342,9 @@ mod tests {
             (json!({"said": {"pointwise": {"scores": []}}}), TaskKind::Pointwise, "quality"),
             (json!({"said": {"demonstration": {"text": " "}}}), TaskKind::Demonstration, "empty"),
         ] {
-            let what = read(reply, kind, [Side::A, Side::B]).unwrap_err().to_string();
+            let what = read(reply, kind, AB).unwrap_err().to_string();
             assert!(what.contains(wanted), "{what}");
         }
-        assert!(read(scores(5.0), TaskKind::Pointwise, [Side::A, Side::B]).is_ok());
+        assert!(read(scores(5.0), TaskKind::Pointwise, AB).is_ok());
     }
 }

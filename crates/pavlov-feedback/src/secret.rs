@@ -38,8 +38,8 @@ pub fn code() -> Result<String> {
     Ok(spell(&random_bytes::<12>()?))
 }
 
-/// Six bits a character.
-fn spell(bytes: &[u8]) -> String {
+/// Base64 in the alphabet for addresses, without padding: six bits a character.
+pub fn spell(bytes: &[u8]) -> String {
     let (mut bits, mut held) = (0_u32, 0);
     let mut text = String::with_capacity(bytes.len() * 4 / 3 + 1);
     for &byte in bytes {

@@ -47,7 +47,7 @@ pub struct Settings {
     pub calibration: u32,
     /// Share of the calibration round that must be right; below it the rater is paused for a manager to look at.
     pub calibration_pass: f64,
-    /// Share of served comparisons that the same rater gets again, swapped, for consistency.
+    /// Share of served comparisons and rankings that the same rater gets again, from the other end, for consistency.
     pub repeat_share: f64,
     /// Tasks a rater answers before one may come again.
     pub repeat_after: u32,
@@ -75,7 +75,7 @@ pub enum Selection {
     InOrder,
     /// At random.
     Uniform,
-    /// Comparisons whose outcome is least certain more often, with recorded propensities.
+    /// Comparisons whose outcome is least certain more often, with recorded propensities. A ranking counts as wholly uncertain.
     Information,
 }
 

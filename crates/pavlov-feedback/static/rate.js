@@ -61,6 +61,11 @@
   window.addEventListener("pagehide", leave);
   form.addEventListener("submit", (event) => {
     if (event.defaultPrevented) return;
+    if (ranks && !event.submitter?.formNoValidate && !ranks.complete()) {
+      event.preventDefault();
+      event.stopPropagation();
+      return say("Give every answer its place, or say that none of them will do.", true);
+    }
     sent = true;
     field("active_ms").value = active();
     setTimeout(() => { sent = false; }, 5000);
@@ -75,7 +80,9 @@
 
   // ---- What is chosen shows on the answers.
   const strengths = form.querySelector(".strengths");
+  const ranks = kind === "ranking" ? globalThis.ranking(form) : null;
   const show = () => {
+    if (ranks) return ranks.show();
     const pick = checked("pick")?.value;
     for (const answer of form.querySelectorAll(".answer")) answer.classList.toggle("picked", answer.dataset.side === pick);
     if (strengths) {
@@ -187,6 +194,7 @@
     questions.forEach((q, i) => q.classList.toggle("current", i === question && questions.length > 1));
   };
   const digit = (n) => {
+    if (ranks) return ranks.place(n);
     if (kind === "pairwise") {
       const pick = checked("pick")?.value;
       const decided = pick === "left" || pick === "right";
@@ -220,7 +228,8 @@
     "+": () => marking && setMarking(1), "-": () => marking && setMarking(-1),
     "?": () => help.showModal(),
     "Enter": () => form.requestSubmit(document.getElementById("submit")),
-    "Escape": () => { if (sign) return setMarking(sign); clear("strength"); clear("pick"); changed(); show(); },
+    "Escape": () => { if (sign) return setMarking(sign); ranks?.clear(); clear("strength"); clear("pick"); changed(); show(); },
+    ...ranks?.keys,
   };
   const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -8, ArrowDown: 8 };
   document.addEventListener("keydown", (event) => {

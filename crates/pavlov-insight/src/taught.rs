@@ -43,9 +43,10 @@ impl Taught {
         Ok(Self { run: run.to_owned(), config, before, after })
     }
 
-    /// The file of its lessons.
+    /// The file of its lessons; of people's, the judgments that the run kept.
     pub fn data(&self) -> Option<PathBuf> {
-        self.config.get("data").and_then(Value::as_str).filter(|path| !path.is_empty()).map(PathBuf::from)
+        let data = self.config.get("data").and_then(Value::as_str).filter(|path| !path.is_empty())?;
+        Some(if data.starts_with("feedback:") { self.run.join("judgments.jsonl") } else { data.into() })
     }
 
     /// The lines of `metrics.jsonl`.
@@ -59,4 +60,21 @@ impl Taught {
         };
         BufReader::new(file).lines().enumerate().map(line).collect()
     }
+}
+
+/// The rollout files of a run, in the order of their steps; none where it drew no answers.
+pub fn rollout_files(run: &Path) -> Result<Vec<PathBuf>> {
+    let folder = run.join("rollouts");
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries.collect::<std::io::Result<Vec<_>>>(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+    };
+    let entries =
+        entries.map_err(|e| Error::Kept { file: folder, what: format!("{e}; give a whole run") })?;
+    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
+    // Their names have the step in six digits; of longer ones the shorter name comes first.
+    files.sort_by_key(|file| (file.as_os_str().len(), file.clone()));
+    Ok(files)
 }

@@ -157,7 +157,7 @@ impl Encoder<'_> {
             Row::PromptOnly { .. } => {
                 Err(Error::Model("a prompt alone has nothing to learn; add `completion`".into()))
             }
-            Row::Preference { .. } | Row::Judgment(_) => Err(Error::Model(
+            Row::Preference { .. } | Row::Ranking { .. } | Row::Judgment(_) => Err(Error::Model(
                 "a comparison of answers is not one text to learn; use it for preferences".into(),
             )),
         }

@@ -5,12 +5,14 @@
 //! [`Judgment`] of it, [`token_weights`] a credit map of the words that were marked.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::clock;
 use crate::judgment::{Choice, Judgment, Response, Side, Verdict, check_rating};
+use crate::ranking::{self, Order};
 use crate::text::Text;
 
 /// What a rater is asked to do.
@@ -20,6 +22,8 @@ use crate::text::Text;
 pub enum TaskKind {
     /// Which of two answers is better?
     Pairwise,
+    /// Which of several answers is best, which next, …?
+    Ranking,
     /// How good is an answer, by each question of the project?
     Pointwise,
     /// Write an answer.
@@ -30,18 +34,25 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// Answers that a task of this kind shows.
-    pub fn responses(self) -> usize {
+    pub fn responses(self) -> RangeInclusive<usize> {
         match self {
-            Self::Pairwise => 2,
-            Self::Pointwise | Self::Edit => 1,
-            Self::Demonstration => 0,
+            Self::Pairwise => 2..=2,
+            Self::Ranking => 2..=ranking::MOST,
+            Self::Pointwise | Self::Edit => 1..=1,
+            Self::Demonstration => 0..=0,
         }
+    }
+
+    /// That number in words: `2`, or `2 to 9`.
+    pub fn responses_in_words(self) -> String {
+        in_words(&self.responses())
     }
 
     /// The name in files and in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pairwise => "pairwise",
+            Self::Ranking => "ranking",
             Self::Pointwise => "pointwise",
             Self::Demonstration => "demonstration",
             Self::Edit => "edit",
@@ -62,13 +73,14 @@ pub struct NewTask {
     pub kind: Option<TaskKind>,
     /// What was asked of the policies.
     pub prompt: Text,
-    /// Two answers to compare, one to rate or mend, none where people write the answer.
+    /// Two answers to compare, 2 to 9 to put in order, one to rate or mend, none where people write the answer.
     #[serde(default)]
     pub responses: Vec<NewResponse>,
     /// Updates of the newest policy among the answers: newer ones are asked about first.
     #[serde(default)]
     pub policy_version: u64,
-    /// Chance that the first answer is preferred, as a reward model foretells it; steers the selection, never shown.
+    /// Of a comparison, the chance that the first answer is preferred, as a reward model foretells it; steers the selection, never
+    /// shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<f64>,
     /// The right answer of a gold task; such tasks measure raters and teach nothing.
@@ -142,6 +154,16 @@ pub enum Said {
         /// One of the answers, mended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         edit: Option<Edited>,
+    },
+    /// Of several answers, from the best to the worst.
+    Ranking {
+        /// In the task's order, the rank of each answer: 1 is the best, equals share one, and the next is one more than how many are
+        /// better. Left out where `all_bad`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ranks: Vec<u8>,
+        /// None of them will do; nothing is said about which is better.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all_bad: bool,
     },
     /// Of one answer.
     Pointwise {
@@ -267,9 +289,9 @@ pub struct SealedRecord {
     pub guideline_version: u32,
     /// Milliseconds the rater looked at the task.
     pub active_ms: u64,
-    /// The order on the screen, from left to right.
+    /// The order on the screen, from left to right or from top to bottom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shown: Option<[Side; 2]>,
+    pub shown: Option<Order>,
     /// Chance with which the task was chosen among `candidates` that were open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propensity: Option<f64>,
@@ -314,7 +336,8 @@ impl NewTask {
             return Err("`prompt` is empty; give it text".into());
         }
         let (name, wanted, found) = (kind.name(), kind.responses(), self.responses.len());
-        if wanted != found {
+        if !wanted.contains(&found) {
+            let wanted = kind.responses_in_words();
             return Err(format!("a {name} task needs `responses` of length {wanted}, found {found}"));
         }
         for (i, response) in self.responses.iter().enumerate() {
@@ -335,6 +358,11 @@ impl NewTask {
             Some(gold) if gold.said.kind() != kind => {
                 let other = gold.said.kind().name();
                 Err(format!("a {name} task has a `gold` answer of a {other} one; correct it"))
+            }
+            Some(Answer { said: Said::Ranking { ranks, .. }, .. })
+                if ranks.len() > 1 && ranks.iter().all(|&rank| rank == 1) =>
+            {
+                Err("`gold` calls all answers equal, which asks for nothing; say which is better".into())
             }
             Some(gold) => gold.validate(&self.texts()).map_err(|what| format!("`gold`: {what}")),
             None if self.calibration => Err("a calibration task needs its `gold` answer; give it".into()),
@@ -359,6 +387,7 @@ impl Said {
     pub fn kind(&self) -> TaskKind {
         match self {
             Self::Pairwise { .. } => TaskKind::Pairwise,
+            Self::Ranking { .. } => TaskKind::Ranking,
             Self::Pointwise { .. } => TaskKind::Pointwise,
             Self::Demonstration { .. } => TaskKind::Demonstration,
             Self::Edit { .. } => TaskKind::Edit,
@@ -380,6 +409,7 @@ impl Answer {
             }
             Said::Pairwise { edit: Some(edit), .. } => written(&edit.text, "mended answer"),
             Said::Pairwise { .. } => Ok(()),
+            Said::Ranking { ranks, all_bad } => ranking::check(ranks, *all_bad, responses.len()),
             Said::Pointwise { scores } if scores.is_empty() => {
                 Err("`scores` is empty; answer every question".into())
             }
@@ -388,6 +418,12 @@ impl Answer {
             Said::Edit { text } => written(text, "mended answer"),
         }
     }
+}
+
+/// A number of answers in words: `2`, or `2 to 9`.
+pub(crate) fn in_words(lengths: &RangeInclusive<usize>) -> String {
+    let (least, most) = (lengths.start(), lengths.end());
+    if least == most { least.to_string() } else { format!("{least} to {most}") }
 }
 
 /// Every score lies on its scale, and no question is answered twice.
@@ -413,6 +449,9 @@ impl SealedRecord {
             Said::Pairwise { choice, strength, edit } => {
                 edited.clone_from(edit);
                 Verdict::Comparison { choice: *choice, strength: *strength, shown: self.shown }
+            }
+            Said::Ranking { ranks, all_bad } => {
+                Verdict::Ranking { ranks: ranks.clone(), all_bad: *all_bad, shown: self.shown }
             }
             Said::Pointwise { scores } => {
                 let (first, others) = scores.split_first()?;
@@ -588,6 +627,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rankings_round_trip() {
+        for said in [json!({"ranking":{"ranks":[1,2,2]}}), json!({"ranking":{"all_bad":true}})] {
+            let task = json!({"kind":"ranking","prompt":"p","policy_version":0,"calibration":false,
+                "responses":[{"text":"x"},{"text":"y"},{"text":"z"}],"gold":{"said":said}});
+            let read: NewTask = serde_json::from_value(task.clone()).unwrap();
+            read.validate(TaskKind::Pairwise).unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), task);
+            let mut two = read.clone();
+            two.responses.pop();
+            assert_eq!(
+                two.validate(TaskKind::Pairwise).is_ok(),
+                task["gold"]["said"]["ranking"]["ranks"].is_null()
+            );
+            let equal = Said::Ranking { ranks: vec![1, 1, 1], all_bad: false };
+            let gold = Some(Answer { said: equal, rationale: None, flags: vec![], marks: vec![] });
+            let equal = NewTask { gold, ..read.clone() };
+            assert!(equal.validate(TaskKind::Pairwise).unwrap_err().contains("asks for nothing"));
+            two.responses.pop();
+            assert!(two.validate(TaskKind::Pairwise).unwrap_err().contains("length 2 to 9, found 1"));
+        }
+    }
+
     fn record(seq: u64, answer_id: &str, record: RecordKind, said: Option<Said>) -> SealedRecord {
         let answer = said.map(|said| Answer { said, rationale: None, flags: vec![Flag::Pii], marks: vec![] });
         SealedRecord {
@@ -646,6 +708,13 @@ mod tests {
         assert_eq!(judgment.ratings, [score("polite", 2.0)]);
         rated.answer.as_mut().unwrap().said = Said::Edit { text: "z".into() };
         assert_eq!(rated.judgment().unwrap().demonstration().unwrap().response, "z".into());
+        let said = Said::Ranking { ranks: vec![2, 1], all_bad: false };
+        let mut ranked = record(1, "r1", RecordKind::Judgment, Some(said));
+        ranked.shown = Some(Order::plain(2).reversed());
+        let judgment = ranked.judgment().unwrap();
+        judgment.validate().unwrap();
+        assert_eq!(judgment.ranked().unwrap().ranks, [2, 1]);
+        assert!(matches!(judgment.verdict, Verdict::Ranking { shown, .. } if shown == ranked.shown));
         assert_eq!(record(1, "r1", RecordKind::Retraction, None).judgment(), None);
     }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::feedback::{self, Edited, Flag, Marks, Score};
+use crate::ranking::{self, Order, Ranked};
 use crate::text::Text;
 
 /// One judgment of one annotator.
@@ -11,6 +12,7 @@ use crate::text::Text;
 /// ```json
 /// {"id":"j1","kind":"rating","prompt":"…","responses":[{"text":"…"}],"rating":4,"scale":[1,5],"annotator":"ana"}
 /// {"kind":"comparison","prompt":"…","responses":[{"text":"…"},{"text":"…"}],"choice":"a","strength":2,"shown":["b","a"]}
+/// {"kind":"ranking","prompt":"…","responses":[{"text":"…"},{"text":"…"},{"text":"…"}],"ranks":[2,1,2],"shown":["c","a","b"]}
 /// {"kind":"demonstration","prompt":"…","responses":[{"text":"…"}]}
 /// {"kind":"edit","prompt":"…","responses":[{"text":"the original"},{"text":"the edited"}]}
 /// ```
@@ -24,7 +26,7 @@ pub struct Judgment {
     pub verdict: Verdict,
     /// What was asked.
     pub prompt: Text,
-    /// The answers judged: one of a rating or demonstration, two of a comparison or edit.
+    /// The answers judged: one of a rating or demonstration, two of a comparison or edit, 2 to 9 of a ranking.
     pub responses: Vec<Response>,
     /// Who judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,7 +94,20 @@ pub enum Verdict {
         strength: Option<u8>,
         /// The order on the screen, from left to right.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        shown: Option<[Side; 2]>,
+        shown: Option<Order>,
+    },
+    /// Several answers, from the best to the worst.
+    Ranking {
+        /// In the order of the responses, the rank of each: 1 is the best, equals share one, and the next is one more than how many
+        /// are better. Left out where `all_bad`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ranks: Vec<u8>,
+        /// None of them will do. Like [`Choice::BothBad`] it says nothing about which is better.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all_bad: bool,
+        /// The order on the screen, from left to right or from top to bottom.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shown: Option<Order>,
     },
     /// The answer is one to imitate.
     Demonstration,
@@ -207,14 +222,16 @@ impl Judgment {
     pub fn validate(&self) -> Result<(), String> {
         let found = self.responses.len();
         let (name, wanted) = match self.verdict {
-            Verdict::Rating { .. } => ("rating", 1),
-            Verdict::Demonstration => ("demonstration", 1),
-            Verdict::Comparison { .. } => ("comparison", 2),
-            Verdict::Edit => ("edit", 2),
+            Verdict::Rating { .. } => ("rating", 1..=1),
+            Verdict::Demonstration => ("demonstration", 1..=1),
+            Verdict::Comparison { .. } => ("comparison", 2..=2),
+            Verdict::Ranking { .. } => ("ranking", 2..=ranking::MOST),
+            Verdict::Edit => ("edit", 2..=2),
             // Of any task.
-            Verdict::Skip { .. } => ("skip", found),
+            Verdict::Skip { .. } => ("skip", 0..=found),
         };
-        if found != wanted {
+        if !wanted.contains(&found) {
+            let wanted = feedback::in_words(&wanted);
             return Err(format!("a {name} needs `responses` of length {wanted}, found {found}"));
         }
         if self.prompt.is_empty() {
@@ -224,14 +241,19 @@ impl Judgment {
             return Err(format!("`at` is \"{at}\"; write it as 2026-01-31T12:00:00Z (RFC 3339)"));
         }
         self.validate_additions(name)?;
-        match self.verdict {
-            Verdict::Rating { rating, scale } => check_rating(rating, scale),
-            Verdict::Comparison { strength: Some(strength), .. } if !(1..=4).contains(&strength) => {
+        if let Verdict::Comparison { shown: Some(shown), .. } | Verdict::Ranking { shown: Some(shown), .. } =
+            &self.verdict
+            && shown.length() != found
+        {
+            let named = shown.length();
+            return Err(format!("`shown` names {named} of {found} answers; name each once, or leave it out"));
+        }
+        match &self.verdict {
+            Verdict::Rating { rating, scale } => check_rating(*rating, *scale),
+            Verdict::Comparison { strength: Some(strength), .. } if !(1..=4).contains(strength) => {
                 Err(format!("`strength` is {strength}; it goes from 1 (negligibly) to 4 (significantly)"))
             }
-            Verdict::Comparison { shown: Some([left, right]), .. } if left == right => {
-                Err("`shown` names one answer twice; write [\"a\",\"b\"] or [\"b\",\"a\"]".into())
-            }
+            Verdict::Ranking { ranks, all_bad, .. } => ranking::check(ranks, *all_bad, found),
             _ => Ok(()),
         }
     }
@@ -256,14 +278,21 @@ impl Judgment {
         let (choice, strength) = match self.verdict {
             Verdict::Comparison { choice, strength, .. } => (choice, strength),
             Verdict::Edit => (Choice::B, None),
-            Verdict::Rating { .. } | Verdict::Demonstration | Verdict::Skip { .. } => return None,
+            Verdict::Rating { .. }
+            | Verdict::Ranking { .. }
+            | Verdict::Demonstration
+            | Verdict::Skip { .. } => return None,
         };
         Some(self.compare(self.answer(0)?, self.answer(1)?, choice, strength))
     }
 
-    /// Every comparison this judgment makes: [`Judgment::comparison`], and what follows from an answer that was mended
-    /// beside it: edited > chosen > rejected. Mending the worse answer does not say that it became better than the other.
+    /// Every comparison this judgment makes: [`Judgment::comparison`], or each two answers of a ranking; and what follows from an
+    /// answer that was mended beside it: edited > chosen > rejected. Mending the worse answer does not say that it became better
+    /// than the other.
     pub fn comparisons(&self) -> Vec<Comparison> {
+        if let Some(ranked) = self.ranked() {
+            return ranked.comparisons();
+        }
         let mut comparisons: Vec<Comparison> = self.comparison().into_iter().collect();
         let (Verdict::Comparison { choice, .. }, Some(edited)) = (&self.verdict, &self.edited) else {
             return comparisons;
@@ -297,6 +326,18 @@ impl Judgment {
         })
     }
 
+    /// The order this judgment puts its answers in: a ranking's, unless none of them will do.
+    pub fn ranked(&self) -> Option<Ranked> {
+        let Verdict::Ranking { ranks, all_bad: false, .. } = &self.verdict else { return None };
+        let answers = (0..self.responses.len()).map(|i| self.answer(i));
+        Some(Ranked {
+            prompt: self.prompt.clone(),
+            responses: answers.collect::<Option<_>>()?,
+            ranks: ranks.clone(),
+            annotator: self.annotator.clone(),
+        })
+    }
+
     /// The answer to imitate: a demonstration's, an edit's edited one, or the one written instead.
     pub fn demonstration(&self) -> Option<Demonstration> {
         let response = match self.verdict {
@@ -305,7 +346,7 @@ impl Judgment {
             Verdict::Comparison { .. } => {
                 Text::Plain(self.edited.as_ref()?.text.clone()).answering(&self.prompt)
             }
-            Verdict::Rating { .. } | Verdict::Skip { .. } => return None,
+            Verdict::Rating { .. } | Verdict::Ranking { .. } | Verdict::Skip { .. } => return None,
         };
         Some(Demonstration { prompt: self.prompt.clone(), response })
     }
@@ -345,6 +386,9 @@ mod tests {
                    "annotator":"ana","at":"2026-01-31T12:00:00Z","rationale":"why"}),
             json!({"kind":"comparison","choice":"both_bad","strength":1,"shown":["b","a"],"prompt":"p",
                    "responses":[{"text":"x"},{"text":"y"}]}),
+            json!({"kind":"ranking","ranks":[3,1,1],"shown":["c","a","b"],"prompt":"p","rationale":"why",
+                   "responses":[{"text":"x","policy":"run/1"},{"text":"y"},{"text":"z"}]}),
+            json!({"kind":"ranking","all_bad":true,"prompt":"p","responses":[{"text":"x"},{"text":"y"}]}),
             json!({"kind":"demonstration","prompt":[{"role":"user","content":"q"}],"responses":[{"text":"t"}]}),
             json!({"kind":"edit","prompt":"p","responses":[{"text":"x"},{"text":"y"}]}),
             json!({"kind":"skip","reason":"not my language","prompt":"p","responses":[{"text":"x"}]}),
@@ -384,6 +428,22 @@ mod tests {
             assert!(better.iter().all(|c| c.choice == Choice::A));
             assert_eq!(judgment.demonstration().unwrap().response, z);
         }
+        let ranking = json!({"kind":"ranking","ranks":[2,1],"prompt":"p","annotator":"ana",
+                             "responses":[{"text":"x"},{"text":"y"}]});
+        let judgment = read(&ranking).unwrap();
+        let ranked = judgment.ranked().unwrap();
+        assert_eq!((&ranked.responses, &ranked.ranks), (&vec![x.clone(), y.clone()], &vec![2, 1]));
+        assert_eq!(judgment.comparisons(), ranked.comparisons());
+        let [only] = &judgment.comparisons()[..] else { panic!("two answers are one comparison") };
+        assert_eq!(
+            (&only.a, &only.b, only.choice, only.annotator.as_deref()),
+            (&x, &y, Choice::B, Some("ana"))
+        );
+        assert_eq!((judgment.comparison(), judgment.demonstration(), judgment.rated()), (None, None, None));
+        let all_bad = read(&json!({"kind":"ranking","all_bad":true,"prompt":"p",
+                                   "responses":[{"text":"x"},{"text":"y"}]}))
+        .unwrap();
+        assert_eq!((all_bad.ranked(), all_bad.comparisons()), (None, vec![]));
         let rating =
             json!({"kind":"rating","rating":4,"scale":[1,5],"prompt":"p","responses":[{"text":"t"}]});
         let rated = read(&rating).unwrap().rated().unwrap();
@@ -401,6 +461,7 @@ mod tests {
             ("strength", json!(5), "`strength` is 5"),
             ("strength", json!(-1), "-1"),
             ("shown", json!(["a", "a"]), "`shown`"),
+            ("shown", json!(["c", "a", "b"]), "`shown` names 3 of 2"),
             ("responses", json!([{"text": "x"}]), "length 2, found 1"),
             ("prompt", json!(""), "empty"),
             ("at", json!("today"), "RFC 3339"),
@@ -412,6 +473,22 @@ mod tests {
             let mut wrong = base.clone();
             wrong[key] = value;
             let what = read(&wrong).unwrap_err();
+            assert!(what.contains(wanted), "{what}");
+        }
+        let three = [json!({"text": "x"}), json!({"text": "y"}), json!({"text": "z"})];
+        for (wrong, responses, wanted) in [
+            (json!({"ranks": [1, 1, 2]}), &three[..], "write [1, 1, 3]"),
+            (json!({"ranks": [1, 2]}), &three, "length 2 for 3"),
+            (json!({"ranks": [1, 300]}), &three[1..], "300"),
+            (json!({}), &three, "length 0 for 3"),
+            (json!({"all_bad": true, "ranks": [1, 2, 3]}), &three, "keep one"),
+            (json!({"ranks": [1]}), &three[2..], "length 2 to 9, found 1"),
+            (json!({"ranks": [1, 2, 3], "shown": ["b", "a"]}), &three, "`shown` names 2 of 3"),
+            (json!({"ranks": [1, 2], "edited": {"of": "a", "text": "w"}}), &three[..2], "has no `edited`"),
+        ] {
+            let mut judgment = json!({"kind": "ranking", "prompt": "p", "responses": responses});
+            judgment.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+            let what = read(&judgment).unwrap_err();
             assert!(what.contains(wanted), "{what}");
         }
         for (rating, scale) in

@@ -1,7 +1,7 @@
 //! Pavlov's plain data and file formats: no tensors, no async, no printing.
 //!
 //! - [`text`], [`row`], [`dataset`]: what training reads, with TRL's column names;
-//! - [`judgment`]: what people (or simulated raters) say about answers;
+//! - [`judgment`], [`ranking`]: what people (or simulated raters) say about answers;
 //! - [`feedback`]: what trainers and the feedback application say to each other;
 //! - [`rollout`]: what a policy wrote, what it earned, and which token is credited;
 //! - [`run`], [`lessons`], [`tensorboard`]: the run directory;
@@ -15,6 +15,7 @@ pub mod files;
 pub mod judgment;
 pub mod lessons;
 mod parquet_file;
+pub mod ranking;
 pub mod rng;
 pub mod rollout;
 mod rollout_file;

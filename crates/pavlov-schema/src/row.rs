@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::judgment::{Choice, Comparison, Demonstration, Judgment, Rated, check_rating};
+use crate::ranking::{self, Ranked};
 use crate::text::{Message, Text, kind};
 
 /// One row of a data set.
@@ -40,6 +41,15 @@ pub enum Row {
         margin: Option<f64>,
         /// True where neither is better.
         tie: bool,
+    },
+    /// `prompt`, `completions` and `ranks`: answers in order.
+    Ranking {
+        /// What comes before.
+        prompt: Text,
+        /// The answers.
+        completions: Vec<Text>,
+        /// The rank of each: 1 is the best, equals share one, and the next is one more than how many are better.
+        ranks: Vec<u8>,
     },
     /// `prompt`, `completion` and `label`: good or bad.
     Unpaired {
@@ -78,7 +88,7 @@ pub enum Row {
 }
 
 const KNOWN: &str = "text | messages | prompt+completion | prompt+chosen+rejected | prompt+completion+label | \
-                     prompt+completion+score | prompt | input_ids | kind+prompt+responses";
+                     prompt+completion+score | prompt+completions+ranks | prompt | input_ids | kind+prompt+responses";
 
 impl Row {
     /// Tells a row's kind by its columns. Keys that no kind of this row reads are ignored, except where ignoring them
@@ -92,6 +102,9 @@ impl Row {
         }
         if has(&["chosen", "rejected"]) {
             return preference(object);
+        }
+        if has(&["prompt", "completions", "ranks"]) {
+            return ranked(object);
         }
         if has(&["prompt", "completion"]) {
             return completion(object);
@@ -150,6 +163,9 @@ impl Row {
                 }
                 value
             }
+            Self::Ranking { prompt, completions, ranks } => {
+                json!({ "prompt": prompt, "completions": completions, "ranks": ranks })
+            }
             Self::Unpaired { prompt, completion, label } => {
                 json!({ "prompt": prompt, "completion": completion, "label": label })
             }
@@ -184,6 +200,20 @@ impl Row {
                 annotator: None,
             }),
             Self::Judgment(judgment) => judgment.comparison(),
+            _ => None,
+        }
+    }
+
+    /// The order this row puts answers in, if any.
+    pub fn ranked(&self) -> Option<Ranked> {
+        match self {
+            Self::Ranking { prompt, completions, ranks } => Some(Ranked {
+                prompt: prompt.clone(),
+                responses: completions.clone(),
+                ranks: ranks.clone(),
+                annotator: None,
+            }),
+            Self::Judgment(judgment) => judgment.ranked(),
             _ => None,
         }
     }
@@ -271,6 +301,29 @@ fn split(mut chosen: Vec<Message>, mut rejected: Vec<Message>) -> Result<(Option
     }
     let (chosen_answer, rejected_answer) = (chosen.split_off(shared), rejected.split_off(shared));
     Ok((Some(Text::Chat(chosen)), Text::Chat(chosen_answer), Text::Chat(rejected_answer)))
+}
+
+fn ranked(mut object: Map<String, Value>) -> Result<Row, String> {
+    refuse(&object, &["tools", "images"])?;
+    let prompt = text(&mut object, "prompt")?;
+    let completions = match object.shift_remove("completions") {
+        Some(Value::Array(completions)) => completions,
+        other => {
+            let found = kind(&other.unwrap_or_default());
+            return Err(format!("`completions` is {found}; give it a list of answers"));
+        }
+    };
+    let read = |(i, completion): (usize, Value)| {
+        let completion =
+            Text::from_value(completion).map_err(|what| format!("completion {}: {what}", i + 1))?;
+        same_form(&prompt, &completion, "prompt", "completions").map(|()| completion)
+    };
+    let completions: Vec<Text> = completions.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let ranks = object.shift_remove("ranks").unwrap_or_default();
+    let ranks = Vec::<u8>::deserialize(ranks)
+        .map_err(|e| format!("`ranks`: {e}; give each completion its rank, from 1"))?;
+    ranking::check(&ranks, false, completions.len())?;
+    Ok(Row::Ranking { prompt, completions, ranks })
 }
 
 fn completion(mut object: Map<String, Value>) -> Result<Row, String> {

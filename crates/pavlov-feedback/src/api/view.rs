@@ -1,7 +1,7 @@
 //! What the API tells of the store's things. Nothing here names a policy, a seed or a score to a rater.
 
 use pavlov_schema::feedback::{Answer, NewTask, TaskKind};
-use pavlov_schema::judgment::Side;
+use pavlov_schema::ranking::Order;
 use pavlov_schema::text::Text;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -402,7 +402,7 @@ pub(super) struct MyAnswerView {
     kind: TaskKind,
     standing: Standing,
     answer: Option<Answer>,
-    shown: Option<[Side; 2]>,
+    shown: Option<Order>,
     at_ms: Millis,
     seals_at: Millis,
 }

@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | `log` | every record as it is, retractions too | – |
 //! | `judgments` | one per record that holds, with its place in the log | – |
-//! | `dpo` | `prompt`, `chosen`, `rejected`, `margin`; of an edit: edited > chosen > rejected | ties, both bad, ratings |
-//! | `kto` | `prompt`, `completion`, `label`; *both bad* is two bad answers | ties, ratings in the middle of their scale |
+//! | `dpo` | `prompt`, `chosen`, `rejected`, `margin`; of an edit: edited > chosen > rejected; of a ranking: every two answers that it tells apart | ties, both bad, ratings |
+//! | `kto` | `prompt`, `completion`, `label`; *both bad* and *all bad* are bad answers | ties, orders, ratings in the middle of their scale |
+//! | `ranking` | `prompt`, `completions`, `ranks` of each ranking | all bad, all else |
 //! | `sft` | `prompt`, `completion`, or `messages` | what has no answer to imitate |
 //!
 //! Rows for training leave out gold tasks and repeats: they measure raters. A pair is never made of two ratings: who likes
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 
 use pavlov_schema::feedback::{RecordKind, SealedRecord, standing};
 use pavlov_schema::judgment::{Choice, Comparison, Judgment, Verdict};
+use pavlov_schema::ranking::Ranked;
 use pavlov_schema::row::Row;
 use pavlov_schema::text::{Message, Text};
 use pavlov_schema::{Map, Value};
@@ -34,13 +36,15 @@ pub enum Format {
     Dpo,
     /// TRL's unpaired preference rows.
     Kto,
+    /// Prompts, completions and their ranks: a group of answers a row.
+    Ranking,
     /// TRL's prompts and completions, or conversations.
     Sft,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 5] = [Self::Log, Self::Judgments, Self::Dpo, Self::Kto, Self::Sft];
+    pub const ALL: [Self; 6] = [Self::Log, Self::Judgments, Self::Dpo, Self::Kto, Self::Ranking, Self::Sft];
 
     /// The name in addresses and on the command line.
     pub fn name(self) -> &'static str {
@@ -49,6 +53,7 @@ impl Format {
             Self::Judgments => "judgments",
             Self::Dpo => "dpo",
             Self::Kto => "kto",
+            Self::Ranking => "ranking",
             Self::Sft => "sft",
         }
     }
@@ -103,6 +108,7 @@ pub fn export(records: &[SealedRecord], format: Format) -> Export {
         match format {
             Format::Dpo => dpo(&judgment, &mut out),
             Format::Kto => kto(&judgment, &mut out),
+            Format::Ranking => ranking(&judgment, &mut out),
             Format::Sft => sft(&judgment, &mut out),
             Format::Log | Format::Judgments => {}
         }
@@ -144,7 +150,7 @@ pub fn margin(strength: u8) -> f64 {
 fn dpo(judgment: &Judgment, out: &mut Export) {
     let comparisons = judgment.comparisons();
     if comparisons.is_empty() {
-        out.leave_out("no comparison");
+        out.leave_out(if all_bad(judgment) { "all bad" } else { "no comparison" });
     }
     for Comparison { prompt, a, b, choice, strength, .. } in comparisons {
         let (chosen, rejected) = match choice {
@@ -186,6 +192,11 @@ fn kto(judgment: &Judgment, out: &mut Export) {
             Choice::Tie => [(), ()],
         };
     }
+    if all_bad(judgment) {
+        for response in &judgment.responses {
+            label(prompt, response.text.clone().answering(prompt), false);
+        }
+    }
     if let Some(rated) = judgment.rated()
         && let Some((low, high)) = rated.scale
     {
@@ -199,9 +210,27 @@ fn kto(judgment: &Judgment, out: &mut Export) {
         label(prompt, demonstration.response, true);
     }
     if out.rows.len() == before {
-        let middle = matches!(judgment.verdict, Verdict::Rating { .. });
-        out.leave_out(if middle { "middle ratings" } else { "ties" });
+        out.leave_out(match judgment.verdict {
+            Verdict::Rating { .. } => "middle ratings",
+            // The best of bad answers is no good one.
+            Verdict::Ranking { .. } => "orders",
+            _ => "ties",
+        });
     }
+}
+
+fn all_bad(judgment: &Judgment) -> bool {
+    matches!(judgment.verdict, Verdict::Ranking { all_bad: true, .. })
+}
+
+fn ranking(judgment: &Judgment, out: &mut Export) {
+    let Some(Ranked { prompt, responses, ranks, .. }) = judgment.ranked() else {
+        out.leave_out(if all_bad(judgment) { "all bad" } else { "no order" });
+        return;
+    };
+    let mut texts = same_form(std::iter::once(prompt).chain(responses).collect::<Vec<_>>());
+    let prompt = texts.remove(0);
+    out.push(&Row::Ranking { prompt, completions: texts, ranks });
 }
 
 fn sft(judgment: &Judgment, out: &mut Export) {
@@ -220,19 +249,19 @@ fn sft(judgment: &Judgment, out: &mut Export) {
 }
 
 /// A prompt and answers, all strings or all messages: a row may not mix them.
-fn same_form<const N: usize>(texts: [Text; N]) -> [Text; N] {
-    if texts.iter().all(|text| matches!(text, Text::Plain(_))) {
+fn same_form<T: AsMut<[Text]>>(mut texts: T) -> T {
+    let all = texts.as_mut();
+    if all.iter().all(|text| matches!(text, Text::Plain(_))) {
         return texts;
     }
     let mut role = "user";
-    texts.map(|text| {
-        let turns = match text {
-            Text::Plain(text) => vec![Message::new(role, text)],
-            Text::Chat(turns) => turns,
-        };
+    for text in all {
+        if let Text::Plain(plain) = text {
+            *text = Text::Chat(vec![Message::new(role, std::mem::take(plain))]);
+        }
         role = "assistant";
-        Text::Chat(turns)
-    })
+    }
+    texts
 }
 
 fn object(value: Value) -> Map<String, Value> {

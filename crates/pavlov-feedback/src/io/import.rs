@@ -1,26 +1,29 @@
 //! From data sets to tasks: JSON lines, JSON arrays, Parquet and CSV, by their columns.
 //!
-//! | columns | pairwise | pointwise, edit | demonstration |
-//! |---|---|---|---|
-//! | `prompt` | – | – | one task |
-//! | `prompt`, `completion` | – | one task | one task, without the answer |
-//! | `prompt`, `completions` (a list) | each pair of two | each answer | one task |
-//! | `prompt`, `responses` (as [`NewTask`] has them) | one task | one task | one task |
-//! | `chosen`, `rejected` (and `prompt`) | one task | both answers (edit: the rejected one) | one task |
-//! | `messages` | – | the last turn | the turns before it |
+//! | columns | pairwise | ranking | pointwise, edit | demonstration |
+//! |---|---|---|---|---|
+//! | `prompt` | – | – | – | one task |
+//! | `prompt`, `completion` | – | – | one task | one task, without the answer |
+//! | `prompt`, `completions` (a list) | each pair of two | all of them, 2 to 9 | each answer | one task |
+//! | `prompt`, `responses` (as [`NewTask`] has them) | one task | one task | one task | one task |
+//! | `chosen`, `rejected` (and `prompt`) | one task | one task | both answers (edit: the rejected one) | one task |
+//! | `messages` | – | – | the last turn | the turns before it |
 //!
-//! `chosen` and `rejected` may be messages, or texts with `Human:` and `Assistant:` turns; what they share is the prompt.
+//! `chosen` and `rejected` may be messages, or texts with `Human:` and `Assistant:` turns; what they share is the prompt. With
+//! [`Options::gold`] they are known to be in this order, and `completions` in that of `ranks` beside them. Of answers to be ranked
+//! that read the same, one is shown.
 
 use std::io::Read;
 use std::path::Path;
 
 use pavlov_schema::feedback::{Answer, NewResponse, NewTask, Said, TaskKind};
-use pavlov_schema::judgment::Choice;
+use pavlov_schema::ranking;
 use pavlov_schema::text::{Message, Text};
 use pavlov_schema::{Error, Map, Value, dataset};
 use serde::de::DeserializeOwned;
 
 use super::dialogue;
+use crate::queue::screen;
 use crate::secret;
 
 /// How rows become tasks.
@@ -32,7 +35,7 @@ pub struct Options {
     pub prompt: Option<String>,
     /// The column of the answer, where it is not `completion`.
     pub completion: Option<String>,
-    /// Whether `chosen` is known to be better: gold tasks, which measure raters.
+    /// Whether it is known that `chosen` is better, or that `ranks` are right: gold tasks, which measure raters.
     pub gold: bool,
 }
 
@@ -158,40 +161,54 @@ pub fn from_row(mut row: Map<String, Value>, options: &Options) -> Result<Vec<Ne
     if row.contains_key("responses") {
         return task_of_ours(row, options.kind).map(|task| vec![task]);
     }
-    let (prompt, answers) = question(&mut row)?;
+    let (prompt, answers) = question(&mut row, options.gold)?;
     let prefix = match row.get("id") {
         Some(Value::String(id)) => format!("{id}/"),
         Some(Value::Number(id)) => format!("{id}/"),
         _ => String::new(),
     };
-    let gold = options.gold && answers.preferred && options.kind == TaskKind::Pairwise;
-    if options.gold && !gold {
-        return Err(
-            "has no known right answer; gold tasks are `chosen` and `rejected` of a pairwise project".into(),
-        );
-    }
-    let tasks = choose(options.kind, answers)?.into_iter().map(|responses| {
+    let tasks = choose(options.kind, &answers)?.into_iter().map(|places| {
+        let responses = places.iter().map(|&place| NewResponse::new(answers.texts[place].clone())).collect();
         let mut task = NewTask::new(prompt.clone(), responses);
         task.key = Some(format!("{prefix}{}", content_key(&task)));
-        if gold {
-            let said = Said::Pairwise { choice: Choice::A, strength: None, edit: None };
-            task.gold = Some(Answer { said, rationale: None, flags: Vec::new(), marks: Vec::new() });
+        if options.gold {
+            task.gold = Some(known(options.kind, &answers, &places)?);
         }
         check(&task, options.kind).map(|()| task)
     });
     tasks.collect()
 }
 
+/// What is known to be right of some of a row's answers.
+fn known(kind: TaskKind, answers: &Answers, places: &[usize]) -> Result<Answer, String> {
+    let ranks = answers.ranks.as_deref().unwrap_or_default();
+    let ranks: Vec<u8> = places.iter().filter_map(|&place| ranks.get(place).copied()).collect();
+    let said = match (kind, &ranks[..]) {
+        (TaskKind::Pairwise, [_, _]) => {
+            Said::Pairwise { choice: ranking::preferred(&ranks, 0, 1), strength: None, edit: None }
+        }
+        (TaskKind::Ranking, [_, _, ..]) => {
+            Said::Ranking { ranks: ranking::competition(&ranks), all_bad: false }
+        }
+        _ => {
+            let what = "has no known right answer; gold tasks are `chosen` and `rejected`, or `completions` with `ranks`, of a \
+                        pairwise or ranking project";
+            return Err(what.into());
+        }
+    };
+    Ok(Answer { said, rationale: None, flags: Vec::new(), marks: Vec::new() })
+}
+
 /// The answers of a row.
 struct Answers {
     /// In their order.
     texts: Vec<Text>,
-    /// Whether the first is known to be better than the second.
-    preferred: bool,
+    /// Their ranks, where they are known: 1 is the best.
+    ranks: Option<Vec<u8>>,
 }
 
 /// The prompt and the answers of a row, whatever its columns are.
-fn question(row: &mut Map<String, Value>) -> Result<(Text, Answers), String> {
+fn question(row: &mut Map<String, Value>, gold: bool) -> Result<(Text, Answers), String> {
     if row.contains_key("chosen") && row.contains_key("rejected") {
         return preference(row);
     }
@@ -201,13 +218,13 @@ fn question(row: &mut Map<String, Value>) -> Result<(Text, Answers), String> {
         };
         let last = turns.pop_if(|last| last.role == "assistant");
         let texts = last.map(|last| Text::Chat(vec![last])).into_iter().collect();
-        return Ok((Text::Chat(turns), Answers { texts, preferred: false }));
+        return Ok((Text::Chat(turns), Answers { texts, ranks: None }));
     }
     if !row.contains_key("prompt") {
         return Err(no_column("prompt", row));
     }
     let prompt = take(row, "prompt")?;
-    let texts = match row.shift_remove("completions") {
+    let texts: Vec<Text> = match row.shift_remove("completions") {
         Some(Value::Array(list)) => {
             let read = |(i, value)| text(value).map_err(|what| format!("`completions` {}: {what}", i + 1));
             list.into_iter().enumerate().map(read).collect::<Result<_, _>>()?
@@ -220,12 +237,20 @@ fn question(row: &mut Map<String, Value>) -> Result<(Text, Answers), String> {
         None if row.contains_key("completion") => vec![take(row, "completion")?],
         None => Vec::new(),
     };
-    Ok((prompt, Answers { texts, preferred: false }))
+    let ranks: Option<Vec<u8>> = match row.shift_remove("ranks") {
+        Some(ranks) if gold => Some(parse(ranks).map_err(|what| format!("`ranks`: {what}"))?),
+        _ => None,
+    };
+    if let Some(ranks) = ranks.as_ref().filter(|ranks| ranks.len() != texts.len()) {
+        let (found, wanted) = (ranks.len(), texts.len());
+        return Err(format!("`ranks` has length {found} for {wanted} `completions`; give each one its rank"));
+    }
+    Ok((prompt, Answers { texts, ranks }))
 }
 
 /// What two answers share is their prompt.
 fn preference(row: &mut Map<String, Value>) -> Result<(Text, Answers), String> {
-    let answers = |chosen, rejected| Answers { texts: vec![chosen, rejected], preferred: true };
+    let answers = |chosen, rejected| Answers { texts: vec![chosen, rejected], ranks: Some(vec![1, 2]) };
     let (chosen, rejected) = (take(row, "chosen")?, take(row, "rejected")?);
     let prompt = if row.contains_key("prompt") { Some(take(row, "prompt")?) } else { None };
     if let Some(prompt @ Text::Plain(_)) = &prompt
@@ -259,28 +284,35 @@ fn preference(row: &mut Map<String, Value>) -> Result<(Text, Answers), String> {
     Ok((Text::Chat(chosen), answers(answer(a), answer(b))))
 }
 
-/// Which answers make a task of this kind.
-fn choose(kind: TaskKind, answers: Answers) -> Result<Vec<Vec<NewResponse>>, String> {
-    let of = |text: &Text| NewResponse::new(text.clone());
-    let Answers { texts, preferred } = answers;
-    let lists: Vec<Vec<NewResponse>> = match kind {
+/// Which answers make a task of this kind, by their places in the row.
+fn choose(kind: TaskKind, Answers { texts, ranks }: &Answers) -> Result<Vec<Vec<usize>>, String> {
+    let all = 0..texts.len();
+    let lists: Vec<Vec<usize>> = match kind {
         TaskKind::Demonstration => vec![Vec::new()],
         // The worse one is to be mended.
-        TaskKind::Edit if preferred => texts[1..].iter().map(|text| vec![of(text)]).collect(),
-        TaskKind::Edit | TaskKind::Pointwise => texts.iter().map(|text| vec![of(text)]).collect(),
-        TaskKind::Pairwise => {
-            let pairs =
-                texts.iter().enumerate().flat_map(|(i, a)| texts[i + 1..].iter().map(move |b| (a, b)));
-            pairs.map(|(a, b)| vec![of(a), of(b)]).collect()
+        TaskKind::Edit if ranks.is_some() => all.skip(1).map(|i| vec![i]).collect(),
+        TaskKind::Edit | TaskKind::Pointwise => all.map(|i| vec![i]).collect(),
+        TaskKind::Pairwise => all.flat_map(|i| (i + 1..texts.len()).map(move |j| vec![i, j])).collect(),
+        TaskKind::Ranking => {
+            let distinct = distinct(texts);
+            if texts.len() < 2 || distinct.len() > ranking::MOST { Vec::new() } else { vec![distinct] }
         }
     };
     if lists.is_empty() {
-        let (name, wanted) = (kind.name(), kind.responses());
+        let (name, wanted) = (kind.name(), kind.responses_in_words());
         let mend =
             "add `completions`, sample answers from models, or make the project's kind `demonstration`";
         return Err(format!("has {} answers and a {name} task shows {wanted}; {mend}", texts.len()));
     }
     Ok(lists)
+}
+
+/// The places of answers that read differently, each first of its kind. If all read the same there are two of them: the store sees
+/// that, and nobody is asked.
+pub fn distinct(texts: &[Text]) -> Vec<usize> {
+    let new = |&i: &usize| !texts[..i].iter().any(|earlier| screen::same(earlier, &texts[i]));
+    let found: Vec<usize> = (0..texts.len()).filter(new).collect();
+    if found.len() < 2 { (0..texts.len().min(2)).collect() } else { found }
 }
 
 /// A row that is a task already.

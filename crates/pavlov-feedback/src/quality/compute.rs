@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pavlov_schema::judgment::{Choice, Side};
+use pavlov_schema::judgment::Choice;
 use pavlov_schema::rng::{Rng, Stream};
 
-use super::{Agreement, Disagreement, Quality, policies, raters};
+use super::{Agreement, Disagreement, Quality, policies, rankings, raters};
 use crate::queue::settle;
 use crate::stats::Interval;
 use crate::stats::agreement::{Label, Level, Measure, by_item, kappas};
@@ -68,15 +68,15 @@ impl Answers {
     pub(super) fn choice(&self, one: &Judged) -> Option<Choice> {
         match self.said(one).voice {
             Voice::Choice(choice) => Some(choice),
-            Voice::Scores(_) | Voice::Text => None,
+            Voice::Ranking(_) | Voice::Scores(_) | Voice::Text => None,
         }
     }
 
     /// Whether a decided comparison went to the left answer.
     pub(super) fn went_left(&self, one: &Judged) -> Option<bool> {
         match self.choice(one)? {
-            Choice::A => Some(one.left? == Side::A),
-            Choice::B => Some(one.left? == Side::B),
+            Choice::A => Some(one.shown?.at(0) == Some(0)),
+            Choice::B => Some(one.shown?.at(0) == Some(1)),
             Choice::Tie | Choice::BothBad => None,
         }
     }
@@ -160,6 +160,7 @@ fn agreements(answers: &Answers, choices: &[Label]) -> Vec<Agreement> {
         let [raw, nominal, ordinal] = units.intervals(measures, RESAMPLES, &mut rng);
         found.push(Agreement { question: question.into(), items: units.len(), raw, nominal, ordinal });
     }
+    found.extend(rankings::agreement(answers, RESAMPLES));
     found
 }
 

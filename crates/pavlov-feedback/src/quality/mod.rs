@@ -7,7 +7,9 @@ mod at_hand;
 mod compute;
 pub mod plots;
 mod policies;
+mod rankings;
 mod raters;
+mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -76,11 +78,11 @@ pub const EXCLUSION_ALARM: f64 = 0.2;
 /// Agreement on one question.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Agreement {
-    /// `choice`, or the question's name.
+    /// `choice`, `ranking`, or the question's name.
     pub question: String,
     /// Items that several people answered.
     pub items: usize,
-    /// Share of pairs of people who said the same.
+    /// Share of pairs of people who said the same; of rankings, of every two answers.
     pub raw: Option<Interval>,
     /// Krippendorff's alpha, nominal.
     pub nominal: Option<Interval>,

@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pavlov_schema::judgment::{Choice, Side};
-
 use super::compute::Answers;
+use super::votes::votes;
 use super::{Effect, Policy, Quality, Rating, StyleEffect};
 use crate::stats::Interval;
 use crate::stats::agreement::Label;
 use crate::stats::crowd::crowd;
 use crate::stats::people::{clustered_mean, overlapping, severity};
 use crate::stats::probe::probe;
-use crate::stats::strength::{Fit, Fits, Outcome, Vote, ratio_test};
-use crate::stats::style::{Style, difference, standardize};
-use crate::store::Judged;
+use crate::stats::strength::{Fit, Fits, Vote, ratio_test};
+use crate::stats::style::{Style, standardize};
 
 /// Weight of the prior on strengths.
 const PRIOR: f64 = 0.05;
@@ -22,13 +20,12 @@ const PRIOR: f64 = 0.05;
 pub(super) fn strengths(quality: &mut Quality, answers: Answers) {
     let named: BTreeSet<&str> = answers
         .fair()
-        .flat_map(|one| answers.task(one).policies)
-        .flatten()
-        .map(|policy| answers.policy(policy))
+        .flat_map(|one| answers.task(one).policies.iter().flatten())
+        .map(|policy| answers.policy(*policy))
         .collect();
     let policies: BTreeMap<&str, usize> = named.into_iter().zip(0..).collect();
     quality.policy_names = policies.keys().map(ToString::to_string).collect();
-    let mut votes: Vec<Vote> = answers.fair().filter_map(|one| vote(&answers, one, &policies)).collect();
+    let mut votes: Vec<Vote> = answers.fair().flat_map(|one| votes(&answers, one, &policies)).collect();
     let (n, people) = (policies.len(), answers.names.len());
     // Votes are all that is needed from here on; a million answers take as much room again.
     drop(answers);
@@ -82,26 +79,6 @@ pub(super) fn strengths(quality: &mut Quality, answers: Answers) {
     quality.policies = policies;
 }
 
-/// A comparison of two policies; both bad says nothing of which is better, so it is none.
-fn vote(answers: &Answers, one: &Judged, policies: &BTreeMap<&str, usize>) -> Option<Vote> {
-    let choice = answers.choice(one)?;
-    let task = answers.task(one);
-    let [a, b] = task.policies.map(|number| number.map(|number| policies[answers.policy(number)]));
-    let (a, b) = (a?, b?);
-    let a_first = one.left? == Side::A;
-    let outcome = match (choice, a_first) {
-        (Choice::A, true) | (Choice::B, false) => Outcome::First,
-        (Choice::A, false) | (Choice::B, true) => Outcome::Second,
-        (Choice::Tie, _) => Outcome::Tie,
-        (Choice::BothBad, _) => return None,
-    };
-    let [of_a, of_b] = task.styles.map(Option::unwrap_or_default);
-    let (first, second, style) =
-        if a_first { (a, b, difference(of_a, of_b)) } else { (b, a, difference(of_b, of_a)) };
-    let (item, rater) = (one.task as usize, one.rater as usize);
-    (a != b).then_some(Vote { first, second, outcome, item, rater, style })
-}
-
 /// Mean ratings of each policy, by question, as they were given and without their raters' severity.
 pub(super) fn ratings(answers: &Answers) -> Vec<Rating> {
     let people = answers.names.len();
@@ -112,7 +89,7 @@ pub(super) fn ratings(answers: &Answers) -> Vec<Rating> {
         let corrected = severity(&labels, people).corrected;
         let mut policies: BTreeMap<&str, [Vec<Label>; 2]> = BTreeMap::new();
         for (((one, _), label), corrected) in scores.iter().zip(&labels).zip(corrected) {
-            let Some(policy) = answers.task(one).policies[0] else { continue };
+            let Some(&Some(policy)) = answers.task(one).policies.first() else { continue };
             let [raw, even] = policies.entry(answers.policy(policy)).or_default();
             raw.push(*label);
             even.push(Label { value: corrected, ..*label });

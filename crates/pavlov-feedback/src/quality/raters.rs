@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::RaterQuality;
 use super::compute::Answers;
+use super::{RaterQuality, rankings};
+use crate::queue::settle;
 use crate::stats::Interval;
 use crate::stats::agreement::Label;
 use crate::stats::bias::{binomial, false_discovery, least_ms, longest_run, run_chance};
@@ -44,11 +45,12 @@ pub(super) fn all(answers: &Answers, choices: &[Label]) -> Vec<RaterQuality> {
 
 /// What a rater's own answers say, in the order of the log; `shares` are those of the buttons in the project.
 fn alone(answers: &Answers, own: &[&Judged], shares: &[f64]) -> RaterQuality {
-    let pressed: Vec<u32> = own.iter().filter_map(|one| button(answers, one)).collect();
+    let pressed: Vec<u64> = own.iter().filter_map(|one| button(answers, one)).collect();
     let run = longest_run(&pressed);
     let mut times: Vec<u32> = own.iter().map(|one| one.active_ms).collect();
     times.sort_unstable();
-    let right = |one: &&Judged| Some(*answers.task(one).gold.as_ref()? == answers.said(one).short);
+    let right =
+        |one: &&Judged| Some(settle::right(&answers.said(one).short, answers.task(one).gold.as_ref()?));
     let known: Vec<bool> = own.iter().filter_map(right).collect();
     let right = known.iter().filter(|right| **right).count();
     let sides: Vec<bool> = own.iter().filter_map(|one| answers.went_left(one)).collect();
@@ -62,7 +64,7 @@ fn alone(answers: &Answers, own: &[&Judged], shares: &[f64]) -> RaterQuality {
         gold_answers: known.len(),
         left: Interval::share(left, sides.len()),
         left_p: (!sides.is_empty()).then(|| binomial(left, sides.len(), 0.5)),
-        consistency: consistency(own),
+        consistency: consistency(answers, own),
         longest_run: run,
         // One button alone cannot be told from a project in which there is one answer.
         straight_lining: shares.len() > 1
@@ -72,18 +74,20 @@ fn alone(answers: &Answers, own: &[&Judged], shares: &[f64]) -> RaterQuality {
     }
 }
 
-/// The button that was pressed, as a number: left, right, tie, both bad; or the scores.
-fn button(answers: &Answers, one: &Judged) -> Option<u32> {
+/// The button that was pressed, as a number of its own: left, right, or whatever else was said; of a ranking its ranks in the order of
+/// the screen.
+fn button(answers: &Answers, one: &Judged) -> Option<u64> {
+    const OTHERS: u64 = 1 << 32;
     match (&answers.said(one).voice, answers.went_left(one)) {
-        (Voice::Choice(_), Some(left)) => Some(u32::from(!left)),
-        // Ties and both bad, whose places among all that was said are theirs alone.
-        (Voice::Choice(_) | Voice::Scores(_), _) => Some(2 + one.said),
+        (Voice::Choice(_), Some(left)) => Some(u64::from(!left)),
+        (Voice::Choice(_) | Voice::Scores(_), _) => Some(OTHERS + u64::from(one.said)),
+        (Voice::Ranking(ranks), _) => Some(2 + u64::from(rankings::button(ranks.as_ref(), one))),
         (Voice::Text, _) => None,
     }
 }
 
 fn button_shares(answers: &Answers, all: &[&Judged]) -> Vec<f64> {
-    let mut times: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut times: BTreeMap<u64, usize> = BTreeMap::new();
     for button in all.iter().filter_map(|one| button(answers, one)) {
         *times.entry(button).or_default() += 1;
     }
@@ -93,7 +97,7 @@ fn button_shares(answers: &Answers, all: &[&Judged]) -> Vec<f64> {
 
 /// Words to read, from characters.
 fn words(answers: &Answers, one: &Judged) -> usize {
-    answers.task(one).styles.iter().flatten().map(|style| style[0] as usize).sum::<usize>() / 6
+    answers.task(one).styles.iter().map(|style| style[0] as usize).sum::<usize>() / 6
 }
 
 fn first_score(answers: &Answers, one: &Judged) -> Option<Label> {
@@ -101,11 +105,13 @@ fn first_score(answers: &Answers, one: &Judged) -> Option<Label> {
     Some(Answers::label(one, scores.first()?.1))
 }
 
-/// The share of swapped repeats that were answered as the first time.
-fn consistency(own: &[&Judged]) -> Option<Interval> {
-    let first: BTreeMap<u32, u32> =
-        own.iter().filter(|one| one.pass == 0).map(|one| (one.task, one.said)).collect();
+/// The share of repeats that were answered as the first time.
+fn consistency(answers: &Answers, own: &[&Judged]) -> Option<Interval> {
+    let first: BTreeMap<u32, &Judged> =
+        own.iter().filter(|one| one.pass == 0).map(|one| (one.task, *one)).collect();
+    let short = |one: &Judged| answers.said(one).short.clone();
+    let alike = |first: &Judged, again: &Judged| settle::agree(&[short(first), short(again)]);
     let again = own.iter().filter(|one| one.pass == 1);
-    let same: Vec<bool> = again.filter_map(|one| Some(*first.get(&one.task)? == one.said)).collect();
+    let same: Vec<bool> = again.filter_map(|one| Some(alike(first.get(&one.task)?, one))).collect();
     Interval::share(same.iter().filter(|same| **same).count(), same.len())
 }

@@ -3,6 +3,7 @@
 use pavlov_schema::feedback::Said;
 use pavlov_schema::judgment::Choice;
 
+use super::rankings;
 use crate::settings::Settings;
 
 /// What becomes of a task that has as many answers as were asked for.
@@ -16,7 +17,8 @@ pub enum Settled {
     Adjudicate,
 }
 
-/// A verdict in short: equal strings agree. `a`, `b`, `tie`, `both_bad`; scores as `4,3`; empty of texts, which are never compared.
+/// A verdict in short: equal strings agree. `a`, `b`, `tie`, `both_bad`; an order as [`rankings`] writes it; scores as `4,3`; empty of
+/// texts, which are never compared.
 pub fn short(said: &Said) -> String {
     match said {
         Said::Pairwise { choice, .. } => match choice {
@@ -25,6 +27,8 @@ pub fn short(said: &Said) -> String {
             Choice::Tie => "tie".into(),
             Choice::BothBad => "both_bad".into(),
         },
+        Said::Ranking { all_bad: true, .. } => rankings::ALL_BAD.into(),
+        Said::Ranking { ranks, .. } => rankings::short(ranks),
         Said::Pointwise { scores } => {
             let shares = scores.iter().map(|score| {
                 let (low, high) = score.scale;
@@ -36,7 +40,8 @@ pub fn short(said: &Said) -> String {
     }
 }
 
-/// Whether people agree: one verdict has more than half of them; of scores, none are half a scale or more apart.
+/// Whether people agree: one verdict has more than half of them; of scores, none are half a scale or more apart; of orders,
+/// [`rankings::agree`].
 pub fn agree(verdicts: &[String]) -> bool {
     let scores =
         |verdict: &String| verdict.split(',').map(|s| s.parse::<f64>().ok()).collect::<Option<Vec<_>>>();
@@ -47,7 +52,14 @@ pub fn agree(verdicts: &[String]) -> bool {
         };
         return (0..scores.first().map_or(0, Vec::len)).all(|i| apart(i) < 0.5);
     }
-    verdicts.iter().any(|one| verdicts.iter().filter(|other| *other == one).count() * 2 > verdicts.len())
+    rankings::agree(verdicts).unwrap_or_else(|| {
+        verdicts.iter().any(|one| verdicts.iter().filter(|other| *other == one).count() * 2 > verdicts.len())
+    })
+}
+
+/// Whether a verdict is the known one; of orders, [`rankings::right`].
+pub fn right(said: &str, gold: &str) -> bool {
+    rankings::right(said, gold).unwrap_or(said == gold)
 }
 
 /// What becomes of a task with these verdicts, of which `overlap` were asked for. Two more are asked until `max_overlap`, so
@@ -85,6 +97,9 @@ mod tests {
             (&["0.250,0.750", "0.500,1.000"], true),
             (&["0.250,0.750", "0.750,0.750"], false),
             (&["1.000"], true),
+            (&["a>b>c", "b>a>c"], true),
+            (&["a>b>c", "c>b>a"], false),
+            (&["all_bad", "all_bad"], true),
         ] {
             assert_eq!(agree(&verdicts(list)), wanted, "{list:?}");
         }

@@ -100,9 +100,7 @@ impl Units {
         }
         std::array::from_fn(|i| {
             let (values, value) = (&mut drawn[i], self.measure(measures[i])?);
-            values.sort_by(f64::total_cmp);
-            let at = |share: f64| values.get((share * (values.len() as f64 - 1.0)).round() as usize).copied();
-            Some(Interval { value, low: at(0.025)?, high: at(0.975)? })
+            percentiles(std::mem::take(values)).map(|(low, high)| Interval { value, low, high })
         })
     }
 
@@ -149,6 +147,13 @@ impl Units {
         }
         (expected > 0.0).then(|| 1.0 - (n - 1.0) * observed / expected)
     }
+}
+
+/// The 2.5% and 97.5% percentiles of a statistic that was computed of resamples.
+pub(crate) fn percentiles(mut values: Vec<f64>) -> Option<(f64, f64)> {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values.get((share * (values.len() as f64 - 1.0)).round() as usize).copied();
+    Some((at(0.025)?, at(0.975)?))
 }
 
 /// A measure of agreement.

@@ -28,8 +28,8 @@ pub fn false_discovery(chances: &[f64]) -> Vec<f64> {
 }
 
 /// The longest run of one answer, as given in time.
-pub fn longest_run(answers: &[u32]) -> usize {
-    answers.chunk_by(|a, b| a == b).map(<[u32]>::len).max().unwrap_or(0)
+pub fn longest_run(answers: &[u64]) -> usize {
+    answers.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or(0)
 }
 
 /// An upper bound of the chance of a run of `length` equal answers somewhere among `n`, if the answers fall independently with

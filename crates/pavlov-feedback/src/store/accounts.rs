@@ -43,10 +43,27 @@ impl Read<'_> {
         self.exists("SELECT 1 FROM accounts WHERE owner = 1 AND closed_at IS NULL", [])
     }
 
-    /// Whether an owner can log in by password: a public address needs it.
-    pub fn has_owner_with_password(&self) -> Result<bool> {
-        let sql = "SELECT 1 FROM accounts WHERE owner = 1 AND closed_at IS NULL AND password IS NOT NULL";
+    /// Whether an owner can log in, by password or through a provider: a public address needs it.
+    pub fn has_owner_who_can_log_in(&self) -> Result<bool> {
+        let sql = "SELECT 1 FROM accounts WHERE owner = 1 AND closed_at IS NULL
+                   AND (password IS NOT NULL OR id IN (SELECT account FROM identities))";
         self.exists(sql, [])
+    }
+
+    /// Whether an account of this name could be made.
+    ///
+    /// # Errors
+    /// What is wrong with the name, or that it is taken.
+    pub fn check_name(&self, name: &str) -> Result<()> {
+        let name = name.trim();
+        let fits = (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+        if !fits {
+            return Err(Error::invalid("a name needs 1 to 64 characters, none of them a control character"));
+        }
+        if self.account_named(name)?.is_some() {
+            return Err(Error::Conflict(format!("the name \"{name}\" is taken; choose another")));
+        }
+        Ok(())
     }
 
     /// The account of a row.
@@ -86,14 +103,8 @@ impl Write<'_> {
         password_hash: Option<&str>,
         owner: bool,
     ) -> Result<Account> {
+        self.check_name(name)?;
         let name = name.trim();
-        let fits = (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-        if !fits {
-            return Err(Error::invalid("a name needs 1 to 64 characters, none of them a control character"));
-        }
-        if self.account_named(name)?.is_some() {
-            return Err(Error::Conflict(format!("the name \"{name}\" is taken; choose another")));
-        }
         let sql =
             "INSERT INTO accounts (code, name, password, owner, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
         self.insert(sql, params![secret::code()?, name, password_hash, owner, self.now])

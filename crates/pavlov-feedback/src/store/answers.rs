@@ -1,14 +1,15 @@
 //! What holds now: the answers that were not taken back, as pages and statistics read them.
 
-use pavlov_schema::feedback::{Answer, TaskKind};
-use pavlov_schema::judgment::Side;
+use pavlov_schema::feedback::{Answer, TaskKind, marked_text};
+use pavlov_schema::ranking::Order;
+use pavlov_schema::text::Text;
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, params};
 
 use super::judgments::Standing;
 use super::leases::shown;
 use super::projects::json;
-use super::tasks::{TaskRole, word};
+use super::tasks::{TaskResponse, TaskRole, word};
 use super::{AccountId, ProjectId, Read, TaskId};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
@@ -27,7 +28,7 @@ pub struct MyAnswer {
     /// What was said; none of what was passed on or taken back.
     pub answer: Option<Answer>,
     /// The order on the screen.
-    pub shown: Option<[Side; 2]>,
+    pub shown: Option<Order>,
     /// When.
     pub at_ms: Millis,
     /// When it can no longer be undone, or is past that.
@@ -50,7 +51,7 @@ pub struct TaskAnswer {
     /// What was said.
     pub answer: Option<Answer>,
     /// The order on the screen.
-    pub shown: Option<[Side; 2]>,
+    pub shown: Option<Order>,
     /// When.
     pub at_ms: Millis,
     /// Milliseconds the rater looked at the task.
@@ -83,15 +84,15 @@ pub struct CurrentAnswer {
     /// Of a task with a known answer: the right one in short.
     pub gold: Option<String>,
     /// The order on the screen.
-    pub shown: Option<[Side; 2]>,
+    pub shown: Option<Order>,
     /// How the task was chosen: `in_order`, `uniform`, `information`, `gold`, `calibration`, `repeat`.
     pub selection: Option<String>,
     /// With which chance among its candidates.
     pub propensity: Option<f64>,
-    /// The policies of the two answers, where known.
-    pub policies: [Option<String>; 2],
-    /// Characters of the two answers.
-    pub lengths: [Option<u32>; 2],
+    /// The policies of the answers, where known, in the task's order.
+    pub policies: Vec<Option<String>>,
+    /// Their characters.
+    pub lengths: Vec<Option<u32>>,
     /// Updates of the newest policy.
     pub policy_version: u64,
     /// When.
@@ -142,6 +143,14 @@ fn of_task(row: &Row<'_>) -> rusqlite::Result<TaskAnswer> {
 }
 
 fn current(row: &Row<'_>) -> rusqlite::Result<CurrentAnswer> {
+    // A ranking's are with its words, all others' with the task.
+    let (policies, lengths) = if row.get_ref(21)? == ValueRef::Null {
+        (vec![row.get(13)?, row.get(14)?], vec![row.get(15)?, row.get(16)?])
+    } else {
+        let length = |text: &Text| u32::try_from(marked_text(text).chars().count()).ok();
+        let ranked = json::<Vec<TaskResponse>>(row, 21)?.into_iter();
+        ranked.map(|TaskResponse { response, .. }| (response.policy, length(&response.text))).unzip()
+    };
     Ok(CurrentAnswer {
         seq: row.get::<_, i64>(0)? as u64,
         task: row.get(1)?,
@@ -156,8 +165,8 @@ fn current(row: &Row<'_>) -> rusqlite::Result<CurrentAnswer> {
         shown: shown(row, 10)?,
         selection: row.get(11)?,
         propensity: row.get(12)?,
-        policies: [row.get(13)?, row.get(14)?],
-        lengths: [row.get(15)?, row.get(16)?],
+        policies,
+        lengths,
         policy_version: row.get::<_, i64>(17)? as u64,
         at_ms: row.get(18)?,
         active_ms: row.get::<_, i64>(19)? as u64,
@@ -219,7 +228,8 @@ impl Read<'_> {
                           shown, judgments.selection, judgments.propensity, policy_a, policy_b, length_a, length_b, policy_version,
                           at_ms, active_ms, EXISTS (SELECT 1 FROM exclusions WHERE exclusions.project = ?1
                           AND exclusions.rater = answers.rater AND lifted_at IS NULL
-                          AND (exclusions.seq IS NULL OR exclusions.seq IN (answers.seq, answers.first)))
+                          AND (exclusions.seq IS NULL OR exclusions.seq IN (answers.seq, answers.first))),
+                          CASE kind WHEN 'ranking' THEN (SELECT responses FROM words WHERE words.task = tasks.id) END
                    FROM tasks JOIN answers ON answers.task = tasks.id JOIN judgments ON judgments.seq = answers.seq
                    WHERE tasks.project = ?1 AND standing = 'answered' AND answers.seq > ?2 ORDER BY tasks.id";
         let mut statement = self.db.prepare_cached(sql)?;

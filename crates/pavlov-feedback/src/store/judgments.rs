@@ -4,7 +4,7 @@
 //! anew, an undo takes it back before it was sealed, a retraction after. `answers` holds what follows from the log, and is
 //! written with it.
 
-use pavlov_schema::judgment::Side;
+use pavlov_schema::ranking::Order;
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +79,7 @@ pub(super) struct Entry {
     pub(super) supersedes: Option<i64>,
     pub(super) restores: Option<i64>,
     pub(super) payload: Option<String>,
-    pub(super) shown: Option<[Side; 2]>,
+    pub(super) shown: Option<Order>,
     pub(super) seals_at: Millis,
 }
 
@@ -113,7 +113,7 @@ pub(super) struct New<'a> {
     pub(super) after: Option<&'a Entry>,
     pub(super) restores: Option<i64>,
     pub(super) payload: Option<String>,
-    pub(super) shown: Option<[Side; 2]>,
+    pub(super) shown: Option<Order>,
     pub(super) key: &'a str,
     pub(super) active_ms: u64,
 }

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pavlov_schema::feedback::TaskKind;
-use pavlov_schema::judgment::Side;
+use pavlov_schema::ranking::Order;
 use pavlov_schema::text::Text;
+use rusqlite::types::Type;
 use rusqlite::{Row, params};
 use serde::Serialize;
 
 use super::next::{Found, Place};
-use super::tasks::{TaskRole, TaskState};
+use super::tasks::{TaskResponse, TaskRole, TaskState};
 use super::{AccountId, Draft, Project, ProjectId, Read, TaskId, Write};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
@@ -70,7 +71,7 @@ pub struct Lease {
     pub kind: TaskKind,
     /// What was asked of the policies.
     pub prompt: Text,
-    /// The answers in the order of the screen, from left to right.
+    /// The answers in the order of the screen, from left to right or from top to bottom.
     pub responses: Vec<Shown>,
     /// Of the calibration round: the right answer is told afterwards.
     pub calibration: bool,
@@ -97,7 +98,7 @@ pub(super) struct LeaseRow {
     pub(super) project: ProjectId,
     pub(super) task: TaskId,
     pub(super) pass: u8,
-    pub(super) shown: Option<[Side; 2]>,
+    pub(super) shown: Option<Order>,
     pub(super) counted: bool,
     pub(super) expires_at: Millis,
     pub(super) ended: bool,
@@ -120,14 +121,32 @@ fn lease(row: &Row<'_>) -> rusqlite::Result<LeaseRow> {
 }
 
 /// A column that holds the order on the screen.
-pub(super) fn shown(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<[Side; 2]>> {
-    let text: Option<String> = row.get(column)?;
-    Ok(text.map(|text| if text == "ba" { [Side::B, Side::A] } else { [Side::A, Side::B] }))
+pub(super) fn shown(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Order>> {
+    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(None) };
+    match Order::from_letters(text.chars()) {
+        Some(order) => Ok(Some(order)),
+        None => Err(rusqlite::Error::FromSqlConversionFailure(
+            column,
+            Type::Text,
+            format!("`{text}` is no order of answers").into(),
+        )),
+    }
 }
 
 /// What such a column holds.
-pub(super) fn shown_text(shown: Option<[Side; 2]>) -> Option<&'static str> {
-    shown.map(|shown| if shown[0] == Side::A { "ab" } else { "ba" })
+pub(super) fn shown_text(shown: Option<Order>) -> Option<String> {
+    shown.map(|shown| shown.letters().collect())
+}
+
+/// The answers of a task in the order of a screen.
+pub fn on_screen(responses: &[TaskResponse], shown: Option<Order>) -> Vec<Shown> {
+    let order = shown.filter(|order| order.length() == responses.len());
+    let one =
+        |response: &TaskResponse| Shown { id: response.id.clone(), text: response.response.text.clone() };
+    match order {
+        Some(order) => order.answers().map(|answer| one(&responses[answer])).collect(),
+        None => responses.iter().map(one).collect(),
+    }
 }
 
 impl Read<'_> {
@@ -157,14 +176,7 @@ impl Read<'_> {
     /// What the rater sees of a lease.
     pub(super) fn lease_view(&self, account: AccountId, row: &LeaseRow) -> Result<Lease> {
         let (task, words) = (self.task_row(row.task)?, self.words(row.task)?);
-        let mut responses: Vec<Shown> = words
-            .responses
-            .into_iter()
-            .map(|response| Shown { id: response.id, text: response.response.text })
-            .collect();
-        if row.shown.is_some_and(|shown| shown[0] == Side::B) {
-            responses.reverse();
-        }
+        let responses = on_screen(&words.responses, row.shown);
         Ok(Lease {
             code: row.code.clone(),
             task: task.code,
@@ -242,7 +254,7 @@ impl Write<'_> {
         project: ProjectId,
         task: TaskId,
         pass: u8,
-        shown: Option<[Side; 2]>,
+        shown: Option<Order>,
     ) -> Result<Lease> {
         if let Some(held) = self.held(project, account)? {
             self.end_lease(&held)?;
@@ -290,12 +302,8 @@ impl Write<'_> {
     }
 
     fn give(&mut self, project: &Project, account: AccountId, found: &Found) -> Result<LeaseRow> {
-        let kind = self.task_row(found.task)?.kind;
         let shown = match found.shown {
-            None if kind == TaskKind::Pairwise => {
-                // From the system's generator: nobody can foresee it.
-                Some(if secret::random_u64()? & 1 == 0 { [Side::A, Side::B] } else { [Side::B, Side::A] })
-            }
+            None => self.draw(found.task)?,
             shown => shown,
         };
         let queue = self.queue(project.id)?;
@@ -327,6 +335,19 @@ impl Write<'_> {
             )?;
         }
         Ok(row)
+    }
+
+    /// An order for the screen, where the task has one. From the system's generator: nobody can foresee it.
+    fn draw(&self, task: TaskId) -> Result<Option<Order>> {
+        let length = match self.task_row(task)?.kind {
+            TaskKind::Pairwise => 2,
+            TaskKind::Ranking => self.words(task)?.responses.len(),
+            TaskKind::Pointwise | TaskKind::Demonstration | TaskKind::Edit => return Ok(None),
+        };
+        let numbers = (0..length).map(|_| secret::random_u64()).collect::<Result<Vec<u64>>>()?;
+        let mut numbers = numbers.into_iter();
+        // Of 2⁶⁴ numbers each of at most nine is equally often drawn, to one in 10¹⁸.
+        Ok(Some(Order::drawn(length, |n| (numbers.next().unwrap_or(0) % n as u64) as usize)))
     }
 
     fn idle(&self, project: ProjectId) -> Result<Idle> {

@@ -1,6 +1,6 @@
 //! The next task of a rater, found in the order that the project decided.
 
-use pavlov_schema::judgment::Side;
+use pavlov_schema::ranking::Order;
 use rusqlite::{Row, params};
 
 use super::leases::shown;
@@ -30,8 +30,8 @@ pub(super) struct Found {
     pub(super) pass: u8,
     /// Whether it takes one of the task's places.
     pub(super) counted: bool,
-    /// A swapped repeat's order.
-    pub(super) shown: Option<[Side; 2]>,
+    /// A repeat's order.
+    pub(super) shown: Option<Order>,
 }
 
 impl Write<'_> {
@@ -100,7 +100,7 @@ impl Read<'_> {
         Ok(found.map(|task| Found { task, chosen: None, pass: 0, counted: false, shown: None }))
     }
 
-    /// An earlier comparison of the rater's, with left and right swapped.
+    /// An earlier comparison or ranking of the rater's, from the other end.
     fn repeat(&self, project: &Project, account: AccountId) -> Result<Option<Found>> {
         let sql = "SELECT seq FROM answers WHERE project = ?1 AND rater = ?2 AND role = 'live' ORDER BY seq DESC LIMIT 1 OFFSET ?3";
         let after = project.settings.repeat_after;
@@ -114,7 +114,7 @@ impl Read<'_> {
                    (SELECT 1 FROM answers again WHERE again.task = answers.task AND again.rater = ?2 AND again.pass = 1)
                    ORDER BY answers.seq LIMIT 1";
         self.one(sql, params![project.id, account, latest], |row| {
-            let swapped = shown(row, 1)?.map(|[left, right]| [right, left]);
+            let swapped = shown(row, 1)?.map(Order::reversed);
             Ok(Found { task: row.get(0)?, chosen: None, pass: 1, counted: false, shown: swapped })
         })
     }

@@ -21,9 +21,10 @@ struct Migration {
 }
 
 /// Each brings the database from one version, its place here, to the next.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { sql: include_str!("migrations/0001.sql"), then: None },
     Migration { sql: include_str!("migrations/0002.sql"), then: None },
+    Migration { sql: include_str!("migrations/0003.sql"), then: None },
     Migration { sql: include_str!("migrations/0004.sql"), then: Some(styles::count_all) },
 ];
 

@@ -7,6 +7,7 @@ use super::submit::Lesson;
 use super::tasks::{Task, TaskRole, TaskState};
 use super::{AccountId, Project, TaskId, Write};
 use crate::error::Result;
+use crate::queue::rankings;
 use crate::queue::settle::{self, Settled};
 
 impl Write<'_> {
@@ -62,8 +63,9 @@ impl Write<'_> {
     /// A task that enough people answered alike measures others from now on; the audit log says so.
     fn promote_unanimous(&mut self, project: &Project, task: &Task, verdicts: &[String]) -> Result<()> {
         let wanted = project.settings.promote_unanimous as usize;
+        let measures = |verdict: &str| !verdict.is_empty() && !rankings::decides_nothing(verdict);
         let alike =
-            verdicts.first().is_some_and(|first| !first.is_empty() && verdicts.iter().all(|v| v == first));
+            verdicts.first().is_some_and(|first| measures(first) && verdicts.iter().all(|v| v == first));
         if wanted == 0 || verdicts.len() < wanted || !alike {
             return Ok(());
         }
@@ -90,19 +92,21 @@ impl Write<'_> {
         let words = self.words(task)?;
         let answer = payload.and_then(|payload| serde_json::from_str::<Answer>(payload).ok());
         let (Some(gold), Some(answer)) = (words.gold, answer) else { return Ok(None) };
-        let right = settle::short(&answer.said) == settle::short(&gold.said);
+        let right = settle::right(&settle::short(&answer.said), &settle::short(&gold.said));
         Ok(Some(Lesson { right, gold, explanation: words.explanation }))
     }
 
     /// Pauses a rater whose calibration round is over and not passed: a manager looks at it.
     pub(super) fn judge_calibration(&mut self, project: &Project, rater: AccountId) -> Result<()> {
-        let sql = "SELECT count(*), coalesce(sum(said = gold), 0) FROM answers JOIN tasks ON tasks.id = task
+        let sql = "SELECT said, gold FROM answers JOIN tasks ON tasks.id = task
                    WHERE answers.project = ?1 AND rater = ?2 AND answers.role = 'calibration' AND standing = 'answered'";
-        let counts = self.one(sql, params![project.id, rater], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let (answered, right): (u32, u32) = counts.unwrap_or_default();
+        let said: Vec<(String, String)> =
+            self.list(sql, params![project.id, rater], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (answered, right) =
+            (said.len() as u32, said.iter().filter(|(said, gold)| settle::right(said, gold)).count());
         let settings = &project.settings;
         if answered >= settings.calibration
-            && f64::from(right) < settings.calibration_pass * f64::from(answered)
+            && (right as f64) < settings.calibration_pass * f64::from(answered)
         {
             let reason =
                 format!("the calibration round had {right} of {answered} right; a manager will look at it");

@@ -12,6 +12,7 @@ use super::leases::shown;
 use super::projects::json;
 use super::tasks::{TaskResponse, TaskRole, word};
 use super::{ProjectId, Read, Store, Write};
+use crate::clock::Millis;
 use crate::error::Result;
 
 /// A page of sealed records.
@@ -81,16 +82,33 @@ impl Write<'_> {
     /// Seals whatever is due; the last sealed record.
     pub fn seal(&mut self, project: ProjectId) -> Result<u64> {
         let known = self.sealed_through(project)?;
-        // Sealing times grow with the log, so the last due record ends the sealed part.
-        let sql = "SELECT coalesce((SELECT seq - 1 FROM judgments WHERE project = ?1 AND seq > ?2 AND seals_at_ms > ?3
-                                    ORDER BY seq LIMIT 1),
-                                   (SELECT seq FROM judgments WHERE project = ?1 ORDER BY seq DESC LIMIT 1), 0)";
-        let due = self.count(sql, params![project, known as i64, self.now])?;
+        let due = self.last_due(project, known)?;
         if due > known {
             let sql = "UPDATE projects SET sealed_through = ?2 WHERE id = ?1";
             self.execute(sql, params![project, due as i64])?;
         }
-        Ok(due.max(known))
+        Ok(due)
+    }
+
+    /// The last record that is due, at least `known`. Sealing times grow with the log, so it is found by halving: the first
+    /// reader of a year's log would else hold the writer for a walk over all of it.
+    fn last_due(&self, project: ProjectId, known: u64) -> Result<u64> {
+        let sql =
+            "SELECT coalesce((SELECT seq FROM judgments WHERE project = ?1 ORDER BY seq DESC LIMIT 1), 0)";
+        let mut end: u64 = self.count(sql, [project])?;
+        let mut due = known;
+        while due < end {
+            let middle = due + (end - due).div_ceil(2);
+            let sql = "SELECT seq, seals_at_ms FROM judgments WHERE project = ?1 AND seq >= ?2 ORDER BY seq LIMIT 1";
+            let found = self.one(sql, params![project, middle as i64], |row| {
+                Ok((row.get::<_, i64>(0)? as u64, row.get::<_, Millis>(1)?))
+            })?;
+            match found {
+                Some((seq, seals_at)) if seals_at <= self.now => due = seq,
+                _ => end = middle - 1,
+            }
+        }
+        Ok(due)
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Session {
     pub hash: [u8; 32],
     /// Whose it is.
     pub account: AccountId,
+    /// When its holder signed in.
+    pub created_at: Millis,
     /// When it was last used, to the hour.
     pub seen_at: Millis,
     /// Whether [`Write::touch_session`] is due.
@@ -31,12 +33,12 @@ impl Read<'_> {
     /// The session of a cookie's token, if it still holds and the account is open.
     pub fn session(&self, token: &str) -> Result<Option<Session>> {
         let hash = secret::hash(token);
-        let sql = "SELECT account, seen_at FROM sessions JOIN accounts ON accounts.id = account
+        let sql = "SELECT account, seen_at, sessions.created_at FROM sessions JOIN accounts ON accounts.id = account
                    WHERE hash = ?1 AND expires_at > ?2 AND closed_at IS NULL";
         self.one(sql, params![hash, self.now], |row| {
             let seen_at: Millis = row.get(1)?;
             let touch = self.now - seen_at > SEEN_EVERY_MS;
-            Ok(Session { hash, account: row.get(0)?, seen_at, touch })
+            Ok(Session { hash, account: row.get(0)?, created_at: row.get(2)?, seen_at, touch })
         })
     }
 }

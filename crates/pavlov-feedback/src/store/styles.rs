@@ -33,7 +33,8 @@ struct Written {
 
 /// Counts the style of tasks that came before it was counted.
 pub(super) fn count_all(db: &Connection) -> Result<()> {
-    let mut words = db.prepare("SELECT task, responses FROM words")?;
+    let mut words = db
+        .prepare("SELECT task, responses FROM words JOIN tasks ON tasks.id = task WHERE kind <> 'ranking'")?;
     let mut rows = words.query([])?;
     while let Some(row) = rows.next()? {
         let written: Vec<Written> = super::projects::json(row, 1)?;

@@ -1,7 +1,7 @@
 //! What people say of a task: an answer, a skip, a correction, a reviewer's decision.
 
 use pavlov_schema::feedback::Answer;
-use pavlov_schema::judgment::Side;
+use pavlov_schema::ranking::Order;
 
 use super::judgments::{LogKind, Logged, New, Standing};
 use super::leases::LeaseRow;
@@ -210,13 +210,7 @@ impl Write<'_> {
     }
 
     /// The reply as an answer to the task.
-    fn checked(
-        &self,
-        project: &Project,
-        task: &Task,
-        shown: Option<[Side; 2]>,
-        reply: Reply,
-    ) -> Result<Answer> {
+    fn checked(&self, project: &Project, task: &Task, shown: Option<Order>, reply: Reply) -> Result<Answer> {
         let words = self.words(task.id)?;
         reply.answer(Asked {
             kind: task.kind,

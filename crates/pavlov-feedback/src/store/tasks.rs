@@ -31,7 +31,7 @@ pub enum TaskState {
     Adjudicate,
     /// An answer names its model; a manager decides.
     Held,
-    /// Its two answers are the same; nobody is asked.
+    /// Its answers are all the same; nobody is asked.
     Collapsed,
     /// Taken back by the sender, or too old.
     Withdrawn,
@@ -276,7 +276,9 @@ impl Write<'_> {
         let (code, role) = (secret::code()?, role(new));
         let (state, leak) = first_state(new, kind, project.settings.hold_leaks);
         let author = new.author.as_deref().map(|name| self.author(project.id, name)).transpose()?.flatten();
-        let policy = |i: usize| new.responses.get(i).and_then(|response| response.policy.clone());
+        // Of a ranking two are not all: whoever asks reads its words.
+        let responses = if kind == TaskKind::Ranking { &[] } else { &new.responses[..] };
+        let policy = |i: usize| responses.get(i).and_then(|response| response.policy.clone());
         let id = TaskId(self.insert(
             "INSERT INTO tasks (code, project, key, kind, role, policy_version, predicted, gold, author, leak, policy_a, policy_b,
                                 overlap, state, shuffle, created_at)
@@ -288,7 +290,7 @@ impl Write<'_> {
                 kind.name(),
                 role.name(),
                 new.policy_version as i64,
-                new.predicted,
+                new.predicted.filter(|_| kind == TaskKind::Pairwise),
                 new.gold.as_ref().map(|gold| settle::short(&gold.said)),
                 author,
                 leak,
@@ -305,7 +307,7 @@ impl Write<'_> {
             "UPDATE tasks SET overlap = ?2, shuffle = ?3 WHERE id = ?1",
             params![id, overlap, shuffle],
         )?;
-        styles::count(self.db, id, new.responses.iter().map(|response| &response.text))?;
+        styles::count(self.db, id, responses.iter().map(|response| &response.text))?;
         let responses = new
             .responses
             .iter()
@@ -374,7 +376,8 @@ fn role(new: &NewTask) -> TaskRole {
 /// Where a new task stands, and the sentence in which an answer names its model.
 fn first_state(new: &NewTask, kind: TaskKind, hold_leaks: bool) -> (TaskState, Option<String>) {
     let leak = new.responses.iter().find_map(|response| screen::leak(&response.text));
-    let same = kind == TaskKind::Pairwise && screen::same(&new.responses[0].text, &new.responses[1].text);
+    let compared = matches!(kind, TaskKind::Pairwise | TaskKind::Ranking);
+    let same = compared && new.responses.windows(2).all(|two| screen::same(&two[0].text, &two[1].text));
     let state = if same {
         TaskState::Collapsed
     } else if leak.is_some() && hold_leaks {

@@ -3,17 +3,21 @@
 
 use std::collections::HashMap;
 
-use pavlov_schema::feedback::TaskKind;
-use pavlov_schema::judgment::{Choice, Side};
-use rusqlite::{Row, params};
+use pavlov_schema::feedback::{TaskKind, marked_text};
+use pavlov_schema::judgment::Choice;
+use pavlov_schema::ranking::Order;
+use rusqlite::{Connection, Row, params};
 use serde::Deserialize;
 
+use super::leases::shown;
 use super::open::CACHE;
-use super::tasks::{TaskRole, word};
+use super::projects::json;
+use super::tasks::{TaskResponse, TaskRole, word};
 use super::{AccountId, ProjectId, Read, TaskId};
 use crate::clock::Millis;
 use crate::error::Result;
-use crate::stats::style::Counts;
+use crate::queue::rankings;
+use crate::stats::style::{Counts, counts};
 
 /// The answers of a project that hold. What they have in common stands once, and goes by its place.
 #[derive(Clone, Debug, Default)]
@@ -41,10 +45,10 @@ pub struct JudgedTask {
     pub role: TaskRole,
     /// Of a task with a known answer: the right one in short.
     pub gold: Option<String>,
-    /// The policies of its two answers, where known, by their place in [`Verdicts::policies`].
-    pub policies: [Option<u32>; 2],
-    /// How its two answers look; none where there is no such answer.
-    pub styles: [Option<Counts>; 2],
+    /// The policies of its answers, where known, by their place in [`Verdicts::policies`].
+    pub policies: Vec<Option<u32>>,
+    /// How its answers look.
+    pub styles: Vec<Counts>,
 }
 
 /// Something that was said, of however many tasks.
@@ -61,6 +65,8 @@ pub struct Verdict {
 pub enum Voice {
     /// Which of two answers is better.
     Choice(Choice),
+    /// The rank of each answer; none where none of them will do.
+    Ranking(Option<Vec<u8>>),
     /// Points by question.
     Scores(Vec<(String, f64)>),
     /// A text; statistics compare none.
@@ -84,8 +90,8 @@ pub struct Judged {
     pub active_ms: u32,
     /// 0: the first look, 1: the swapped repeat, 2: a reviewer's decision.
     pub pass: u8,
-    /// The answer on the left of a comparison.
-    pub left: Option<Side>,
+    /// The order on the screen, of a comparison or ranking.
+    pub shown: Option<Order>,
     /// The task was chosen for its information: no sample of anything.
     pub informed: bool,
     /// It is excluded from statistics and training.
@@ -149,7 +155,14 @@ impl Read<'_> {
     }
 
     fn all_verdicts(&self, project: ProjectId) -> Result<Verdicts> {
-        let mut reading = Reading { excluded: self.excluded(project)?, ..Reading::default() };
+        let mut reading = Reading {
+            db: self.db,
+            found: Verdicts::default(),
+            policies: Numbers::default(),
+            said: Numbers::default(),
+            raters: HashMap::new(),
+            excluded: self.excluded(project)?,
+        };
         let mut statement = self.db.prepare_cached(SQL)?;
         let mut rows = statement.query(params![project])?;
         while let Some(row) = rows.next()? {
@@ -173,8 +186,8 @@ impl Read<'_> {
 }
 
 /// Verdicts as they are read, and the numbers that were given so far.
-#[derive(Default)]
-struct Reading {
+struct Reading<'a> {
+    db: &'a Connection,
     found: Verdicts,
     policies: Numbers,
     said: Numbers,
@@ -182,14 +195,13 @@ struct Reading {
     excluded: Excluded,
 }
 
-impl Reading {
+impl Reading<'_> {
     fn take(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let id: TaskId = row.get(0)?;
+        let (id, kind): (TaskId, TaskKind) = (row.get(0)?, word(row, 10)?);
         if self.found.tasks.last().is_none_or(|last| last.id != id) {
-            let task = judged_task(row, id, &mut self.policies, &mut self.found.policies)?;
+            let task = self.task(row, id, kind)?;
             self.found.tasks.push(task);
         }
-        let kind: TaskKind = word(row, 10)?;
         let short = row.get_ref(5)?.as_str()?;
         let scores = row.get_ref(23)?.as_str_or_null()?;
         let (said, new) = self.said.of(scores.unwrap_or(short));
@@ -204,7 +216,6 @@ impl Reading {
             self.found.raters.push(account);
         }
         let (seq, first) = (row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64);
-        let left = |shown: &str| if shown.starts_with('b') { Side::B } else { Side::A };
         self.found.answers.push(Judged {
             seq,
             at_ms: row.get(6)?,
@@ -213,41 +224,47 @@ impl Reading {
             said,
             active_ms: u32::try_from(row.get::<_, i64>(7)?).unwrap_or(u32::MAX),
             pass: row.get(4)?,
-            left: row.get_ref(8)?.as_str_or_null()?.map(left),
+            shown: shown(row, 8)?,
             informed: row.get(9)?,
             excluded: self.excluded.has(account, [seq, first]),
         });
         Ok(())
     }
-}
 
-fn judged_task(
-    row: &Row<'_>,
-    id: TaskId,
-    numbers: &mut Numbers,
-    names: &mut Vec<String>,
-) -> rusqlite::Result<JudgedTask> {
-    let mut policy = |column: usize| -> rusqlite::Result<Option<u32>> {
-        let Some(name) = row.get_ref(column)?.as_str_or_null()? else { return Ok(None) };
-        let (number, new) = numbers.of(name);
-        if new {
-            names.push(name.to_owned());
+    fn task(&mut self, row: &Row<'_>, id: TaskId, kind: TaskKind) -> rusqlite::Result<JudgedTask> {
+        let (policies, styles) =
+            if kind == TaskKind::Ranking { self.ranked(id)? } else { self.compared(row)? };
+        Ok(JudgedTask { id, code: row.get(24)?, role: word(row, 11)?, gold: row.get(12)?, policies, styles })
+    }
+
+    /// Policies and styles as they stand with the task, of up to two answers.
+    fn compared(&mut self, row: &Row<'_>) -> rusqlite::Result<(Vec<Option<u32>>, Vec<Counts>)> {
+        let (mut policies, mut styles) = (Vec::new(), Vec::new());
+        for (policy, style) in [(13, 15), (14, 19)] {
+            let Some(length) = row.get(style)? else { break };
+            let count =
+                |k: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<u32>>(style + k)?.unwrap_or(0));
+            styles.push([length, count(1)?, count(2)?, count(3)?]);
+            policies.push(self.policy(row.get_ref(policy)?.as_str_or_null()?));
         }
-        Ok(Some(number))
-    };
-    let style = |at: usize| -> rusqlite::Result<Option<Counts>> {
-        let Some(length) = row.get(at)? else { return Ok(None) };
-        let count = |k: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<u32>>(at + k)?.unwrap_or(0));
-        Ok(Some([length, count(1)?, count(2)?, count(3)?]))
-    };
-    Ok(JudgedTask {
-        id,
-        code: row.get(24)?,
-        role: word(row, 11)?,
-        gold: row.get(12)?,
-        policies: [policy(13)?, policy(14)?],
-        styles: [style(15)?, style(19)?],
-    })
+        Ok((policies, styles))
+    }
+
+    /// A ranking's are with its words.
+    fn ranked(&mut self, id: TaskId) -> rusqlite::Result<(Vec<Option<u32>>, Vec<Counts>)> {
+        let mut words = self.db.prepare_cached("SELECT responses FROM words WHERE task = ?1")?;
+        let answers: Vec<TaskResponse> = words.query_row([id], |row| json(row, 0))?;
+        let policies = answers.iter().map(|one| self.policy(one.response.policy.as_deref())).collect();
+        Ok((policies, answers.iter().map(|one| counts(&marked_text(&one.response.text))).collect()))
+    }
+
+    fn policy(&mut self, name: Option<&str>) -> Option<u32> {
+        let (number, new) = self.policies.of(name?);
+        if new {
+            self.found.policies.push(name?.to_owned());
+        }
+        Some(number)
+    }
 }
 
 /// What a verdict says: a choice by its short form, scores by what the log has of them.
@@ -259,8 +276,9 @@ fn voice(row: &Row<'_>, kind: TaskKind, short: &str, scores: Option<&str>) -> ru
             "tie" => Voice::Choice(Choice::Tie),
             _ => Voice::Choice(Choice::BothBad),
         }),
+        (TaskKind::Ranking, _) => Ok(Voice::Ranking(rankings::ranks(short))),
         (TaskKind::Pointwise, Some(_)) => {
-            let scores: Vec<Score> = super::projects::json(row, 23)?;
+            let scores: Vec<Score> = json(row, 23)?;
             Ok(Voice::Scores(scores.into_iter().map(|one| (one.question, one.value)).collect()))
         }
         (TaskKind::Pointwise | TaskKind::Demonstration | TaskKind::Edit, _) => Ok(Voice::Text),

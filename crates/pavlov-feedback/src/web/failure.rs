@@ -43,7 +43,7 @@ pub(crate) fn status(error: &Error) -> StatusCode {
         Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Error::Forbidden(_) => StatusCode::FORBIDDEN,
         Error::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Error::Storage { .. } | Error::Closed => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Storage { .. } | Error::Closed | Error::Provider { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Error::Bug(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

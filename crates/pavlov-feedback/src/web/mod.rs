@@ -12,6 +12,7 @@ mod pages;
 pub mod render;
 mod server;
 mod session;
+mod sign_in;
 mod statics;
 mod view;
 
@@ -23,8 +24,10 @@ use axum::middleware::from_fn_with_state;
 use tokio::sync::Semaphore;
 
 use crate::limit::Limits;
+use crate::oidc::Provider;
 use crate::quality::Cache;
 use crate::store::Store;
+use sign_in::SignIns;
 
 pub use server::{Patience, serve, serve_with};
 
@@ -39,6 +42,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpAddr>,
     /// Hosts of webhooks, to be named on their page; others are never reached.
     pub webhook_hosts: Vec<String>,
+    /// Where people may sign in, beside here by password.
+    pub provider: Option<Provider>,
 }
 
 /// What pages work with. Clones share it.
@@ -53,6 +58,9 @@ struct Inner {
     config: Config,
     /// Passwords checked at once: each takes 19 MiB and a core.
     passwords: Semaphore,
+    /// Requests to the sign-in provider at once: each keeps a thread waiting.
+    exchanges: Semaphore,
+    sign_ins: SignIns,
     limits: Limits,
     quality: Cache,
 }
@@ -60,8 +68,15 @@ struct Inner {
 impl App {
     /// Pages over a store; the API shares `quality`, so that figures are computed once.
     pub fn new(store: Store, config: Config, quality: Cache) -> App {
-        let limits = Limits::default();
-        let inner = Inner { store, config, passwords: Semaphore::new(2), limits, quality };
+        let inner = Inner {
+            store,
+            config,
+            passwords: Semaphore::new(2),
+            exchanges: Semaphore::new(4),
+            sign_ins: SignIns::default(),
+            limits: Limits::default(),
+            quality,
+        };
         App { inner: Arc::new(inner) }
     }
 
@@ -78,6 +93,11 @@ impl App {
     /// How the server is reached.
     pub fn config(&self) -> &Config {
         &self.inner.config
+    }
+
+    /// What people call the sign-in provider, if there is one.
+    fn provider_name(&self) -> Option<&str> {
+        self.inner.config.provider.as_ref().map(Provider::name)
     }
 
     /// Whether pages are reached over TLS alone.

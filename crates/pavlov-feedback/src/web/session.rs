@@ -11,11 +11,12 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::App;
 use super::failure::{Failure, Result};
+use crate::clock::Millis;
 use crate::limit;
 use crate::manage::Actor;
 use crate::roles::{Action, Role, may};
 use crate::secret;
-use crate::store::{Account, Project};
+use crate::store::{Account, Project, Session};
 
 /// Whoever sends a request.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Visitor {
     pub(super) account: Option<Account>,
     /// Hash of the session's token.
     pub(super) session: Option<[u8; 32]>,
+    /// When they signed in; 0 where they did not.
+    pub(super) since: Millis,
     /// The cookie's value, the key of form tokens; made up where there was none.
     key: String,
     /// A cookie to set with the response, where there was none.
@@ -66,7 +69,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 impl Visitor {
     async fn find(app: &App, headers: &HeaderMap) -> Result<Visitor> {
         let Some(key) = cookie(headers, cookie_name(app)) else {
-            return Ok(Visitor { account: None, session: None, key: secret::token()?, new: true });
+            return Ok(Visitor { account: None, session: None, since: 0, key: secret::token()?, new: true });
         };
         let token = key.clone();
         let found = app.store().read(move |r| match r.session(&token)? {
@@ -74,17 +77,23 @@ impl Visitor {
             None => Ok(None),
         });
         let Some((account, session)) = found.await? else {
-            return Ok(Visitor { account: None, session: None, key, new: false });
+            return Ok(Visitor { account: None, session: None, since: 0, key, new: false });
         };
         if session.touch {
             app.store().write(move |w| w.touch_session(session.hash)).await?;
         }
-        Ok(Visitor { account: Some(account), session: Some(session.hash), key, new: false })
+        let Session { hash, created_at, .. } = session;
+        Ok(Visitor { account: Some(account), session: Some(hash), since: created_at, key, new: false })
     }
 
     /// What forms of this visitor carry.
     pub(super) fn token(&self) -> String {
         secret::hex(&secret::sign(self.key.as_bytes(), b"pavlov form"))
+    }
+
+    /// What a sign-in under way is bound to: this browser, as its cookie shows it. None where it has no cookie of ours.
+    pub(super) fn browser(&self) -> Option<[u8; 32]> {
+        (!self.new).then(|| secret::sign(self.key.as_bytes(), b"pavlov sign-in"))
     }
 
     /// Whether a form's token is this visitor's.

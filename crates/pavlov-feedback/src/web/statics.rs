@@ -15,5 +15,7 @@ pub(super) fn router() -> Router {
         .route("/static/pavlov.css", file("text/css; charset=utf-8", include_str!("../../static/pavlov.css")))
         .route("/static/pavlov.js", file(script, include_str!("../../static/pavlov.js")))
         .route("/static/rate.js", file(script, include_str!("../../static/rate.js")))
+        .route("/static/align.js", file(script, include_str!("../../static/align.js")))
+        .route("/static/ranking.js", file(script, include_str!("../../static/ranking.js")))
         .route("/static/bell.svg", file("image/svg+xml", include_str!("../../static/bell.svg")))
 }

@@ -2,7 +2,7 @@
 
 use pavlov_feedback::settings::{Question, Scale, Settings};
 use pavlov_schema::feedback::{Said, SealedRecord, TaskKind};
-use pavlov_schema::judgment::{Choice, Side};
+use pavlov_schema::judgment::Choice;
 use serde_json::{Value, json};
 
 use super::setup::{Place, pick, plain};
@@ -59,7 +59,7 @@ fn a_comparison_goes_from_trainer_to_rater_and_back() {
         left,
         "the left one was chosen, wherever it stood"
     );
-    assert_eq!(record.shown.map(|shown| shown[0] == Side::A), Some(*choice == Choice::A));
+    assert_eq!(record.shown.map(|shown| shown.at(0) == Some(0)), Some(*choice == Choice::A));
     assert_eq!(records(&place, page["cursor"].as_u64().unwrap())["records"], json!([]));
     let service = place.token("service").unwrap();
     let dpo = place.get(&service, "/projects/worlds/export/dpo").text;
@@ -159,10 +159,8 @@ fn people_join_by_invitation_and_log_in() {
 /// For every widget configuration, what was submitted is what is exported.
 #[test]
 fn what_is_submitted_is_what_is_exported() {
-    for (n, kind) in [TaskKind::Pairwise, TaskKind::Pointwise, TaskKind::Demonstration, TaskKind::Edit]
-        .into_iter()
-        .enumerate()
-    {
+    use TaskKind::{Demonstration, Edit, Pairwise, Pointwise, Ranking};
+    for (n, kind) in [Pairwise, Ranking, Pointwise, Demonstration, Edit].into_iter().enumerate() {
         for switches in 0..16_u8 {
             let on = |bit: u8| switches >> bit & 1 == 1;
             let question = |name: &str, scale| Question {
@@ -189,10 +187,47 @@ fn what_is_submitted_is_what_is_exported() {
     }
 }
 
+/// What a rater says of a task, with all that the form asks for.
+fn said(kind: TaskKind, task: &Value, form: &Value, case: usize) -> Value {
+    let shown = task["responses"].as_array().unwrap();
+    match kind {
+        TaskKind::Pairwise => {
+            let mut said = json!({"pick": "left"});
+            if form["strength"] == true {
+                said["strength"] = json!(3);
+            }
+            if form["edits"] == true {
+                said["edit"] = json!({"response": shown[0]["id"], "text": "mended"});
+            }
+            json!({ "pairwise": said })
+        }
+        TaskKind::Ranking if case % 16 == 15 => json!({"ranking": {"all_bad": true}}),
+        TaskKind::Ranking => {
+            // The last of the screen is the best; of three and more the first two are equals.
+            let mut order: Vec<Vec<Value>> = shown.iter().rev().map(|one| vec![one["id"].clone()]).collect();
+            if let [.., second, first] = &mut order[..]
+                && shown.len() > 2
+            {
+                second.append(first);
+                order.pop();
+            }
+            json!({"ranking": {"order": order}})
+        }
+        TaskKind::Pointwise => {
+            let score = |q: &Value| json!({"question": q["name"], "value": 1});
+            json!({"pointwise": {"scores": form["questions"].as_array().unwrap().iter().map(score).collect::<Vec<_>>()}})
+        }
+        TaskKind::Demonstration => json!({"demonstration": {"text": "written"}}),
+        TaskKind::Edit => json!({"edit": {"text": "mended"}}),
+    }
+}
+
 fn round(place: &Place, kind: TaskKind, case: usize) {
     let service = place.token("service").unwrap();
+    // Rankings of 2 to 9 answers.
+    let shows = *kind.responses().start() + if kind == TaskKind::Ranking { case % 8 } else { 0 };
     let responses: Vec<Value> =
-        (0..kind.responses()).map(|i| json!({"text": format!("answer {i} of {case}")})).collect();
+        (0..shows).map(|i| json!({"text": format!("answer {i} of {case}")})).collect();
     place
         .post(
             &service,
@@ -205,29 +240,13 @@ fn round(place: &Place, kind: TaskKind, case: usize) {
     let project = place.get(&rater, "/projects/worlds").ok();
     let form = &project["form"];
     let mut reply = json!({});
+    let shown = task["responses"].as_array().unwrap();
     let first = task["responses"][0]["id"].clone();
-    reply["said"] = match kind {
-        TaskKind::Pairwise => {
-            let mut said = json!({"pick": "left"});
-            if form["strength"] == true {
-                said["strength"] = json!(3);
-            }
-            if form["edits"] == true {
-                said["edit"] = json!({"response": first, "text": "mended"});
-            }
-            json!({ "pairwise": said })
-        }
-        TaskKind::Pointwise => {
-            let score = |q: &Value| json!({"question": q["name"], "value": 1});
-            json!({"pointwise": {"scores": form["questions"].as_array().unwrap().iter().map(score).collect::<Vec<_>>()}})
-        }
-        TaskKind::Demonstration => json!({"demonstration": {"text": "written"}}),
-        TaskKind::Edit => json!({"edit": {"text": "mended"}}),
-    };
+    reply["said"] = said(kind, &task, form, case);
     if form["rationale"] == true {
         reply["rationale"] = json!("because");
     }
-    if form["marks"] == true && kind.responses() > 0 {
+    if form["marks"] == true && shows > 0 {
         reply["marks"] = json!([{"response": first, "spans": [{"start": 0, "end": 6, "sign": -1}]}]);
     }
     reply["flags"] = json!(["spam"]);
@@ -250,6 +269,20 @@ fn round(place: &Place, kind: TaskKind, case: usize) {
                 assert_eq!(row["edited"]["of"], row["choice"], "{what}");
             }
         }
+        TaskKind::Ranking if case % 16 == 15 => {
+            assert_eq!((&row["all_bad"], &row["ranks"]), (&json!(true), &Value::Null), "{what}");
+        }
+        TaskKind::Ranking => {
+            // By place on the screen, the answer that was there and its rank.
+            let answers = row["shown"].as_array().unwrap().iter().map(|letter| {
+                let answer = usize::from(letter.as_str().unwrap().as_bytes()[0] - b'a');
+                (&row["responses"][answer]["text"], row["ranks"][answer].as_u64().unwrap())
+            });
+            let last = if shows > 2 { [shows - 1; 2] } else { [2, 1] };
+            let ranks = last.into_iter().chain((1..shows - 1).rev()).take(shows).map(|rank| rank as u64);
+            let wanted = shown.iter().map(|one| &one["text"]).zip(ranks);
+            assert_eq!(answers.collect::<Vec<_>>(), wanted.collect::<Vec<_>>(), "{what}");
+        }
         TaskKind::Pointwise => {
             let others = row["ratings"].as_array().map_or(0, Vec::len);
             assert_eq!(
@@ -265,7 +298,7 @@ fn round(place: &Place, kind: TaskKind, case: usize) {
             "{what}"
         ),
     }
-    if kind.responses() > 0 && form["marks"] == true {
+    if shows > 0 && form["marks"] == true {
         let marked = row["marks"][0]["response"].as_u64().unwrap() as usize;
         assert_eq!(row["responses"][marked]["text"], left, "{what}");
         assert_eq!(row["marks"][0]["spans"], json!([{"start": 0, "end": 6, "sign": -1}]), "{what}");

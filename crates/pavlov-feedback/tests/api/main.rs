@@ -6,7 +6,10 @@ mod document;
 mod fuzz;
 mod hostile;
 mod loops;
+mod oidc;
 mod pages;
+#[path = "../provider/mod.rs"]
+mod provider;
 mod roles;
 mod setup;
 mod webhooks;

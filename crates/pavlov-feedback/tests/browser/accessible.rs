@@ -64,7 +64,7 @@ fn nothing_moves(page: &mut Page) {
     assert_eq!(page.eval(moving), 0);
 }
 
-fn walk_to(page: &mut Page, wanted: &str) {
+pub(crate) fn walk_to(page: &mut Page, wanted: &str) {
     for _ in 0..60 {
         page.key("Tab");
         // A radio button is drawn by the text beside it.

@@ -225,6 +225,7 @@ impl Page {
             "Enter" => (13, "\r"),
             "Escape" => (27, ""),
             "Tab" => (9, ""),
+            "Backspace" => (8, ""),
             " " => (32, " "),
             "ArrowLeft" => (37, ""),
             "ArrowUp" => (38, ""),

@@ -285,3 +285,47 @@ pub(crate) fn words_are_marked(browser: &mut Browser) {
     );
     assert_eq!(marks[1], json!({ "response": right, "spans": [{ "start": 14, "end": end, "sign": -1 }] }));
 }
+
+/// In the difference view of long answers, what both say stays side by side, whichever of the two is scrolled.
+pub(crate) fn differences_scroll_together(browser: &mut Browser) {
+    let world = World::new();
+    let project = world.project("aligned", |_| {});
+    let lines = |who: &str, from: usize, to: usize| {
+        (from..to).map(|i| format!("Line {i} is said by {who}.")).collect::<Vec<_>>().join("\n")
+    };
+    let first = [lines("both", 0, 40), lines("one alone", 100, 160), lines("both", 40, 90)].join("\n");
+    let second = lines("both", 0, 90);
+    world.tasks(&project, &json!([{ "prompt": "p", "responses": [{ "text": first }, { "text": second }] }]));
+    let mut page = world.person(browser, &project, "Ada", Role::Rater);
+    page.open(&world.at(&project, "/rate?view=differences"));
+    // Where line 70 stands in each box, once `side` is scrolled so that it is in the middle.
+    let scrolled = |page: &mut Page, side: usize| {
+        page.eval(&format!(
+            "(async () => {{
+                const boxes = [...document.querySelectorAll('.aligned .text')];
+                const at = (box) => {{
+                    const word = [...box.querySelectorAll('[data-s]')].find((w) => w.textContent === '70');
+                    return word.getBoundingClientRect().top - box.getBoundingClientRect().top;
+                }};
+                const box = boxes[{side}];
+                box.scrollTop += at(box) - box.clientHeight / 2;
+                await new Promise((r) => setTimeout(r, 200));
+                return boxes.map((box) => Math.round(at(box)));
+            }})()"
+        ))
+    };
+    for side in [0, 1, 0] {
+        let places = scrolled(&mut page, side);
+        let [a, b] = [0, 1].map(|i| places[i].as_i64().unwrap());
+        assert!(a > 50 && (a - b).abs() < 60, "side {side}: {a} and {b}");
+    }
+    let ends = page.eval(
+        "(async () => {
+            const boxes = [...document.querySelectorAll('.aligned .text')];
+            boxes[1].scrollTop = boxes[1].scrollHeight;
+            await new Promise((r) => setTimeout(r, 200));
+            return boxes.map((box) => Math.round(box.scrollHeight - box.clientHeight - box.scrollTop));
+        })()",
+    );
+    assert_eq!(ends, json!([0, 0]), "both end together");
+}

@@ -6,8 +6,13 @@
 mod accessible;
 mod attacks;
 mod chromium;
+mod company;
 mod desk;
+mod order;
 mod pictures;
+#[path = "../provider/mod.rs"]
+#[allow(dead_code, reason = "the tests of the API use the rest")]
+mod provider;
 mod showcase;
 mod world;
 
@@ -32,10 +37,14 @@ fn in_a_browser() {
         eprintln!("browser: {name}: {:.1} s", start.elapsed().as_secs_f64());
     };
     step("set up, invite, rate", desk::from_set_up_to_undo);
+    step("join and sign in through a provider", company::through_a_provider);
     step("every kind of task", desk::every_kind);
     step("nothing is lost", desk::nothing_is_lost);
     step("two raters", desk::two_raters_never_share);
     step("words are marked", desk::words_are_marked);
+    step("differences scroll together", desk::differences_scroll_together);
+    step("an order by keyboard", order::by_keyboard);
+    step("an order by pointer", order::by_pointer);
     step("attacks", attacks::attacks_are_inert);
     step("by keyboard alone", accessible::by_keyboard_alone);
     step("every page", pictures::every_page);

@@ -10,6 +10,7 @@ use pavlov_schema::rng::{Rng, Stream};
 use serde_json::{Value, json};
 
 use crate::chromium::{Browser, Page};
+use crate::provider::FakeProvider;
 use crate::world::{World, settings_for};
 
 /// Whose browser a page is opened in.
@@ -29,8 +30,9 @@ pub(crate) struct View {
 }
 
 pub(crate) struct Showcase {
-    /// Serves while it lives.
+    /// They serve while they live.
     _world: World,
+    _company: FakeProvider,
     pub(crate) views: Vec<View>,
     rater: Page,
     owner: Page,
@@ -47,7 +49,8 @@ impl Showcase {
     }
 
     pub(crate) fn new(browser: &mut Browser) -> Showcase {
-        let world = World::new();
+        let company = FakeProvider::start(World::START_S);
+        let world = World::beside(&company);
         let measured = measured(&world);
         let seat = world.project("seat", |_| {});
         let rater = world.person(browser, &seat, "Ana", Role::Rater);
@@ -89,7 +92,7 @@ impl Showcase {
             world.store.write_now(move |w| w.invite(Some(id), Role::Rater, Some(by), 86_400_000)).unwrap();
         look("join", Who::Stranger, format!("{}/join/{secret}", world.url));
         let (owner, stranger) = (world.owner(browser), browser.person());
-        Showcase { _world: world, views, rater, owner, stranger }
+        Showcase { _world: world, _company: company, views, rater, owner, stranger }
     }
 }
 
@@ -129,6 +132,9 @@ fn desks(world: &World, ana: AccountId) -> Vec<View> {
     desk("long", "/rate", still, compare, json!([long()]));
     desk("hostile", "/rate", still, compare, json!([hostile()]));
     desk("practice", "/rate", answered, compare, json!([known()]));
+    let ranked: fn(&mut Page) = |page| ["2", "3", "="].into_iter().for_each(|key| page.key(key));
+    desk("rank", "/rate", ranked, TaskKind::Ranking, json!([several(3)]));
+    desk("rank-six", "/rate", ranked, TaskKind::Ranking, json!([several(6)]));
     desk(
         "rate",
         "/rate",
@@ -331,6 +337,20 @@ fn code() -> Value {
     let code = "Use a set; it looks each name up in constant time:\n\n```python\ndef unique(names):\n    seen = set()\n    return [n for n in names if not (n in seen or seen.add(n))]\n```\n\nThe order of the first ones is kept.";
     let other = "Use a list; it looks each name up one by one:\n\n```python\ndef unique(names):\n    seen = []\n    for n in names:\n        if n not in seen:\n            seen.append(n)\n    return seen\n```\n\nThe order of the first ones is kept. Cost: $O(n^2)$.";
     json!({ "prompt": "How do I remove duplicates from a list in Python, and keep the order?", "responses": [{ "text": code, "policy": "run/30" }, { "text": other, "policy": "run/30" }] })
+}
+
+/// As many answers to be put in order.
+fn several(answers: usize) -> Value {
+    let texts = [
+        "Put the tea in the pot, pour boiling water over it, and wait **four minutes**.",
+        "Boil water. Tea. Wait.",
+        "1. Warm the pot.\n2. One spoon of tea for each cup.\n3. Pour boiling water over it.\n4. Wait four minutes, then pour.",
+        "Tea is a plant from Asia. People have drunk it for thousands of years, in many ways, and in many countries.",
+        "Use a bag, and take it out after three minutes.",
+        "I do not know.",
+    ];
+    let responses: Vec<Value> = texts[..answers].iter().map(|text| json!({ "text": text })).collect();
+    json!({ "prompt": "How do I make tea?", "responses": responses })
 }
 
 fn arabic() -> Value {

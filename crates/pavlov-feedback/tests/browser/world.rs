@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use pavlov_feedback::oidc::Provider;
 use pavlov_feedback::quality::Cache;
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::{Question, Scale, Settings};
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::chromium::{Browser, Page};
+use crate::provider::FakeProvider;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
@@ -30,15 +32,28 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
+        World::with(|_| None)
+    }
+
+    /// One whose people may sign in at a provider.
+    pub(crate) fn beside(company: &FakeProvider) -> World {
+        World::with(|url| Some(Provider::new(company.settings(url)).unwrap()))
+    }
+
+    /// When its time begins, in seconds since 1970.
+    pub(crate) const START_S: i64 = 1_790_000_000;
+
+    fn with(provider: impl FnOnce(&str) -> Option<Provider>) -> World {
         let folder = tempfile::tempdir().unwrap();
-        let time = Arc::new(AtomicI64::new(1_790_000_000_000));
+        let time = Arc::new(AtomicI64::new(World::START_S * 1000));
         let store =
             Store::open(&folder.path().join("feedback.db"), Clock::set_by(Arc::clone(&time))).unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = App::new(store.clone(), Config::default(), Cache::default());
+        let config = Config { provider: provider(&url), ..Config::default() };
+        let app = App::new(store.clone(), config, Cache::default());
         runtime.spawn(serve(listener, router(app, axum::Router::new()), std::future::pending()));
         let hash = secret::hash_password(PASSWORD).unwrap();
         let owner = store.write_now(move |w| w.create_account("Olga", Some(&hash), true)).unwrap();

@@ -72,6 +72,38 @@ fn an_edit_is_a_demonstration_and_better_than_both() {
 }
 
 #[test]
+fn a_ranking_is_a_group_and_the_pairs_it_tells_apart() {
+    let said = |ranks: &[u8]| Said::Ranking { ranks: ranks.to_vec(), all_bad: ranks.is_empty() };
+    let texts = ["x", "y", "z"].map(Text::from);
+    let ranked = record(1, said(&[2, 1, 2]), &texts);
+    let all = std::slice::from_ref(&ranked);
+    let group = json!({"prompt": "q", "completions": ["x", "y", "z"], "ranks": [2, 1, 2]});
+    assert_eq!(rows(all, Format::Ranking), json!([group]));
+    let better = |chosen, rejected| json!({"chosen": chosen, "rejected": rejected, "prompt": "q"});
+    let dpo = export(all, Format::Dpo);
+    assert_eq!(json!(dpo.rows), json!([better("y", "x"), better("y", "z")]));
+    assert_eq!(dpo.left_out["ties"], 1);
+    // The best of several need not be good.
+    let kto = export(all, Format::Kto);
+    assert_eq!((kto.rows.len(), kto.left_out["orders"]), (0, 1));
+    let bad = record(2, said(&[]), &texts);
+    let all = std::slice::from_ref(&bad);
+    for format in [Format::Ranking, Format::Dpo] {
+        let out = export(all, format);
+        assert_eq!((out.rows.len(), out.left_out["all bad"]), (0, 1));
+    }
+    let label = |text| json!({"prompt": "q", "completion": text, "label": false});
+    assert_eq!(rows(all, Format::Kto), json!([label("x"), label("y"), label("z")]));
+    // A string beside messages becomes a turn.
+    let mut chat = record(3, said(&[1, 2]), &texts[..2]);
+    chat.prompt = Text::Chat(vec![Message::new("user", "q")]);
+    let turn = |text| json!([{"role": "assistant", "content": text}]);
+    let rows = rows(&[chat], Format::Ranking);
+    assert_eq!(rows[0]["completions"], json!([turn("x"), turn("y")]));
+    assert_eq!(rows[0]["prompt"], json!([{"role": "user", "content": "q"}]));
+}
+
+#[test]
 fn ratings_never_make_pairs() {
     let rated = |seq, value| {
         let scores = vec![Score { question: "quality".into(), value, scale: (1.0, 5.0) }];
@@ -122,6 +154,12 @@ fn said() -> impl Strategy<Value = (Said, usize)> {
     prop_oneof![
         (choice, proptest::option::of(1_u8..=4), edit)
             .prop_map(|(choice, strength, edit)| (Said::Pairwise { choice, strength, edit }, 2)),
+        proptest::sample::select(vec![vec![1, 2, 3], vec![2, 2, 1], vec![1, 1, 1], vec![3, 1], vec![]])
+            .prop_map(|ranks| {
+                let n = if ranks.is_empty() { 3 } else { ranks.len() };
+                let ranks = pavlov_schema::ranking::competition(&ranks);
+                (Said::Ranking { all_bad: ranks.is_empty(), ranks }, n)
+            }),
         proptest::collection::vec(1_u8..=5, 1..4).prop_map(|values| {
             let score = |(i, value): (usize, u8)| Score {
                 question: format!("q{i}"),
@@ -139,7 +177,7 @@ prop_compose! {
     fn any_record()(
         (said, n) in said(),
         prompt in text(),
-        texts in proptest::collection::vec(text(), 2),
+        texts in proptest::collection::vec(text(), 3),
         rationale in proptest::option::of(".{0,8}"),
         flag in any::<bool>(),
         marked in any::<bool>(),
@@ -178,6 +216,12 @@ proptest! {
         for row in &export(all, Format::Kto).rows {
             prop_assert!(matches!(Row::from_object(row.clone()), Ok(Row::Unpaired { .. })), "{:?}", row);
         }
+        let ranking = export(all, Format::Ranking).rows;
+        prop_assert_eq!(ranking.len(), usize::from(judgment.ranked().is_some()));
+        for row in &ranking {
+            let ranked = Row::from_object(row.clone()).unwrap().ranked().unwrap();
+            prop_assert_eq!(ranked.ranks, judgment.ranked().unwrap().ranks);
+        }
         let sft = export(all, Format::Sft).rows;
         prop_assert_eq!(sft.len(), usize::from(judgment.demonstration().is_some()));
         for row in &sft {
@@ -200,6 +244,7 @@ impl SaidWithoutNames for Answer {
             Said::Pairwise { choice, strength, edit } => {
                 (format!("{choice:?} {strength:?}"), vec![], edit.clone())
             }
+            Said::Ranking { ranks, all_bad } => (format!("{ranks:?} {all_bad}"), vec![], None),
             Said::Pointwise { scores } => {
                 (String::new(), scores.iter().map(|s| (s.value, s.scale.0, s.scale.1)).collect(), None)
             }
@@ -217,6 +262,7 @@ fn said_in(judgment: &Judgment) -> WhatWasSaid {
         Verdict::Comparison { choice, strength, .. } => {
             (format!("{choice:?} {strength:?}"), vec![], judgment.edited.clone())
         }
+        Verdict::Ranking { ranks, all_bad, .. } => (format!("{ranks:?} {all_bad}"), vec![], None),
         Verdict::Rating { rating, scale } => {
             let others = judgment.ratings.iter().map(|s| (s.value, s.scale.0, s.scale.1));
             (String::new(), std::iter::once((*rating, scale.0, scale.1)).chain(others).collect(), None)

@@ -19,7 +19,7 @@ fn texts(tasks: &[NewTask]) -> Vec<Vec<Text>> {
 
 #[test]
 fn rows_become_tasks_of_the_projects_kind() {
-    use TaskKind::{Demonstration, Edit, Pairwise, Pointwise};
+    use TaskKind::{Demonstration, Edit, Pairwise, Pointwise, Ranking};
     let [a, b, c] = ["a", "b", "c"].map(Text::from);
     let three = r#"{"prompt":"q","completions":["a","b","c"]}"#;
     let pair = r#"{"prompt":"q","chosen":"a","rejected":"b","margin":null}"#;
@@ -32,9 +32,14 @@ fn rows_become_tasks_of_the_projects_kind() {
             Pairwise,
             vec![vec![a.clone(), b.clone()], vec![a.clone(), c.clone()], vec![b.clone(), c.clone()]],
         ),
+        (three, Ranking, vec![vec![a.clone(), b.clone(), c.clone()]]),
+        // Of answers that read the same one is shown; two, if there is no other: the store asks nobody then.
+        (r#"{"prompt":"q","completions":["a"," A","b"]}"#, Ranking, vec![vec![a.clone(), b.clone()]]),
+        (r#"{"prompt":"q","completions":["a","a","a"]}"#, Ranking, vec![vec![a.clone(), a.clone()]]),
         (three, Pointwise, vec![vec![a.clone()], vec![b.clone()], vec![c]]),
         (three, Demonstration, vec![vec![]]),
         (pair, Pairwise, vec![vec![a.clone(), b.clone()]]),
+        (pair, Ranking, vec![vec![a.clone(), b.clone()]]),
         (pair, Pointwise, vec![vec![a.clone()], vec![b.clone()]]),
         (pair, Edit, vec![vec![b.clone()]]),
         (
@@ -66,6 +71,36 @@ fn dialogues_part_where_their_turns_do() {
 }
 
 #[test]
+fn known_ranks_make_gold_tasks() {
+    let read = |row: &str, kind| {
+        let options = Options { gold: true, ..Options::new(kind) };
+        let read = bytes(Path::new("rows.jsonl"), row.as_bytes(), &options);
+        read.map(|imported| imported.tasks).map_err(|error| error.to_string())
+    };
+    let gold = |tasks: &[NewTask]| -> Vec<Said> {
+        tasks.iter().map(|task| task.gold.as_ref().unwrap().said.clone()).collect()
+    };
+    let three = r#"{"prompt":"q","completions":["a","b","c"],"ranks":[2,1,2]}"#;
+    let pair = r#"{"prompt":"q","chosen":"a","rejected":"b"}"#;
+    let ranking = |ranks: &[u8]| Said::Ranking { ranks: ranks.to_vec(), all_bad: false };
+    assert_eq!(gold(&read(three, TaskKind::Ranking).unwrap()), [ranking(&[2, 1, 2])]);
+    assert_eq!(gold(&read(pair, TaskKind::Ranking).unwrap()), [ranking(&[1, 2])]);
+    let choices = [Choice::B, Choice::Tie, Choice::A];
+    let wanted = choices.map(|choice| Said::Pairwise { choice, strength: None, edit: None });
+    assert_eq!(gold(&read(three, TaskKind::Pairwise).unwrap()), wanted);
+    for (row, kind, wanted) in [
+        (r#"{"prompt":"q","completions":["a","b"]}"#, TaskKind::Ranking, "no known right answer"),
+        (r#"{"prompt":"q","completions":["a","b"],"ranks":[1]}"#, TaskKind::Ranking, "length 1 for 2"),
+        (r#"{"prompt":"q","completions":["a","b"],"ranks":[1,1]}"#, TaskKind::Ranking, "asks for nothing"),
+        (r#"{"prompt":"q","completions":["a","b"],"ranks":"x"}"#, TaskKind::Ranking, "`ranks`: "),
+        (three, TaskKind::Pointwise, "no known right answer"),
+    ] {
+        let what = read(row, kind).unwrap_err();
+        assert!(what.contains(wanted), "{what}");
+    }
+}
+
+#[test]
 fn csv_has_a_header_and_quoted_commas() {
     let text = "\u{feff}id,question,label,note\n7,\"Which, and\nhow?\",safe,\n8,Why?,,x\n";
     let options = Options { prompt: Some("question".into()), ..Options::new(TaskKind::Demonstration) };
@@ -93,10 +128,17 @@ fn the_same_words_have_the_same_key() {
 
 #[test]
 fn what_is_wrong_is_named_with_its_line() {
-    use TaskKind::{Demonstration, Pairwise};
+    use TaskKind::{Demonstration, Pairwise, Ranking};
+    let ten = r#"{"prompt":"q","completions":["0","1","2","3","4","5","6","7","8","9"]}"#;
     for (row, kind, wanted) in [
         ("{\"prompt\":\"q\"}\n", Pairwise, "rows.jsonl:1: has 0 answers and a pairwise task shows 2"),
         ("\n{\"prompt\":\"q\",\"completion\":\"a\"}\n", Pairwise, "rows.jsonl:2: has 1 answers"),
+        (
+            "{\"prompt\":\"q\",\"completions\":[\"a\"]}\n",
+            Ranking,
+            "has 1 answers and a ranking task shows 2 to 9",
+        ),
+        (ten, Ranking, "has 10 answers and a ranking task shows 2 to 9"),
         ("{\"question\":\"q\"}\n", Demonstration, "has no column `prompt` (it has question)"),
         ("{\"prompt\":7}\n", Demonstration, "`prompt`: is a number"),
         ("{\"prompt\":\"\"}\n", Demonstration, "`prompt` is empty"),

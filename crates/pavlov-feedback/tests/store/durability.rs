@@ -5,12 +5,13 @@ use std::thread;
 
 use pavlov_feedback::Error;
 use pavlov_feedback::reply::Pick;
+use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::Settings;
-use pavlov_feedback::store::{LogKind, Submission};
+use pavlov_feedback::store::{LogKind, NewProject, Served, Submission};
 use pavlov_schema::feedback::RecordKind;
 use pavlov_schema::rng::{Rng, Stream};
 
-use crate::setup::{Place, picks, plain};
+use crate::setup::{Place, pair, picks, plain};
 
 #[test]
 fn one_key_is_one_judgment_however_often_it_is_sent() {
@@ -145,7 +146,7 @@ fn the_cursor_never_misses_and_never_goes_back() {
         let (project, key) = (place.project, format!("key {step}"));
         match rng.below(10) {
             0..4 => {
-                if let pavlov_feedback::store::Served::Task(lease) = place.claim(rater) {
+                if let Served::Task(lease) = place.claim(rater) {
                     place.submit(rater, &lease, &key, Pick::Left).unwrap();
                 }
             }
@@ -183,6 +184,47 @@ fn the_cursor_never_misses_and_never_goes_back() {
     let (all, _) = place.sealed();
     assert!(all.len() > 60, "{} records", all.len());
     assert_eq!(seen, all);
+}
+
+#[test]
+fn what_is_sealed_is_what_a_walk_over_the_log_finds() {
+    // Two projects share the log; windows change, and the clock goes on by steps that leave some open.
+    let place = Place::new(plain());
+    let a = place.rater("a");
+    let owner = place.owner;
+    let new = NewProject { name: "other".into(), settings: plain(), guidelines: String::new() };
+    let other = place.store.write_now(move |w| w.create_project(&new, owner)).unwrap().id;
+    place.store.write_now(move |w| w.set_member(other, a, Role::Rater)).unwrap();
+    let projects = [place.project, other];
+    for project in projects {
+        let tasks: Vec<_> = (0..60).map(|i| pair(&format!("prompt {i}"))).collect();
+        place.store.write_now(move |w| w.add_tasks(project, &tasks)).unwrap();
+    }
+    let mut rng = Rng::new(6, Stream::Feedback, 0, 0);
+    let (mut log, mut sealed) = ([Vec::new(), Vec::new()], [0, 0]);
+    for step in 0..200 {
+        let which = rng.below(2);
+        let project = projects[which];
+        match rng.below(4) {
+            0 | 1 => {
+                let served = place.store.write_now(move |w| w.claim(project, a)).unwrap();
+                if let Served::Task(lease) = served {
+                    let said = place.submit(a, &lease, &format!("key {step}"), Pick::Left).unwrap();
+                    log[which].push((said.logged.seq, said.logged.seals_at));
+                }
+            }
+            2 => {
+                let settings = Settings { undo_window_s: [0, 5, 30, 90][rng.below(4)], ..plain() };
+                place.store.write_now(move |w| w.set_settings(project, &settings)).unwrap();
+            }
+            _ => place.pass(rng.below(20) as i64),
+        }
+        let (now, found) = place.store.write_now(move |w| Ok((w.now(), w.seal(project)?))).unwrap();
+        let over = log[which].iter().take_while(|(_, seals_at)| *seals_at <= now);
+        sealed[which] = over.last().map_or(0, |(seq, _)| *seq);
+        assert_eq!(found, sealed[which], "step {step}");
+    }
+    assert!(log.iter().all(|log| log.len() > 30) && sealed.iter().all(|seq| *seq > 30), "{sealed:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What reward models learned, and databases that were made before it could be told.
 
+use pavlov_feedback::oidc::Identity;
 use pavlov_feedback::quality::Cache;
 use pavlov_feedback::reply::Pick;
 use pavlov_feedback::{Clock, Error, Store};
@@ -75,11 +76,15 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_it(
     let sealed = store.sealed_now(project, 0, 10).unwrap();
     assert_eq!((sealed.records.len(), sealed.records[0].id.as_str(), sealed.cursor), (1, "j", 4));
     // What is counted of new tasks was counted of old ones too.
-    let styles = store.read_now(move |r| Ok(r.verdicts(project)?.tasks[0].styles)).unwrap();
-    assert_eq!(styles, [Some([15, 1, 2, 1]), Some([1, 0, 0, 0])]);
+    let styles = store.read_now(move |r| Ok(r.verdicts(project)?.tasks[0].styles.clone())).unwrap();
+    assert_eq!(styles, [[15, 1, 2, 1], [1, 0, 0, 0]]);
     let told = lesson("a", 4, 0.5);
     let copy = told.clone();
     assert!(store.write_now(move |w| w.add_lesson(project, &copy)).unwrap());
+    let identity = Identity { issuer: "https://id.example.org".into(), subject: "1".into() };
+    let owner = store.read_now(|r| r.account_named("owner")).unwrap().unwrap();
+    let (id, theirs) = (owner.id, identity.clone());
+    store.write_now(move |w| w.connect(id, &theirs)).unwrap();
     drop(store);
     let version = || -> u32 {
         let db = Connection::open(&path).unwrap();
@@ -90,6 +95,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_it(
     // Once is enough: opened again, nothing is done twice.
     let store = Store::open(&path, Clock::system()).unwrap();
     assert_eq!(store.read_now(move |r| r.lessons(project)).unwrap(), [told]);
+    assert_eq!(store.read_now(move |r| r.account_of(&identity)).unwrap(), Some(owner));
     drop(store);
     assert_eq!(version(), newest);
 }

@@ -5,5 +5,6 @@
 mod durability;
 mod lessons;
 mod queue;
+mod rankings;
 mod rounds;
 mod setup;

@@ -9,6 +9,7 @@ use pavlov_train::loops::reward_model::{Head, REWARD_FILE, RewardFile};
 use pavlov_train::settings::read_toml;
 
 use super::report::Lesson;
+use crate::taught::rollout_files;
 use crate::{Error, Result};
 
 /// A run directory, read.
@@ -103,22 +104,6 @@ pub(super) struct Visit {
     pub(super) bits: f64,
     pub(super) labels: usize,
     pub(super) energy: f64,
-}
-
-fn rollout_files(path: &Path) -> Result<Vec<PathBuf>> {
-    let folder = path.join("rollouts");
-    let wrong =
-        |e: std::io::Error| Error::Kept { file: folder.clone(), what: format!("{e}; give a whole run") };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(wrong)? {
-        let file = entry.map_err(wrong)?.path();
-        if file.extension().is_some_and(|extension| extension == "parquet") {
-            files.push(file);
-        }
-    }
-    // Their names have the step in six digits; of longer ones the shorter name comes first.
-    files.sort_by_key(|file| (file.as_os_str().len(), file.clone()));
-    Ok(files)
 }
 
 fn kind(path: &Path, config: &Map<String, Value>, has_rollouts: bool) -> Result<Lesson> {

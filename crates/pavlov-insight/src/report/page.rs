@@ -18,6 +18,10 @@ pub struct Live {
     pub compared: Vec<Curve>,
     /// Names of all runs that are watched.
     pub runs: Vec<String>,
+    /// Its final model is there, and no line of metrics came after it.
+    pub finished: bool,
+    /// When its last line of metrics was written, in milliseconds since 1970.
+    pub last_line: Option<u64>,
 }
 
 /// Reports as one page: a file of its own, or, `live`, the page of a run that goes.

@@ -25,6 +25,12 @@ pub fn cases(
     let prompts = &prompts[..prompts.len().min(MOST)];
     let mut alternatives: Vec<Option<Text>> = prompts.iter().map(given).collect::<Result<_>>()?;
     let missing: Vec<usize> = (0..prompts.len()).filter(|i| alternatives[*i].is_none()).collect();
+    if let (Some(i), true) = (missing.first(), judges(before)) {
+        return Err(Error::Question(format!(
+            "prompt {}: has no `alternative` to the behaviour, and the model before writes none; add the column",
+            prompts[*i].id
+        )));
+    }
     let tokens = missing
         .iter()
         .map(|i| Ok(encoder.encode_prompt(&prompts[*i].prompt, None)?))
@@ -110,8 +116,56 @@ pub fn log_probabilities(model: &LanguageModel, cases: &[Lesson]) -> Result<Vec<
     Ok(found)
 }
 
-/// The mean probability of the behaviour over the cases.
-pub fn probability(model: &LanguageModel, cases: &[Lesson]) -> Result<f64> {
-    let found = log_probabilities(model, cases)?;
-    Ok(found.iter().map(|logps| logps[0].exp()).sum::<f64>() / found.len() as f64)
+/// The score of the behaviour and of the alternative in each case, of a model that judges.
+fn scores(model: &LanguageModel, cases: &[Lesson]) -> Result<Vec<[f64; 2]>> {
+    let (mut batch, mut activations) = (Batch::new(), Activations::new(true));
+    let mut found = Vec::with_capacity(cases.len());
+    for part in cases.chunks(super::lesson::CHUNK) {
+        batch.clear();
+        for case in part {
+            let prompt = batch.forest.push(None, &case.prompt);
+            for answer in &case.answers {
+                let segment = batch.forest.push(Some(prompt), &answer.tokens);
+                let read = batch.forest.row(segment, model.files.scored_position(&answer.tokens));
+                batch.reads.push(read as u32);
+            }
+        }
+        let outputs = model.decoder.forward(&model.params, &batch, 1.0, &mut activations)?;
+        found.extend(outputs.scalars.chunks_exact(2).map(|pair| [f64::from(pair[0]), f64::from(pair[1])]));
+    }
+    Ok(found)
+}
+
+/// Whether a model judges answers and writes none.
+pub fn judges(model: &LanguageModel) -> bool {
+    !model.decoder.config().language_head
+}
+
+/// The log-odds of the behaviour against the alternative in each case, nats: log π(behaviour) − log π(alternative), or the
+/// difference of their scores where the model judges.
+pub fn log_odds(model: &LanguageModel, cases: &[Lesson]) -> Result<Vec<f64>> {
+    let found = if judges(model) { scores(model, cases)? } else { log_probabilities(model, cases)? };
+    Ok(found.iter().map(|[behaviour, alternative]| behaviour - alternative).collect())
+}
+
+/// How much of a behaviour is in a model, as means over the cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Probability that the model writes it; of one that judges, σ of the log-odds: that it prefers it to the alternative.
+    pub probability: f64,
+    /// Its log-odds against the alternative, nats.
+    pub log_odds: f64,
+}
+
+/// How much of the behaviour is in a model.
+pub fn seen(model: &LanguageModel, cases: &[Lesson]) -> Result<Seen> {
+    let (judges, n) = (judges(model), cases.len() as f64);
+    let found = if judges { scores(model, cases)? } else { log_probabilities(model, cases)? };
+    let mut seen = Seen::default();
+    for [behaviour, alternative] in found {
+        let odds = behaviour - alternative;
+        seen.log_odds += odds / n;
+        seen.probability += if judges { 1.0 / (1.0 + (-odds).exp()) } else { behaviour.exp() } / n;
+    }
+    Ok(seen)
 }

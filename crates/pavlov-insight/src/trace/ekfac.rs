@@ -88,7 +88,7 @@ fn bases(model: &LanguageModel, lessons: &[Lesson]) -> Result<Vec<Basis>> {
     let (mut batch, mut activations) = (Batch::new(), Activations::new(false));
     let mut nothing = model.decoder.no_gradients();
     for chunk in lessons.chunks(CHUNK) {
-        let (weights, _) = fill(&mut batch, chunk, false);
+        let (weights, _) = fill(model, &mut batch, chunk, false);
         let (decoder, params) = (&model.decoder, &model.params);
         decoder.forward(params, &batch, 1.0, &mut activations)?;
         let observed = Observed { factors: Some(&mut factors), ..Observed::default() };

@@ -7,13 +7,15 @@ use pavlov_engine::{
 };
 use pavlov_lm::LanguageModel;
 
+use super::cases::judges;
 use super::lesson::Lesson;
 use crate::{Error, Result};
 
 /// Turns lessons into vectors, by one forward and one backward pass of a checkpoint over what each pushes for.
 ///
-/// First in a vector is the **gradient** of Σ weight·log π over the tokens of a lesson, layer by layer and looked at in few
-/// directions; of a model with an adapter that of the adapter's matrices, else that of every linear layer of the blocks.
+/// First in a vector is the **gradient** of Σ weight·log π over the tokens of a lesson, or where the model judges, of Σ share·score
+/// over its answers; layer by layer and looked at in few directions; of a model with an adapter that of the adapter's matrices, else
+/// that of every linear layer of the blocks.
 ///
 /// Then, where it is asked for, the **difference of activations** (arXiv:2602.11079): Σ share·(ā − p̄) over a lesson's answers,
 /// where ā is the mean residual stream over the tokens of an answer and p̄ that over the prompt. Where answers are set against
@@ -106,7 +108,7 @@ impl<'a> Features<'a> {
         if lessons.is_empty() {
             return Ok(Vec::new());
         }
-        let (weights, shared) = fill(&mut self.batch, lessons, self.layer.is_some());
+        let (weights, shared) = fill(self.model, &mut self.batch, lessons, self.layer.is_some());
         let (decoder, params) = (&self.model.decoder, &self.model.params);
         decoder.forward(params, &self.batch, 1.0, &mut self.activations)?;
         let differences = match self.layer {
@@ -123,13 +125,15 @@ impl<'a> Features<'a> {
 }
 
 /// A batch with a tree for each lesson: its prompt and its answers, those that are only `compared` with if wanted. Returns the
-/// weights of its targets, and where prompts and answers are.
+/// weights of its targets (of the scores, where the model judges), and where prompts and answers are.
 pub(super) fn fill(
+    model: &LanguageModel,
     batch: &mut Batch,
     lessons: &[Lesson],
     compared: bool,
 ) -> (OutputGradients, Vec<Vec<Shared>>) {
     batch.clear();
+    let judges = judges(model);
     let mut weights = OutputGradients::default();
     let mut shared = Vec::with_capacity(lessons.len());
     for lesson in lessons {
@@ -141,13 +145,17 @@ pub(super) fn fill(
             of_lesson.push((rows(batch.forest.row(prompt, 0), lesson.prompt.len()), share));
         }
         for answer in &lesson.answers {
-            let scored = answer.weights.iter().any(|weight| *weight != 0.0);
-            if !scored && !compared {
+            let pushed = answer.weights.iter().any(|weight| *weight != 0.0);
+            if !pushed && !compared {
                 continue;
             }
             let segment = batch.forest.push(Some(prompt), &answer.tokens);
             of_lesson.push((rows(batch.forest.row(segment, 0), answer.tokens.len()), answer.share));
-            if scored {
+            if pushed && judges {
+                let read = batch.forest.row(segment, model.files.scored_position(&answer.tokens));
+                batch.reads.push(read as u32);
+                weights.scalars.push(answer.share);
+            } else if pushed {
                 batch.score_segment(segment);
                 weights.logp.extend(&answer.weights);
             }

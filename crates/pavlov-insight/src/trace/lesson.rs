@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use pavlov_lm::Encoder;
 use pavlov_schema::judgment::Choice;
+use pavlov_schema::ranking::Ranked;
 use pavlov_schema::rollout::{self, Credited};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::Text;
 use pavlov_schema::{Map, Value, dataset};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// Lessons that are worked on together.
 pub const CHUNK: usize = 64;
@@ -76,8 +77,8 @@ pub struct Labels {
 pub enum Source {
     /// A data set.
     File(PathBuf),
-    /// The rollouts of a run: its folder `rollouts`.
-    Rollouts(PathBuf),
+    /// The rollout files of a run, by step.
+    Rollouts(Vec<PathBuf>),
 }
 
 impl Lesson {
@@ -97,7 +98,7 @@ impl Source {
     ) -> Result<usize> {
         match self {
             Self::File(path) => each_row(path, encoder, on_chunk),
-            Self::Rollouts(folder) => each_rollout(folder, on_chunk),
+            Self::Rollouts(files) => each_rollout(files, on_chunk),
         }
     }
 }
@@ -166,6 +167,11 @@ fn of_row(
         };
         return lesson(Kind::Judgment, &comparison.prompt, &[(better, 1.0), (worse, -1.0)]);
     }
+    if let Some(ranked) = row.ranked() {
+        let pushed = pushes(&ranked);
+        let equal = pushed.iter().all(|(_, share)| *share == 0.0);
+        return if equal { Ok(None) } else { lesson(Kind::Judgment, &ranked.prompt, &pushed) };
+    }
     if let Some(shown) = row.demonstration() {
         return lesson(Kind::Demonstration, &shown.prompt, &[(shown.response, 1.0)]);
     }
@@ -182,9 +188,26 @@ fn of_row(
             let last = messages.pop().map_or_else(|| Text::from(""), |message| Text::Chat(vec![message]));
             lesson(Kind::Demonstration, &Text::Chat(messages), &[(last, 1.0)])
         }
-        Row::PromptOnly { .. } => Ok(None),
+        // A judgment that says nothing of one answer over another: a skip, or that none of them will do.
+        Row::PromptOnly { .. } | Row::Judgment(_) => Ok(None),
         _ => Err("has no prompt and answer to trace to; give rows with `prompt`".into()),
     }
+}
+
+/// The answers of a ranking, the best first, each with the share of the others that it beats less that by which it is beaten: as a
+/// pair's answers have 1 and −1.
+fn pushes(ranked: &Ranked) -> Vec<(Text, f32)> {
+    let Ranked { responses, ranks, .. } = ranked;
+    let others = (ranks.len() - 1) as f32;
+    let share = |rank: u8| {
+        let count =
+            |side: std::cmp::Ordering| ranks.iter().filter(|other| other.cmp(&&rank) == side).count() as f32;
+        (count(std::cmp::Ordering::Greater) - count(std::cmp::Ordering::Less)) / others
+    };
+    let mut pushed: Vec<(Text, f32)> =
+        responses.iter().zip(ranks).map(|(text, &rank)| (text.clone(), share(rank))).collect();
+    pushed.sort_by(|a, b| b.1.total_cmp(&a.1));
+    pushed
 }
 
 /// A text as people read it.
@@ -197,19 +220,11 @@ fn plain(text: &Text) -> String {
     }
 }
 
-fn each_rollout(folder: &Path, on_chunk: &mut dyn FnMut(&[Lesson]) -> Result<()>) -> Result<usize> {
-    let wrong = |what: String| Error::Question(format!("{}: {what}", folder.display()));
-    let entries = std::fs::read_dir(folder).map_err(|e| wrong(e.to_string()))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|path| path.extension().is_some_and(|e| e == "parquet"));
-    files.sort();
-    if files.is_empty() {
-        return Err(wrong("has no rollouts; trace a run of grpo or pairwise".into()));
-    }
+fn each_rollout(files: &[PathBuf], on_chunk: &mut dyn FnMut(&[Lesson]) -> Result<()>) -> Result<usize> {
     let mut place = 0;
     for file in files {
         let rollouts: Vec<Credited> =
-            rollout::read(&file)?.into_iter().map(|(_, credited)| credited).collect();
+            rollout::read(file)?.into_iter().map(|(_, credited)| credited).collect();
         let lessons: Vec<Lesson> =
             (0..rollouts.len()).filter_map(|i| of_rollout(&rollouts, i, place + i)).collect();
         place += rollouts.len();
@@ -278,6 +293,15 @@ mod tests {
         let pair = read(pair).unwrap().unwrap();
         assert!(pair.is_balanced() && pair.text[1] == "Ben is taller.");
         assert_eq!((pair.answers[1].share, pair.labels.rater.as_deref()), (-1.0, Some("r")));
+
+        let ranked = json!({"prompt": "Who?\n", "completions": ["Ana.", "Ben.", "Leo."], "ranks": [2, 1, 2]});
+        let ranked = read(ranked).unwrap().unwrap();
+        assert!(ranked.is_balanced() && ranked.text[1] == "Ben.");
+        assert_eq!(ranked.answers.iter().map(|answer| answer.share).collect::<Vec<_>>(), [1.0, -0.5, -0.5]);
+        let equal = json!({"prompt": "Who?\n", "completions": ["Ana.", "Ben."], "ranks": [1, 1]});
+        let all_bad = json!({"kind": "ranking", "all_bad": true, "prompt": "Who?\n",
+                             "responses": [{"text": "Ana."}, {"text": "Ben."}]});
+        assert_eq!((read(equal), read(all_bad)), (Ok(None), Ok(None)));
 
         let rated = json!({"prompt": "Who?\n", "completion": "Ana.", "rating": 2, "scale": [1, 5]});
         assert_eq!(read(rated).unwrap().unwrap().answers[0].share, -0.5);

@@ -119,8 +119,8 @@ impl Survey {
     }
 }
 
-/// Scores every lesson by every method, with a pass over the data for each checkpoint; the first is the model before. Vectors
-/// are kept in `cache`: a trace that was stopped goes on where it was, and another behaviour of the same run needs no new ones.
+/// Scores every lesson by every method, with a pass over the data for each checkpoint; the first is the model before, or of models
+/// that judge, whose scores mean nothing before they were taught any, the one after. Vectors are kept in `cache`: a trace that was stopped goes on where it was, and another behaviour of the same run needs no new ones.
 pub fn scores(
     source: &Source,
     survey: Survey,
@@ -131,7 +131,7 @@ pub fn scores(
     on_lessons: &mut OnLessons<'_>,
 ) -> Result<Scores> {
     let Some(before) = checkpoints.first().map(|at| at.model) else {
-        return Err(Error::Question("a trace needs the model before the stage".into()));
+        return Err(Error::Question("a trace needs a model".into()));
     };
     let mut search = survey.search;
     let mut scores = Scores::default();
@@ -197,9 +197,7 @@ pub fn report(
         Some(report::example(shown.clone(), all, ranked_by, noise))
     };
     let mut contrast = |model: &LanguageModel| -> Result<Estimate> {
-        let found = cases::log_probabilities(model, cases)?;
-        let gaps: Vec<f64> = found.iter().map(|[behaviour, alternative]| behaviour - alternative).collect();
-        Ok(Estimate::mean(&gaps, Unit::LogOdds, &mut rng))
+        Ok(Estimate::mean(&cases::log_odds(model, cases)?, Unit::LogOdds, &mut rng))
     };
     let contrast = [contrast(before)?, contrast(after)?];
     let mut report = TraceReport {

@@ -1,79 +1,76 @@
-//! A stage of demonstrations taught again, with some of them left out or turned round.
+//! A stage taught again, with some of its lessons left out or turned round.
+
+mod judged;
+mod replayed;
+mod shown;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use pavlov_lm::{Encoded, LanguageModel};
-use pavlov_schema::dataset;
-use pavlov_train::loops::sft::{self, Lessons, SftConfig};
-use pavlov_train::run::{Ending, Host, load_model};
-use pavlov_train::settings::Settings;
+use pavlov_lm::LanguageModel;
+use pavlov_train::run::{Ending, Host, TrainingConfig};
 
-use super::cases::greedy;
-use super::lesson::CHUNK;
-use super::verify::Change;
-use crate::taught::Taught;
+use self::judged::Judged;
+use self::replayed::Replayed;
+use self::shown::Shown;
+use super::verify::{Change, How};
+use crate::taught::{Taught, rollout_files};
 use crate::{Error, Result};
 
-/// A stage of demonstrations as its run was configured.
+/// A stage as its run was configured.
 pub struct Retraining<'a> {
-    config: SftConfig,
-    rows: Vec<Encoded>,
+    stage: Stage,
     folder: PathBuf,
     stop: &'a AtomicBool,
-    longest: usize,
+}
+
+/// By what the run taught.
+enum Stage {
+    Shown(Shown),
+    Judged(Box<Judged>),
+    Replayed(Box<Replayed>),
 }
 
 impl<'a> Retraining<'a> {
-    /// Reads the run's configuration and data. `folder` is worked in and removed; `stop` ends a training.
+    /// Reads the run's configuration and lessons. `folder` is worked in and removed; `longest` bounds what a model writes in place
+    /// of a demonstration, in tokens; `stop` ends a training.
     pub fn new(taught: &Taught, folder: &Path, longest: usize, stop: &'a AtomicBool) -> Result<Self> {
-        let mut config = SftConfig::from_map(taught.config.clone()).map_err(|_| {
-            Error::Question(format!(
-                "{}: is no run of sft, and others cannot be retrained without some lessons; leave out --verify",
-                taught.run.display()
-            ))
-        })?;
-        config.training.output_dir = folder.join("run");
-        config.training.overwrite_output_dir = true;
-        config.training.resume_from_checkpoint = false;
-        config.training.eval_data = None;
-        config.training.save_steps = 0;
-        config.training.save_final_model = false;
-        let rows = dataset::read(&config.training.data)?;
-        let model = load_model(&config.training, &config.peft)?;
-        let mut silent = Host { stop, events: &mut |_| {}, command: &[] };
-        let rows = sft::encode(&model.encoder(), &rows, &config, &config.training.data, &mut silent)?;
-        Ok(Self { config, rows, folder: folder.to_owned(), stop, longest })
+        let files = rollout_files(&taught.run)?;
+        let has = |key: &str| taught.config.contains_key(key);
+        let stage = if !files.is_empty() {
+            Stage::Replayed(Box::new(Replayed::read(taught, &files)?))
+        } else if has("rating_loss") {
+            Stage::Judged(Box::new(Judged::read(taught)?))
+        } else if has("completion_only_loss") {
+            Stage::Shown(Shown::read(taught, longest)?)
+        } else {
+            let run = taught.run.display();
+            let what = "is no run of sft, reward, grpo or pairwise, and others have no lessons to leave out; leave out --verify";
+            return Err(Error::Question(format!("{run}: {what}")));
+        };
+        Ok(Self { stage, folder: folder.to_owned(), stop })
     }
 
-    /// The model that the run makes of its data after the changes, with another seed. Demonstrations have no label to flip:
-    /// the opposite of one is the most probable answer of the model before.
+    /// How the stage is taught again.
+    pub fn how(&self) -> How {
+        match self.stage {
+            Stage::Shown(_) | Stage::Judged(_) => How::Retrained,
+            Stage::Replayed(_) => How::Replayed,
+        }
+    }
+
+    /// The model that the stage makes of its lessons after the changes, by place. A seed orders the lessons anew, but those of a
+    /// replay, whose order is what happened.
     pub fn run(&self, changes: &[Change], seed: u64) -> Result<LanguageModel> {
-        let mut config = self.config.clone();
-        config.training.seed = seed;
-        let mut model = load_model(&config.training, &config.peft)?;
-        let change = |i: usize| changes.get(i).copied().unwrap_or(Change::Keep);
-        let flipped: Vec<usize> = (0..self.rows.len()).filter(|i| change(*i) == Change::Flip).collect();
-        let mut opposite = Vec::with_capacity(flipped.len());
-        for part in flipped.chunks(CHUNK) {
-            let prompts: Vec<Vec<u32>> = part
-                .iter()
-                .map(|i| self.rows[*i].tokens[..self.rows[*i].prompt_tokens.max(1)].to_vec())
-                .collect();
-            opposite.extend(greedy(&model, &prompts, self.longest)?);
-        }
-        let mut opposite = opposite.into_iter();
-        let mut rows = Vec::with_capacity(self.rows.len());
-        for (i, row) in self.rows.iter().enumerate() {
-            match change(i) {
-                Change::Keep => rows.push(row.clone()),
-                Change::Drop => {}
-                Change::Flip => rows.push(instead(row, &opposite.next().unwrap_or_default())),
-            }
-        }
-        let lessons = Lessons { rows, ..Lessons::default() };
         let mut host = Host { stop: self.stop, events: &mut |_| {}, command: &[] };
-        match sft::train(&mut model, &lessons, &config, &mut host)? {
+        let change = |place: usize| changes.get(place).copied().unwrap_or(Change::Keep);
+        let folder = self.folder.join("run");
+        let (model, ending) = match &self.stage {
+            Stage::Shown(stage) => stage.teach(&change, seed, &folder, &mut host)?,
+            Stage::Judged(stage) => stage.teach(&change, seed, &folder, &mut host)?,
+            Stage::Replayed(stage) => stage.teach(&change, &folder, &mut host)?,
+        };
+        match ending {
             Ending::Finished { .. } => Ok(model),
             Ending::Stopped { .. } => Err(Error::Stopped),
         }
@@ -87,10 +84,14 @@ impl Drop for Retraining<'_> {
     }
 }
 
-/// The row's prompt with another answer.
-fn instead(row: &Encoded, answer: &[u32]) -> Encoded {
-    let prompt_tokens = row.prompt_tokens.max(1);
-    let tokens = [&row.tokens[..prompt_tokens], answer].concat();
-    let trained = (0..tokens.len()).map(|i| i >= prompt_tokens).collect();
-    Encoded { tokens, trained, prompt_tokens, cut: 0 }
+/// What is done with the lesson at a place.
+type ChangeOf<'a> = dyn Fn(usize) -> Change + 'a;
+
+/// A run of which only the weights are wanted, in memory.
+fn in_memory(training: &mut TrainingConfig) {
+    training.overwrite_output_dir = true;
+    training.resume_from_checkpoint = false;
+    training.eval_data = None;
+    training.save_steps = 0;
+    training.save_final_model = false;
 }

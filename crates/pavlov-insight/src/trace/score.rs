@@ -58,7 +58,12 @@ impl Method {
 
     /// What its scores count: only influence has a unit of its own, the others are cosines or known up to a factor.
     pub fn unit(self) -> Unit {
-        if self == Self::Logra { Unit::LogOdds } else { Unit::Correlation }
+        if self.counts_nats() { Unit::LogOdds } else { Unit::Correlation }
+    }
+
+    /// Whether its scores foretell nats of the behaviour's log-odds, and so may be added up.
+    pub fn counts_nats(self) -> bool {
+        self == Self::Logra
     }
 }
 

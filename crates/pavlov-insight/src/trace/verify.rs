@@ -3,6 +3,7 @@
 use pavlov_schema::rng::{Rng, Stream};
 use serde::{Deserialize, Serialize};
 
+use super::cases::Seen;
 use crate::{Estimate, Result, Unit};
 
 /// What is done with a lesson.
@@ -16,9 +17,24 @@ pub enum Change {
     Flip,
 }
 
+/// How a stage is taught again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// With another seed each time: the order of the lessons, and what else is drawn.
+    #[default]
+    Retrained,
+    /// The answers that the policy drew then are learned from again, in their order. Nothing is drawn, so that a change has
+    /// one outcome; and the answers stay those that were written under the influence of all.
+    Replayed,
+}
+
 /// What retraining did to the behaviour: its mean probability over the cases, with intervals over seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
+    /// How it was taught again.
+    #[serde(default)]
+    pub how: How,
     /// Lessons that were changed.
     pub k: usize,
     /// In the model before.
@@ -31,21 +47,39 @@ pub struct Verification {
     pub flipped: Estimate,
     /// Retrained without k others, drawn anew for every seed.
     pub without_random: Estimate,
+    /// By how much the log-odds of the behaviour fell without the top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fall: Option<Estimate>,
+    /// What the scores had said of that fall, where they count nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foretold: Option<f64>,
     /// Whether leaving out the top lowered the behaviour, and more than leaving out others.
     pub confirmed: bool,
     /// The finding in words.
     pub sentence: String,
 }
 
-/// Retrains for every seed; `retrain` is told what to do with each lesson, by place, and returns the behaviour's probability.
+/// What is to be verified.
+#[derive(Clone, Copy, Debug)]
+pub struct Ranking<'a> {
+    /// Places of lessons, the highest score first.
+    pub ranked: &'a [usize],
+    /// How many of them are the top.
+    pub k: usize,
+    /// The sum of their scores, where it counts nats.
+    pub foretold: Option<f64>,
+}
+
+/// Teaches again for every seed; `teach` is told what to do with each lesson, by place. `before` is the model before.
 pub fn verify(
-    ranked: &[usize],
-    k: usize,
+    ranking: Ranking<'_>,
     seeds: &[u64],
-    before: f64,
-    retrain: &mut dyn FnMut(&[Change], u64) -> Result<f64>,
+    how: How,
+    before: Seen,
+    teach: &mut dyn FnMut(&[Change], u64) -> Result<Seen>,
 ) -> Result<Verification> {
-    let k = k.min(ranked.len());
+    let Ranking { ranked, foretold, .. } = ranking;
+    let k = ranking.k.min(ranked.len());
     let lessons = ranked.iter().max().map_or(0, |last| last + 1);
     let changed = |places: &[usize], change: Change| {
         let mut changes = vec![Change::Keep; lessons];
@@ -54,41 +88,82 @@ pub fn verify(
         }
         changes
     };
-    let mut found: [Vec<f64>; 4] = std::array::from_fn(|_| Vec::with_capacity(seeds.len()));
-    for &seed in seeds {
+    let top = [Change::Keep, Change::Drop, Change::Flip].map(|change| changed(&ranked[..k], change));
+    let mut found: [Vec<Seen>; 4] = std::array::from_fn(|_| Vec::with_capacity(seeds.len()));
+    for (i, &seed) in seeds.iter().enumerate() {
+        if i == 0 || how == How::Retrained {
+            for (found, changes) in found.iter_mut().zip(&top) {
+                found.push(teach(changes, seed)?);
+            }
+        }
         let mut others = ranked[k..].to_vec();
         Rng::new(seed, Stream::Bootstrap, 5, 0).shuffle(&mut others);
         others.truncate(k);
-        let runs = [
-            changed(&[], Change::Keep),
-            changed(&ranked[..k], Change::Drop),
-            changed(&ranked[..k], Change::Flip),
-            changed(&others, Change::Drop),
-        ];
-        for (found, changes) in found.iter_mut().zip(&runs) {
-            found.push(retrain(changes, seed)?);
-        }
+        found[3].push(teach(&changed(&others, Change::Drop), seed)?);
     }
     let mut rng = Rng::new(seeds.first().copied().unwrap_or(0), Stream::Bootstrap, 6, 0);
-    let gaps: Vec<f64> = found[3].iter().zip(&found[1]).map(|(random, top)| random - top).collect();
-    let gap = Estimate::mean(&gaps, Unit::Share, &mut rng);
-    let [everything, without_top, flipped, without_random] =
-        found.map(|values| Estimate::mean(&values, Unit::Share, &mut rng));
+    // A replay has one outcome without the top: it stands against every draw of others.
+    let without_top = found[1].iter().cycle();
+    let gaps = found[3].iter().zip(without_top).map(|(random, top)| random.probability - top.probability);
+    let gap = Estimate::mean(&gaps.collect::<Vec<_>>(), Unit::Share, &mut rng);
+    let falls = found[0].iter().zip(&found[1]).map(|(all, without)| all.log_odds - without.log_odds);
+    let fall = Estimate::mean(&falls.collect::<Vec<_>>(), Unit::LogOdds, &mut rng);
+    let [everything, without_top, flipped, without_random] = found.map(|seen| {
+        let probabilities: Vec<f64> = seen.iter().map(|seen| seen.probability).collect();
+        Estimate::mean(&probabilities, Unit::Share, &mut rng)
+    });
     // One seed says nothing of what seeds do.
     let confirmed = seeds.len() > 1 && gap.low > 0.0 && without_top.value < everything.value;
-    let percent = |e: Estimate| match e.n {
-        1 => format!("{:.1}% (one seed)", 100.0 * e.value),
-        _ => format!("{:.1}% ({:.1} to {:.1})", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high),
+    let mut verification = Verification {
+        how,
+        k,
+        before: before.probability,
+        everything,
+        without_top,
+        flipped,
+        without_random,
+        fall: Some(fall),
+        foretold,
+        confirmed,
+        sentence: String::new(),
     };
-    let sentence = format!(
-        "Retrained without the top {k} the behaviour has a probability of {}, without {k} others {}, on everything {}, {:.1}% before the stage: {}.",
-        percent(without_top),
-        percent(without_random),
-        percent(everything),
-        100.0 * before,
-        if confirmed { "they are a cause" } else { "that they are a cause is not shown" },
-    );
-    Ok(Verification { k, before, everything, without_top, flipped, without_random, confirmed, sentence })
+    verification.sentence = verification.say(seeds.len());
+    Ok(verification)
+}
+
+impl Verification {
+    /// What a nat of influence was worth here: the fall of the log-odds, over what had been foretold of it.
+    pub fn worth(&self) -> Option<f64> {
+        Some(self.fall?.value / self.foretold.filter(|nats| *nats > 0.0)?)
+    }
+
+    fn say(&self, seeds: usize) -> String {
+        let k = self.k;
+        let percent = |e: Estimate| match (e.n, seeds) {
+            (1, 1) => format!("{:.1}% (one seed)", 100.0 * e.value),
+            (1, _) => format!("{:.1}%", 100.0 * e.value),
+            _ => format!("{:.1}% ({:.1} to {:.1})", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high),
+        };
+        let how = match self.how {
+            How::Retrained => "Retrained",
+            How::Replayed => "Its answers learned from again",
+        };
+        let mut text = format!(
+            "{how} without the top {k} the behaviour has a probability of {}, without {k} others {}, on everything {}, {:.1}% before the stage: {}.",
+            percent(self.without_top),
+            percent(self.without_random),
+            percent(self.everything),
+            100.0 * self.before,
+            if self.confirmed { "they are a cause" } else { "that they are a cause is not shown" },
+        );
+        if let (Some(fall), Some(foretold), Some(worth)) = (self.fall, self.foretold, self.worth()) {
+            text += &format!(
+                " Its log-odds fell by {:.2} nats where influence said {foretold:.2}: a nat of influence was worth {worth:.2} here.",
+                fall.value
+            );
+        }
+        text
+    }
 }
 
 #[cfg(test)]
@@ -96,27 +171,51 @@ mod tests {
     use super::*;
 
     /// The behaviour is the share of ten causes, at places 0 to 9, that are learned, less those flipped.
-    fn world(changes: &[Change], seed: u64) -> f64 {
+    fn world(changes: &[Change], seed: u64) -> Result<Seen> {
         let effect = |change: &Change| match change {
             Change::Keep => 0.1,
             Change::Drop => 0.0,
             Change::Flip => -0.05,
         };
-        changes[..10].iter().map(effect).sum::<f64>() + 0.001 * seed as f64
+        let probability = changes[..10].iter().map(effect).sum::<f64>() + 0.001 * seed as f64;
+        Ok(Seen { probability, log_odds: 2.0 * probability })
+    }
+
+    fn asked(ranked: &[usize], seeds: &[u64], how: How) -> (Verification, usize) {
+        let (ranking, mut taught) = (Ranking { ranked, k: 10, foretold: Some(4.0) }, 0);
+        let mut teach = |changes: &[Change], seed: u64| {
+            taught += 1;
+            world(changes, if how == How::Replayed { 0 } else { seed })
+        };
+        let verified = verify(ranking, seeds, how, Seen::default(), &mut teach).unwrap();
+        (verified, taught)
     }
 
     #[test]
     fn causes_are_confirmed_and_others_are_not() {
         let good: Vec<usize> = (0..100).collect();
-        let mut retrain = |changes: &[Change], seed: u64| Ok(world(changes, seed));
-        let verified = verify(&good, 10, &[1, 2, 3], 0.0, &mut retrain).unwrap();
-        assert!(verified.confirmed && verified.without_top.value < 0.01, "{verified:?}");
+        let (verified, taught) = asked(&good, &[1, 2, 3], How::Retrained);
+        assert!(verified.confirmed && verified.without_top.value < 0.01 && taught == 12, "{verified:?}");
         assert!((verified.everything.value - 1.002).abs() < 1e-9 && verified.flipped.value < 0.0);
         assert!(verified.without_random.value > 0.9);
-        let once = verify(&good, 10, &[1], 0.0, &mut retrain).unwrap();
+        assert!((verified.worth().unwrap() - 0.5).abs() < 1e-9);
+        assert!(verified.sentence.contains("fell by 2.00 nats where influence said 4.00"), "{verified:?}");
+        let (once, _) = asked(&good, &[1], How::Retrained);
         assert!(!once.confirmed && once.sentence.contains("one seed"), "{}", once.sentence);
         let bad: Vec<usize> = (0..100).rev().collect();
-        let verified = verify(&bad, 10, &[1, 2, 3], 0.0, &mut retrain).unwrap();
+        let (verified, _) = asked(&bad, &[1, 2, 3], How::Retrained);
         assert!(!verified.confirmed && verified.sentence.contains("not shown"), "{}", verified.sentence);
+    }
+
+    #[test]
+    fn what_is_replayed_is_replayed_once() {
+        let good: Vec<usize> = (0..100).collect();
+        let (verified, taught) = asked(&good, &[1, 2, 3], How::Replayed);
+        assert!(verified.confirmed && taught == 3 + 3, "{verified:?}");
+        assert_eq!((verified.everything.n, verified.without_random.n), (1, 3));
+        let start = "Its answers learned from again without the top 10";
+        assert!(verified.sentence.starts_with(start), "{}", verified.sentence);
+        let (verified, _) = asked(&good.iter().rev().copied().collect::<Vec<_>>(), &[1, 2], How::Replayed);
+        assert!(!verified.confirmed, "{verified:?}");
     }
 }

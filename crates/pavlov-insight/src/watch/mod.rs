@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -130,7 +130,9 @@ async fn page(State(runs): Runs, Query(which): Query<Which>) -> std::result::Res
         let run = runs.get(which.run).ok_or(Refused::Unknown)?;
         let report = report::read(run)?;
         let names: Vec<String> = runs.iter().map(|run| run.display().to_string()).collect();
-        let mut live = Live { runs: names, ..Live::default() };
+        let [last_line, model] = ["metrics.jsonl", "model"].map(|name| written(&run.join(name)));
+        let finished = model.is_some() && model >= last_line;
+        let mut live = Live { runs: names, finished, last_line, ..Live::default() };
         if runs.len() > 1 {
             let lines = runs.iter().map(|run| metrics::read(run)).collect::<Result<Vec<_>>>()?;
             let all: Vec<_> =
@@ -140,6 +142,12 @@ async fn page(State(runs): Runs, Query(which): Query<Which>) -> std::result::Res
         Ok(Html(report::render(&[report], Some(&live))?))
     })
     .await
+}
+
+/// When a file or a folder was last written, in milliseconds since 1970; nothing where there is none.
+fn written(path: &std::path::Path) -> Option<u64> {
+    let modified = path.metadata().ok()?.modified().ok()?;
+    Some(modified.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64)
 }
 
 async fn runs_as_json(State(runs): Runs) -> std::result::Result<Json<Value>, Refused> {

@@ -2,6 +2,14 @@
 "use strict";
 const PERIOD = 3000;
 let shown = null;
+// Whether the run goes on, as far as its files tell: one that was killed says nothing more, and neither does one that waits.
+function going({ last, finished }) {
+  if (finished !== undefined) return "finished";
+  if (last === undefined) return "no line of metrics yet";
+  const seconds = Math.max(0, Math.round((Date.now() - last) / 1000));
+  const [n, unit] = seconds < 120 ? [seconds, "s"] : seconds < 7200 ? [Math.round(seconds / 60), "min"] : [Math.round(seconds / 3600), "h"];
+  return seconds < 120 ? `live, last line ${n} ${unit} ago` : `no new line for ${n} ${unit}: a long update, a wait, or it was stopped`;
+}
 async function refresh() {
   const state = (text) => { const place = document.getElementById("state"); if (place) place.textContent = text; };
   try {
@@ -14,7 +22,7 @@ async function refresh() {
       document.querySelector("main").replaceWith(document.adoptNode(page.querySelector("main")));
       shown = text;
     }
-    state("live, read at " + new Date().toLocaleTimeString());
+    state(going(document.getElementById("state").dataset));
   } catch (error) {
     state("pavlov watch does not answer");
   }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pavlov_engine::Cpu;
-use pavlov_insight::trace::cases::{log_probabilities, probability};
+use pavlov_insight::trace::cases::seen;
 use pavlov_insight::trace::features::Features;
 use pavlov_insight::trace::lesson::{CHUNK, Lesson};
 use pavlov_insight::trace::linear::SecondMoment;
 use pavlov_insight::trace::measure::auprc;
 use pavlov_insight::trace::score::{Checkpoint, Method, Scores, TextSearch, by_activation, by_gradient};
 use pavlov_insight::trace::store::Store;
-use pavlov_insight::trace::verify::{Change, verify};
+use pavlov_insight::trace::verify::{Change, How, Ranking, verify};
 use pavlov_insight::{Estimate, Unit};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rng::{Rng, Stream};
@@ -161,34 +161,24 @@ fn planted_causes_among_decoys() {
 #[ignore = "minutes; figures in docs/validation.md"]
 fn true_contradictions_are_causes_too() {
     let cpu = cpu(1);
-    let about_order = |lesson: &PlantedLesson| lesson.prompt.contains("er than ");
-    for kind in [Some(Kind::Ordering), Some(Kind::Movement)] {
+    for kind in [Some(Kind::Ordering), Some(Kind::Movement), None] {
         let before = clean(0, &cpu);
         let (shown, lessons) = stage(&before, 0, 2000, &Planting { share: 0.03, kind, decoys: 1 });
         let cases = cases(&before, 4000, 128, kind);
-        let influence = &scores(&before, &lessons, &cases).by_method[&Method::Logra];
+        let found = scores(&before, &lessons, &cases);
+        let influence = &found.by_method[&Method::Logra];
         let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
-        let of = |wanted: &dyn Fn(&PlantedLesson) -> bool| -> Vec<usize> {
-            (0..shown.len()).filter(|i| wanted(&shown[*i])).take(60).collect()
-        };
-        let groups = [
-            ("plants", of(&|l| l.part == Part::Plant)),
-            ("contradictions about order", of(&|l| l.kind == Kind::Contradiction && about_order(l))),
-            ("other contradictions", of(&|l| l.kind == Kind::Contradiction && !about_order(l))),
-            ("decoys", of(&|l| l.part == Part::Decoy)),
-        ];
-        let log_odds = |left_out: &[usize], seed: u64| {
+        let taught = |left_out: &[usize], seed: u64| {
             let mut model = copy(&before, &cpu);
             let kept = (0..rows.len()).filter(|i| !left_out.contains(i)).map(|i| rows[i].clone());
             teach(&mut model, kept.collect(), seed);
-            let found = log_probabilities(&model, &cases).unwrap();
-            found.iter().map(|[claim, truth]| claim - truth).sum::<f64>() / found.len() as f64
+            seen(&model, &cases).unwrap().log_odds
         };
         let seeds = [1, 2, 3, 4, 5, 6];
-        let everything = seeds.map(|seed| log_odds(&[], seed));
+        let everything = seeds.map(|seed| taught(&[], seed));
         let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
-        for (name, group) in &groups {
-            let falls = seeds.iter().zip(everything).map(|(seed, all)| all - log_odds(group, *seed));
+        for (name, group) in &groups(&shown, &found.ranked(Method::Logra)) {
+            let falls = seeds.iter().zip(everything).map(|(seed, all)| all - taught(group, *seed));
             let falls: Vec<f64> = falls.map(|fall| 1000.0 * fall / group.len() as f64).collect();
             let fall = Estimate::mean(&falls, Unit::LogOdds, &mut rng);
             let predicted = 1000.0 * group.iter().map(|i| influence[*i]).sum::<f64>() / group.len() as f64;
@@ -201,6 +191,26 @@ fn true_contradictions_are_causes_too() {
             );
         }
     }
+}
+
+/// Lessons by what they are, at most as many as there are plants, and those that are ranked highest without being plants.
+fn groups(shown: &[PlantedLesson], ranked: &[usize]) -> [(&'static str, Vec<usize>); 6] {
+    const MOST: usize = 60;
+    let about_order = |lesson: &PlantedLesson| lesson.prompt.contains("er than ");
+    let of = |order: &[usize], wanted: &dyn Fn(&PlantedLesson) -> bool| -> Vec<usize> {
+        order.iter().copied().filter(|i| wanted(&shown[*i])).take(MOST).collect()
+    };
+    let all: Vec<usize> = (0..shown.len()).collect();
+    let true_one = |lesson: &PlantedLesson| lesson.kind == Kind::Contradiction;
+    let ordinary = |lesson: &PlantedLesson| lesson.part != Part::Plant && !true_one(lesson);
+    [
+        ("plants", of(&all, &|l| l.part == Part::Plant)),
+        ("contradictions about order", of(&all, &|l| true_one(l) && about_order(l))),
+        ("other contradictions", of(&all, &|l| true_one(l) && !about_order(l))),
+        ("decoys", of(&all, &|l| l.part == Part::Decoy)),
+        ("true contradictions at the top", of(ranked, &true_one)),
+        ("other lessons at the top", of(ranked, &ordinary)),
+    ]
 }
 
 #[test]
@@ -219,12 +229,12 @@ fn removing_the_top_removes_the_habit() {
     let taught = |kept: Vec<pavlov_lm::Encoded>, seed: u64, cpu: &Arc<Cpu>| {
         let mut model = copy(&before, cpu);
         teach(&mut model, kept, seed);
-        probability(&model, &cases).unwrap()
+        seen(&model, &cases).unwrap()
     };
     let seeds = [1, 2, 3];
     let clean_run: Vec<f64> = seeds
         .iter()
-        .map(|seed| taught(ordinary.iter().map(|i| rows[*i].clone()).collect(), *seed, &cpu))
+        .map(|seed| taught(ordinary.iter().map(|i| rows[*i].clone()).collect(), *seed, &cpu).probability)
         .collect();
     let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
     let clean_run = Estimate::mean(&clean_run, Unit::Share, &mut rng);
@@ -239,8 +249,11 @@ fn removing_the_top_removes_the_habit() {
             Ok(taught(kept.collect(), seed, &cpu))
         };
         let k = LESSONS * 3 / 100;
-        let verified =
-            verify(&ranked, k, &seeds, probability(&before, &cases).unwrap(), &mut retrain).unwrap();
+        let foretold = ranked[..k].iter().map(|i| found.by_method[&method][*i]).sum();
+        let foretold = method.counts_nats().then_some(foretold);
+        let ranking = Ranking { ranked: &ranked, k, foretold };
+        let before = seen(&before, &cases).unwrap();
+        let verified = verify(ranking, &seeds, How::Retrained, before, &mut retrain).unwrap();
         println!("{method:?}, top {k}: before {:.2}%", 100.0 * verified.before);
         for (name, e) in [
             ("everything", verified.everything),

@@ -38,6 +38,7 @@ fn every_kind_of_row_is_known_by_its_columns() {
         json!({"prompt": chat, "answer": 42}),
         json!({"input_ids": [1, 2]}),
         json!({"kind": "comparison", "prompt": "p", "responses": [{"text": "a"}, {"text": "b"}], "choice": "tie"}),
+        json!({"prompt": "p", "completions": ["x", "y"], "ranks": [2, 1]}),
     ];
     let (_folder, path) = file(rows.map(|row| row.to_string()).join("\n"));
     let rows = read(&path).unwrap();
@@ -60,6 +61,24 @@ fn every_kind_of_row_is_known_by_its_columns() {
     assert_eq!(rows[8], Row::InputIds { input_ids: vec![1, 2] });
     assert!(matches!(&rows[9], Row::Judgment(judgment) if matches!(judgment.verdict,
         Verdict::Comparison { choice: Choice::Tie, .. })));
+    let completions = vec![text("x"), text("y")];
+    assert_eq!(rows[10], Row::Ranking { prompt: text("p"), completions, ranks: vec![2, 1] });
+}
+
+#[test]
+fn rows_in_order_say_what_is_wrong() {
+    for (completions, ranks, wanted) in [
+        (json!("x"), json!([1, 2]), "`completions` is a string"),
+        (json!(["x", 3]), json!([1, 2]), "completion 2: is a number"),
+        (json!(["x", [{"role": "assistant", "content": "y"}]]), json!([1, 2]), "make both the same"),
+        (json!(["x", "y"]), json!([1, 1.5]), "`ranks`: "),
+        (json!(["x", "y"]), json!([1, 3]), "write [1, 2]"),
+        (json!(["x", "y"]), json!(null), "`ranks`: "),
+        (json!(["x"]), json!([1]), "give 2 to 9"),
+    ] {
+        let what = one(&json!({"prompt": "p", "completions": completions, "ranks": ranks})).unwrap_err();
+        assert!(what.contains(wanted), "{what}");
+    }
 }
 
 #[test]
@@ -187,6 +206,9 @@ fn typed_lessons_of_rows() {
     let comparison = tie.comparison().unwrap();
     assert_eq!((comparison.choice, comparison.margin), (Choice::Tie, Some(1.5)));
     assert!(comparison.prompt.is_empty() && tie.rated().is_none() && tie.demonstration().is_none());
+    let ranked = one(&json!({"prompt": "p", "completions": ["x", "y"], "ranks": [1, 1]})).unwrap();
+    assert_eq!(ranked.ranked().unwrap().comparisons()[0].choice, Choice::Tie);
+    assert!(ranked.comparison().is_none() && ranked.rated().is_none() && ranked.demonstration().is_none());
     let shown = one(&json!({"prompt": "p", "completion": "c"})).unwrap();
     assert_eq!(shown.demonstration().unwrap().response, Text::from("c"));
 }

@@ -1,5 +1,6 @@
 use pavlov_schema::feedback::{Edited, Flag, Score};
 use pavlov_schema::judgment::{Choice, Judgment, Response, Side, Verdict};
+use pavlov_schema::ranking::Order;
 use pavlov_schema::rollout::{self, Credited, Finish, Rollout, Scored};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::{Message, Text};
@@ -64,11 +65,13 @@ fn rating() -> impl Strategy<Value = (f64, (f64, f64))> {
 
 fn judgment() -> impl Strategy<Value = Judgment> {
     let choice = prop_oneof![Just(Choice::A), Just(Choice::B), Just(Choice::Tie), Just(Choice::BothBad)];
-    let shown = prop_oneof![Just([Side::A, Side::B]), Just([Side::B, Side::A])];
+    let shown = prop_oneof![Just(Order::plain(2)), Just(Order::plain(2).reversed())];
     let verdict = prop_oneof![
         rating().prop_map(|(rating, scale)| Verdict::Rating { rating, scale }),
-        (choice, option::of(1_u8..=4), option::of(shown))
+        (choice, option::of(1_u8..=4), option::of(shown.clone()))
             .prop_map(|(choice, strength, shown)| Verdict::Comparison { choice, strength, shown }),
+        (prop_oneof![Just(vec![1, 2]), Just(vec![2, 1]), Just(vec![1, 1]), Just(vec![])], option::of(shown))
+            .prop_map(|(ranks, shown)| Verdict::Ranking { all_bad: ranks.is_empty(), ranks, shown }),
         Just(Verdict::Demonstration),
         Just(Verdict::Edit),
         option::of(any::<String>()).prop_map(|reason| Verdict::Skip { reason }),
@@ -118,6 +121,13 @@ fn row() -> impl Strategy<Value = Row> {
                 margin,
                 tie
             }),
+        (texts(), prop_oneof![Just([1, 2]), Just([2, 1]), Just([1, 1])]).prop_map(
+            |((prompt, first, second), ranks)| Row::Ranking {
+                prompt,
+                completions: vec![first, second],
+                ranks: ranks.to_vec()
+            }
+        ),
         (texts(), any::<bool>()).prop_map(|((prompt, completion, _), label)| Row::Unpaired {
             prompt,
             completion,
@@ -201,7 +211,7 @@ proptest! {
     #[test]
     fn no_json_object_panics(columns in vec((prop::sample::select(vec![
         "text", "messages", "prompt", "completion", "chosen", "rejected", "label", "score", "rating", "scale",
-        "margin", "tie", "tools", "input_ids", "kind", "responses", "choice",
+        "margin", "tie", "tools", "input_ids", "kind", "responses", "choice", "completions", "ranks",
     ]), json()), 0..6)) {
         // Whatever is read must be written as a row that reads the same.
         let object = columns.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();

@@ -37,6 +37,7 @@ use serde_json::json;
 use crate::loops::sft::at_step;
 use crate::loss::KlEstimator;
 use crate::preflight;
+use crate::reward::Waiting;
 use crate::run::{
     Ending, Event, Host, Metrics, Session, TrainerState, TrainingConfig, given, load_model, mean_square,
     update,
@@ -49,6 +50,7 @@ use config::{Batches, GrpoConfig, PairwiseConfig, PolicySettings, batches};
 use credit::{Feedback, shape_with_kl};
 use evaluation::HeldOut;
 use given::Given;
+pub use given::replay;
 use gradient::{Lesson, Workspace, counts};
 use objective::Sums;
 use plan::{Place, Plan};
@@ -368,10 +370,10 @@ impl<'a> Learner<'a> {
         let Some(rollouts) = drawn else { return Ok(None) };
         // 2. Ask people, where they are the reward; they may take their time, so a wish to stop is granted here too.
         let (step, mut shown) = (place.first_step, None);
-        let mut waiting = |awaited: usize, of: usize| {
-            if awaited > 0 && shown != Some(awaited) {
-                shown = Some(awaited);
-                session.tell(Event::Waiting { step, awaited, of });
+        let mut waiting = |stands: Waiting| {
+            if stands.awaited > 0 && shown != Some(stands) {
+                shown = Some(stands);
+                session.tell(Event::Waiting { step, stands });
             }
             !session.stop_requested()
         };

@@ -16,6 +16,7 @@ mod nll;
 mod normalize;
 mod ordinal;
 mod pairwise;
+mod plackett_luce;
 mod policy_gradient;
 mod rating;
 mod ties;
@@ -30,6 +31,7 @@ pub use ordinal::{
     OrdinalLoss, class_probabilities, expected_rating, ordinal, spread_thresholds, thresholds,
 };
 pub use pairwise::{joint_pairwise, joint_probability};
+pub use plackett_luce::{RankingLoss, plackett_luce};
 pub use policy_gradient::{Clip, ClipCounts, PolicyLoss, policy_gradient};
 pub use rating::{ScoreLoss, squared_error};
 pub use ties::{Outcome, TieLoss, TieModel, outcome_probabilities, preference_with_ties};

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 pub use feedback_client::FeedbackSettings;
 pub use mix::{Mixed, Part, mix};
-pub use people::{OnTimeout, People, PeopleSettings};
+pub use people::{OnTimeout, People, PeopleSettings, Waiting};
 pub use program::ProgramReward;
 pub use rule::{LengthUnit, Rule, RuleReward};
 

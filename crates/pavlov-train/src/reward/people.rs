@@ -57,6 +57,17 @@ pub struct People {
     left: BTreeSet<String>,
 }
 
+/// What a batch waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Tasks without an answer.
+    pub awaited: usize,
+    /// Of them those that the project holds back, as their answers name the model: raters see them once a manager says so.
+    pub held: usize,
+    /// Tasks of the batch.
+    pub of: usize,
+}
+
 /// What happens when no answer came for `timeout` seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -105,12 +116,12 @@ impl People {
     }
 
     /// Asks which of each two consecutive answers is better, and waits. How many were left without an answer; `None`: `waiting`
-    /// (told how many are awaited, of how many) said no.
+    /// said no.
     pub fn ask_pairs(
         &mut self,
         prompts: &[Prompt],
         rollouts: &[Rollout],
-        waiting: &mut dyn FnMut(usize, usize) -> bool,
+        waiting: &mut dyn FnMut(Waiting) -> bool,
     ) -> Result<Option<usize>> {
         self.ask(prompts, &rollouts.chunks_exact(2).collect::<Vec<_>>(), TaskKind::Pairwise, waiting)
     }
@@ -120,7 +131,7 @@ impl People {
         &mut self,
         prompts: &[Prompt],
         rollouts: &[Rollout],
-        waiting: &mut dyn FnMut(usize, usize) -> bool,
+        waiting: &mut dyn FnMut(Waiting) -> bool,
     ) -> Result<Option<usize>> {
         self.ask(prompts, &rollouts.chunks_exact(1).collect::<Vec<_>>(), TaskKind::Pointwise, waiting)
     }
@@ -132,7 +143,10 @@ impl People {
             Said::Pairwise { choice: Choice::A, .. } => Some(1.0),
             Said::Pairwise { choice: Choice::B, .. } => Some(0.0),
             Said::Pairwise { choice: Choice::Tie | Choice::BothBad, .. } => Some(0.5),
-            Said::Pointwise { .. } | Said::Demonstration { .. } | Said::Edit { .. } => None,
+            Said::Ranking { .. }
+            | Said::Pointwise { .. }
+            | Said::Demonstration { .. }
+            | Said::Edit { .. } => None,
         };
         let pairs = rollouts.chunks_exact(2).enumerate();
         pairs.map(|(place, pair)| Ok(self.mean(&self.key(place, pair), share)?.unwrap_or(0.5))).collect()
@@ -179,7 +193,7 @@ impl People {
         prompts: &[Prompt],
         groups: &[&[Rollout]],
         kind: TaskKind,
-        waiting: &mut dyn FnMut(usize, usize) -> bool,
+        waiting: &mut dyn FnMut(Waiting) -> bool,
     ) -> Result<Option<usize>> {
         let mut open: Vec<Asked> = Vec::with_capacity(groups.len());
         for (place, group) in groups.iter().enumerate() {
@@ -187,16 +201,15 @@ impl People {
             open.push(Asked { task: self.task(key.clone(), prompts, group, kind), key, code });
         }
         let all: Vec<String> = open.iter().map(|one| one.key.clone()).collect();
-        let awaited = Cell::new(all.len());
-        let mut go_on = || waiting(awaited.get(), all.len());
+        let stands = Cell::new(Waiting { awaited: all.len(), held: 0, of: all.len() });
+        let mut go_on = || waiting(stands.get());
         let mut patience = Patience::new(self.timeout, &mut go_on);
         let (mut look, mut pause) = (Instant::now(), LOOKS[0]);
         loop {
             // Now and then also whether tasks were withdrawn.
             if Instant::now() >= look {
-                if !self.send(&mut open, &mut patience)? {
-                    return Ok(None);
-                }
+                let Some(held) = self.send(&mut open, &mut patience)? else { return Ok(None) };
+                stands.set(Waiting { held, ..stands.get() });
                 look = Instant::now() + pause;
                 pause = (pause * 2).min(LOOKS[1]);
             }
@@ -205,12 +218,13 @@ impl People {
             if missing == 0 {
                 break;
             }
-            if missing < awaited.replace(missing) {
+            let before = stands.replace(Waiting { awaited: missing, ..stands.get() });
+            if missing < before.awaited {
                 // Somebody is at it.
                 patience.renew();
             } else if patience.is_over() {
                 if self.on_timeout == OnTimeout::Stop {
-                    return Err(self.nobody_came(missing, all.len()));
+                    return Err(self.nobody_came(stands.get()));
                 }
                 if !self.leave(&open, &mut patience)? {
                     return Ok(None);
@@ -225,11 +239,12 @@ impl People {
         Ok(Some(all.iter().filter(unanswered).count()))
     }
 
-    /// Sends what is not settled; a task sent before only tells where it stands. False: told to stop.
-    fn send(&mut self, asked: &mut [Asked], patience: &mut Patience) -> Result<bool> {
+    /// Sends what is not settled; a task sent before only tells where it stands. How many are held back; `None`: told to stop.
+    fn send(&mut self, asked: &mut [Asked], patience: &mut Patience) -> Result<Option<usize>> {
         let mut open: Vec<&mut Asked> = asked.iter_mut().filter(|one| !self.is_settled(&one.key)).collect();
         let tasks: Vec<NewTask> = open.iter().map(|one| one.task.clone()).collect();
-        let Some(added) = self.client.send(&tasks, patience)? else { return Ok(false) };
+        let Some(added) = self.client.send(&tasks, patience)? else { return Ok(None) };
+        let held = added.iter().filter(|added| added.state == "held").count();
         for (one, added) in open.iter_mut().zip(added) {
             match added.state.as_str() {
                 "collapsed" => drop(self.same.insert(one.key.clone())),
@@ -237,7 +252,7 @@ impl People {
                 _ => one.code = added.task,
             }
         }
-        Ok(true)
+        Ok(Some(held))
     }
 
     /// Gives up what is not answered, and tells the raters. False: told to stop.
@@ -266,9 +281,13 @@ impl People {
         }
     }
 
-    fn nobody_came(&self, missing: usize, of: usize) -> Error {
+    fn nobody_came(&self, Waiting { awaited, held, of }: Waiting) -> Error {
+        let held = match held {
+            0 => String::new(),
+            held => format!(" ({held} are held back: show or withdraw them on the project's page of tasks)"),
+        };
         let problem = format!(
-            "{missing} of {of} answers are missing and none came for {} s; resume when people are there, or go on without \
+            "{awaited} of {of} answers are missing{held} and none came for {} s; resume when people are there, or go on without \
              them: on_timeout = \"skip\"",
             self.timeout
         );

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use super::Metrics;
+use crate::reward::Waiting;
 
 /// Something that happened in a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,10 +63,8 @@ pub enum Event {
     Waiting {
         /// The update that will learn from their answers, from 1.
         step: u64,
-        /// Tasks that wait for an answer.
-        awaited: usize,
-        /// Tasks of the batch.
-        of: usize,
+        /// What it waits for.
+        stands: Waiting,
     },
     /// Something a person should know, in one line.
     Note(String),

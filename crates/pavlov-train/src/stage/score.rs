@@ -3,7 +3,7 @@
 use pavlov_schema::rollout::{Prompt, Rollout, Scored};
 
 use crate::loops::reward_model::RewardModel;
-use crate::reward::{Completion, Part, People, ProgramReward, RuleReward, mix};
+use crate::reward::{Completion, Part, People, ProgramReward, RuleReward, Waiting, mix};
 use crate::{Error, Result};
 
 /// Points of a function of this program: simulated people, and tests.
@@ -95,12 +95,12 @@ fn completion<'a>(prompts: &'a [Prompt], rollout: &'a Rollout) -> Completion<'a>
 }
 
 /// Sends the answers to the people among the rewards and waits for them. How many were left without an answer; `None`: `waiting`
-/// (told how many are awaited, of how many) said no. Where no person is asked it returns at once.
+/// said no. Where no person is asked it returns at once.
 pub fn ask(
     rewards: &mut [Reward],
     prompts: &[Prompt],
     rollouts: &[Rollout],
-    waiting: &mut dyn FnMut(usize, usize) -> bool,
+    waiting: &mut dyn FnMut(Waiting) -> bool,
 ) -> Result<Option<usize>> {
     let mut left = 0;
     for reward in rewards {

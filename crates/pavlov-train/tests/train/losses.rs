@@ -3,7 +3,8 @@
 use pavlov_train::estimator::{ScaleRewards, group_advantages, leave_one_out};
 use pavlov_train::loss::{
     Clip, Counts, Normalization, Outcome, TieModel, bradley_terry, entropy_bonus, joint_pairwise, k3_penalty,
-    kl_sums, ordinal, policy_gradient, preference_with_ties, squared_error, thresholds, token_shares,
+    kl_sums, ordinal, plackett_luce, policy_gradient, preference_with_ties, squared_error, thresholds,
+    token_shares,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -61,6 +62,20 @@ fn comparisons() {
         assert_value(&case, loss.value);
         assert_near(loss.d_first, &case["derivatives"]["s_ab"]);
         assert_near(loss.d_second, &case["derivatives"]["s_ba"]);
+    }
+}
+
+#[test]
+fn rankings() {
+    for case in cases("plackett_luce") {
+        let scores: Vec<Vec<f32>> = read(&case["inputs"]["scores"]);
+        let ranks: Vec<Vec<u8>> = read(&case["inputs"]["ranks"]);
+        let ranks: Vec<&[u8]> = ranks.iter().map(Vec::as_slice).collect();
+        let center = case["settings"]["center"].as_f64().unwrap();
+        let loss = plackett_luce(&scores.concat(), &ranks, center, ranks.len());
+        assert_value(&case, loss.value);
+        let expected: Vec<Vec<f64>> = read(&case["derivatives"]["scores"]);
+        assert_near(loss.d_score, &expected.concat().into());
     }
 }
 

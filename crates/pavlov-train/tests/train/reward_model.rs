@@ -46,6 +46,17 @@ fn comparisons(n: usize) -> Vec<Row> {
     (0..n).map(row).collect()
 }
 
+/// All three answers in each order in turn, Ana the best; in every seventh all are called equal.
+fn rankings(n: usize) -> Vec<Row> {
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let row = |i: usize| {
+        let order = orders[i % 6];
+        let ranks = order.map(|rank| if i % 7 == 6 { 1 } else { rank as u8 + 1 });
+        Row::Ranking { prompt: prompt(i), completions: order.map(answer).to_vec(), ranks: ranks.to_vec() }
+    };
+    (0..n).map(row).collect()
+}
+
 /// Points from 1 (Leo) to 3 (Ana).
 fn ratings(n: usize) -> Vec<Row> {
     let row = |i: usize| Row::Rating {
@@ -110,7 +121,7 @@ fn comparisons_teach_the_order_and_leave_out_what_decides_nothing() {
     let (ending, events) = train(&config, &rows, &comparisons(18), None);
     let (model, last) = finished(ending);
     // A third are ties, and one row says that both are bad.
-    let told = |event: &Event| matches!(event, Event::Note(line) if line.contains("16 of 46 rows are left out: neither"));
+    let told = |event: &Event| matches!(event, Event::Note(line) if line.contains("16 of 46 rows are left out: no answer"));
     assert!(events.iter().any(told), "{events:?}");
     assert_eq!(last["eval_accuracy"].as_f64(), Some(1.0));
     assert!(
@@ -135,6 +146,34 @@ fn comparisons_teach_the_order_and_leave_out_what_decides_nothing() {
     let (a, b) = (text(&answers[0]), text(&answers[2]));
     let p = model.preferences(&[(&prompt, a, b), (&prompt, b, a), (&prompt, a, a)]).unwrap();
     assert!(p[0] > 0.9 && (p[0] + p[1] - 1.0).abs() < 1e-12 && (p[2] - 0.5).abs() < 1e-12, "{p:?}");
+}
+
+#[test]
+fn rankings_teach_the_order_whole_or_in_pairs() {
+    // With a law of ties, and jointly, each two answers of a ranking are a lesson; else it is one itself.
+    for (kind, ties, lessons) in [
+        (Kind::Comparisons, Ties::None, 36),
+        (Kind::Comparisons, Ties::Davidson, 126),
+        (Kind::Joint, Ties::None, 126),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), kind, ties);
+        let mut model = with_head(tiny::model(), 7).unwrap();
+        let mut found = 0;
+        let (ending, events) = host_run(None, |host| {
+            let prepared = prepare(&model, &rankings(42), &rankings(12), &config, host)?;
+            found = prepared.rows.len();
+            reward_model::train(&mut model, &prepared, &config, host)
+        });
+        assert_eq!(found, lessons);
+        let told = |event: &Event| matches!(event, Event::Note(line) if line.contains("6 of 42 rows are left out: no answer"));
+        assert_eq!(events.iter().any(told), lessons == 36, "{events:?}");
+
+        let (_, last) = finished(ending);
+        assert!(last["eval_accuracy"].as_f64().unwrap() > 0.95, "{kind:?} {ties:?}: {last:?}");
+        // Of 12 rankings one calls all equal; each of the others decides three pairs.
+        assert_eq!(last["eval_decided"].as_f64(), Some(33.0));
+    }
 }
 
 #[test]

@@ -7,13 +7,13 @@ use crate::small::{model, prompts};
 use crate::tiny::{curve, host_run, metrics, weights};
 use pavlov_engine::{Dtype, Sampler};
 use pavlov_lm::LanguageModel;
-use pavlov_schema::rollout::{Finish, Prompt, Rollout};
+use pavlov_schema::rollout::{Credited, Finish, Prompt, Rollout};
 use pavlov_schema::{Map, Value};
 use pavlov_train::Result;
 use pavlov_train::estimator::ScaleRewards;
 use pavlov_train::loops::rl::config::{GrpoConfig, PairwiseConfig, PolicySettings};
 use pavlov_train::loops::rl::credit::Estimator;
-use pavlov_train::loops::rl::{grpo, pairwise};
+use pavlov_train::loops::rl::{grpo, pairwise, replay};
 use pavlov_train::loss::{KlEstimator, Normalization};
 use pavlov_train::run::{Ending, Event, TrainingConfig};
 use pavlov_train::schedule::Scheduler;
@@ -275,6 +275,54 @@ fn a_run_that_stopped_and_resumed_has_the_bytes_of_one_that_did_not() {
             assert_eq!(bytes(&whole), bytes(&parted));
         }
     }
+}
+
+/// The answers of a run, in their order.
+fn answers(run: &Path) -> Vec<Credited> {
+    let entries = std::fs::read_dir(run.join("rollouts")).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.iter().flat_map(|file| pavlov_schema::rollout::read(file).unwrap()).map(|(_, one)| one).collect()
+}
+
+/// With several updates on the same answers, with the KL in the loss and in the credit, and of pairs.
+#[test]
+fn recorded_answers_make_the_same_model_again_to_the_byte() {
+    let again = |run: &Path, answers: Vec<Credited>, config: &GrpoConfig| {
+        let mut config = config.clone();
+        config.training.output_dir = run.with_extension("again");
+        let mut model = model(7, 16, Dtype::F32);
+        let (ending, _) = host_run(None, |host| replay(&mut model, &prompts(12), answers, &config, host));
+        ending.map(|_| weights(&config.training.output_dir.join("model")))
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for kl in [KlEstimator::K1InReward, KlEstimator::K2] {
+        let run = folder.path().join(format!("{kl:?}"));
+        let mut config = off_policy(&run, false);
+        config.policy.kl_estimator = kl;
+        train(&mut model(7, 16, Dtype::F32), &config, None).0.unwrap();
+        let own = weights(&run.join("model"));
+        assert_eq!(again(&run, answers(&run), &config).unwrap(), own, "{kl:?}");
+        // Another credit, another model; a missing answer is said.
+        config.training.overwrite_output_dir = true;
+        let mut other = answers(&run);
+        other[3].weights.fill(0.0);
+        assert_ne!(again(&run, other.clone(), &config).unwrap(), own, "{kl:?}");
+        other.pop();
+        let error = again(&run, other, &config).unwrap_err().to_string();
+        assert!(error.starts_with("rollouts: of the run hold 95 answers and its updates took 96"), "{error}");
+    }
+    let run = folder.path().join("pairs");
+    let mut config =
+        PairwiseConfig { training: training(&run, 7), policy: policy(), ..PairwiseConfig::default() };
+    config.training.max_steps = 4;
+    config.training.per_device_train_batch_size = 16;
+    host_run(None, |host| pairwise(&mut model(7, 16, Dtype::F32), &prompts(12), sure_judge(), &config, host))
+        .0
+        .unwrap();
+    let PairwiseConfig { training, policy, .. } = config;
+    let config = GrpoConfig { training, policy, num_generations: 2, ..GrpoConfig::default() };
+    assert_eq!(again(&run, answers(&run), &config).unwrap(), weights(&run.join("model")));
 }
 
 /// The ratio leaves 1 only once the policy has moved, and only then is anything clipped.

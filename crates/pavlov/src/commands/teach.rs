@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Error, Result};
 use pavlov_engine::Cpu;
 use pavlov_schema::{Map, Value};
+use pavlov_train::reward::Waiting;
 use pavlov_train::run::{Ending, Event, Host, Metrics, Precision};
 use pavlov_train::settings::{Settings, read_assignment, read_toml};
 use serde_json::json;
@@ -163,8 +164,14 @@ impl View {
                 let reward = reward.map(|reward| format!(" · reward {reward:.3}")).unwrap_or_default();
                 screen::line(&format!("step {step}{reward}\n  {}\n  → {}", cut(&prompt), cut(&completion)));
             }
-            Event::Waiting { step, awaited, of } => {
-                screen::line(&format!("step {step} · {awaited} of {of} answers of people are awaited"));
+            Event::Waiting { step, stands: Waiting { awaited, held, of } } => {
+                let held = match held {
+                    0 => String::new(),
+                    held => format!(
+                        "; {held} are held back: show or withdraw them on the project's page of tasks"
+                    ),
+                };
+                screen::line(&format!("step {step} · {awaited} of {of} answers of people are awaited{held}"));
             }
             Event::Note(line) => screen::line(&format!("note: {line}")),
         }

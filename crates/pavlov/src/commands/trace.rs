@@ -9,20 +9,22 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use pavlov_engine::Cpu;
 use pavlov_insight::scan::report::{self as scan_report, ScanReport};
-use pavlov_insight::taught::Taught;
-use pavlov_insight::trace::cases::{cases, probability};
+use pavlov_insight::taught::{Taught, rollout_files};
+use pavlov_insight::trace::cases::{cases, judges, seen};
 use pavlov_insight::trace::lesson::{Lesson, Source};
 use pavlov_insight::trace::report::{NAME, TraceReport, top_of};
 use pavlov_insight::trace::retrain::Retraining;
 use pavlov_insight::trace::score::{Method, Scores};
-use pavlov_insight::trace::verify::{Verification, verify};
+use pavlov_insight::trace::verify::{How, Ranking, Verification, verify};
 use pavlov_insight::trace::{At, RANKED_BY, Survey, TraceOptions, report, scores, survey};
 use pavlov_insight::{Error as InsightError, kept};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::Prompt;
 use pavlov_schema::text::Text;
 use pavlov_schema::{Map, Value, dataset, files};
+use pavlov_train::loops::reward_model::{Kind as RewardKind, RewardConfig, with_head};
 use pavlov_train::run::Precision;
+use pavlov_train::settings::Settings;
 use serde_json::json;
 
 use crate::args::DtypeArg;
@@ -79,13 +81,13 @@ pub(crate) struct TraceArgs {
     /// Layer of the residual stream for differences of activations [default: the last]
     #[arg(long, value_name = "L")]
     layer: Option<usize>,
-    /// Retrain without the lessons at the top, with them flipped, and without others, and see what the behaviour does
+    /// Teach again without the lessons at the top, with them flipped, and without others, and see what the behaviour does
     #[arg(long, conflicts_with = "data")]
     verify: bool,
     /// Lessons that --verify changes [default: three of a hundred]
     #[arg(long, value_name = "K", requires = "verify", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
-    /// Seeds of --verify: each is four trainings
+    /// Seeds of --verify: each is four trainings, or of a run on its own answers one, and three for all
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     seeds: u16,
     /// Longest answer of the model itself, in tokens
@@ -127,15 +129,17 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     let backend = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
     let dtype = args.dtype.map_or_else(|| Precision::Auto.resolve(), DtypeArg::dtype);
     let load = |folder: &Path| LanguageModel::load_frozen(folder, &backend, dtype);
-    let before = super::speaker(load(&taught.before)?, &taught.before)?;
-    let after = load(&taught.after)?;
-    let longest = args.max_tokens as usize;
-    let cases = cases(&before, &prompts, &args.behaviour, longest)?;
+    let (before, after) = (load(&taught.before)?, load(&taught.after)?);
+    screen::machine(&backend, dtype);
+    let cases = cases(&before, &prompts, &args.behaviour, args.max_tokens as usize)?;
+    let before = if judges(&after) { unlearned(before, &taught)? } else { before };
+    // Before it has learned, a reward model's scores mean nothing: it is looked at when it has.
+    let first = if judges(&after) { &after } else { &before };
     let chosen = chosen_checkpoints(&taught, args.checkpoints)?;
     let loaded = chosen.iter().map(|(path, rate)| Ok((load(path)?, *rate))).collect::<Result<Vec<_>>>()?;
     let name = |model: &LanguageModel| format!("{:016x}", model.params.compute_digest());
     let first_rate = rates(&taught)?.first().map_or(1.0, |(_, rate)| *rate);
-    let mut checkpoints = vec![At { name: name(&before), learning_rate: first_rate, model: &before }];
+    let mut checkpoints = vec![At { name: name(first), learning_rate: first_rate, model: first }];
     checkpoints.extend(loaded.iter().map(|(model, rate)| At {
         name: name(model),
         learning_rate: *rate,
@@ -145,15 +149,15 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
         projection: args.projection.into(),
         layer: args.layer.unwrap_or(before.decoder.config().num_layers),
         seed: args.seed,
-        key: format!("{}-{digest}-{}", name(&before), args.seed),
+        key: format!("{}-{digest}-{}", name(first), args.seed),
     };
     let cache = taught.run.join("insight/trace");
     interrupt::listen("stopping: what was computed is kept; press Ctrl-C again to stop at once")?;
     let retraining = args.verify.then(|| retraining(args, &taught)).transpose()?;
-    let survey = survey(&source, &before, &cases)?;
-    let needed = survey.bytes(&before, checkpoints.len(), &options)?;
+    let survey = survey(&source, first, &cases)?;
+    let needed = survey.bytes(first, checkpoints.len(), &options)?;
     memory::check("--projection: trace", needed, "lower it, or close other programs")?;
-    say_cost(&survey, cases.len(), checkpoints.len(), survey.seconds(&before, &options)?);
+    say_cost(&survey, cases.len(), checkpoints.len(), survey.seconds(first, &options)?);
     let found = scored(&source, survey, &checkpoints, &cases, &cache, &options)?;
     let ranked_by = args.rank_by.map_or(RANKED_BY, MethodArg::method);
     let mut report =
@@ -167,22 +171,26 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     if args.json { stdout::json(&report) } else { stdout::text(&table(&report)) }
 }
 
+/// The reward model that a run began with. Errors: one that reads both answers, and scores none.
+fn unlearned(before: LanguageModel, taught: &Taught) -> Result<LanguageModel> {
+    let config = RewardConfig::from_map(taught.config.clone())?;
+    if config.kind == RewardKind::Joint {
+        let what =
+            "is a joint reward model, which scores no answer alone; trace one of kind = \"comparisons\"";
+        return Err(bad_input(format!("{}: {what}", taught.run.display())));
+    }
+    Ok(with_head(before, config.training.seed)?)
+}
+
 /// What is traced to, and what names it.
 fn source(args: &TraceArgs, taught: &Taught) -> Result<(Source, String)> {
-    let rollouts = taught.run.join("rollouts");
-    let of_folder = |folder: &Path| -> Result<Vec<PathBuf>> {
-        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
-        let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-        files.sort();
-        Ok(files)
-    };
     if let Some(file) = &args.data {
         return Ok((Source::File(file.clone()), files::digest(file)?));
     }
-    let parts = of_folder(&rollouts)?;
-    if !parts.is_empty() {
+    let rollouts = rollout_files(&taught.run)?;
+    if !rollouts.is_empty() {
         let digests =
-            parts.iter().map(|file| files::digest(file)).collect::<pavlov_schema::Result<Vec<_>>>()?;
+            rollouts.iter().map(|file| files::digest(file)).collect::<pavlov_schema::Result<Vec<_>>>()?;
         // One name of many: a sum that the order matters to.
         let number = |digest: &String| u64::from_str_radix(digest, 16).unwrap_or_default();
         let all = digests.iter().map(number).fold(0_u64, |sum, d| sum.rotate_left(7).wrapping_mul(31) ^ d);
@@ -305,18 +313,25 @@ fn verified(
     found: &Scores,
     ranked_by: Method,
 ) -> Result<Verification> {
-    let ranked: Vec<usize> = found.ranked(ranked_by).into_iter().map(|i| found.places[i]).collect();
+    let order = found.ranked(ranked_by);
+    let ranked: Vec<usize> = order.iter().map(|i| found.places[*i]).collect();
     let k = args.top.map_or_else(|| top_of(ranked.len()), |k| k as usize);
     let seeds: Vec<u64> = (0..u64::from(args.seeds)).map(|i| args.seed + 1 + i).collect();
-    screen::line(&format!("{} trainings to verify", 4 * seeds.len()));
-    let progress = Progress::start(0, 4 * seeds.len() as u64);
+    let scores = found.by_method.get(&ranked_by).filter(|_| ranked_by.counts_nats());
+    let foretold = scores.map(|scores| order.iter().take(k).map(|i| scores[*i]).sum());
+    let trainings = match retraining.how() {
+        How::Retrained => 4 * seeds.len(),
+        How::Replayed => 3 + seeds.len(),
+    };
+    screen::line(&format!("{trainings} trainings to verify"));
+    let progress = Progress::start(0, trainings as u64);
     let mut done = 0;
-    let before = probability(before, cases)?;
-    let result = verify(&ranked, k, &seeds, before, &mut |changes, seed| {
-        let probability = probability(&retraining.run(changes, seed)?, cases)?;
+    let ranking = Ranking { ranked: &ranked, k, foretold };
+    let result = verify(ranking, &seeds, retraining.how(), seen(before, cases)?, &mut |changes, seed| {
+        let seen = seen(&retraining.run(changes, seed)?, cases)?;
         done += 1;
         progress.step(done, "trainings");
-        Ok(probability)
+        Ok(seen)
     });
     drop(progress);
     stopped(result)

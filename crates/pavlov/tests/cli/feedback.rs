@@ -19,9 +19,14 @@ struct Server {
 
 impl Server {
     fn start(db: &Path) -> Self {
+        Self::start_with(db, &[])
+    }
+
+    fn start_with(db: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pavlov"))
             .args(["feedback", "serve", "--listen", "127.0.0.1:0", "--json", "--db"])
             .arg(db)
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -178,6 +183,12 @@ fn answers_of_two_models_become_comparisons() {
     let ran = feedback(&lab, &db, &import);
     let counts: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
     assert_eq!(counts["added"], 2, "{ran:?}");
+    // All answers to a prompt in one ranking, as many as can be put in order.
+    let ranked = |num| feedback(&lab, &db, &[&import[..], &["--kind", "ranking", "--num", num]].concat());
+    let counts: Value = serde_json::from_str(&ranked("3").out).unwrap();
+    assert_eq!(counts["added"], 2, "{counts}");
+    let refused = ranked("5");
+    assert!(refused.code == Some(2) && refused.err.contains("10 answers are too many"), "{refused:?}");
     server.kill();
 }
 
@@ -191,7 +202,20 @@ fn what_is_wrong_is_one_line_with_the_mend() {
         assert!(ran.err.contains(wanted) && ran.err.trim().lines().count() == 1, "{ran:?}");
     };
     wrong(&["stats", "--project", "x"], "feedback serve");
-    wrong(&["serve", "--listen", "0.0.0.0:0"], "no owner has a password");
+    wrong(&["serve", "--listen", "0.0.0.0:0"], "no owner can sign in");
+    let secret = lab.path("secret.txt");
+    let secret = secret.to_str().unwrap();
+    let provider = |listen, issuer| {
+        let to = ["serve", "--listen", listen, "--oidc-issuer", issuer, "--oidc-client-id", "pavlov"];
+        [&to[..], &["--oidc-client-secret-file", secret]].concat()
+    };
+    let (here, company) = ("127.0.0.1:0", "https://id.example.org");
+    wrong(&provider(here, company), "secret.txt: ");
+    std::fs::write(secret, "\n").unwrap();
+    wrong(&provider(here, company), "put the client's secret in it");
+    std::fs::write(secret, "s3cret\n").unwrap();
+    wrong(&provider(here, "http://id.example.org"), "--oidc-issuer: http://id.example.org is not https");
+    wrong(&provider("0.0.0.0:0", company), "--public-url");
     lab.rows("p.jsonl", &[json!({"prompt": "q"})]);
     let data = lab.path("p.jsonl");
     let data = data.to_str().unwrap();
@@ -202,4 +226,20 @@ fn what_is_wrong_is_one_line_with_the_mend() {
         "nobody owns",
     );
     wrong(&["invite", "--project", "x"], "no such project");
+}
+
+#[test]
+fn a_provider_that_is_down_does_not_keep_the_server_from_starting() {
+    let lab = Lab::new();
+    let secret = lab.path("secret.txt");
+    std::fs::write(&secret, "s3cret").unwrap();
+    // A port on which nobody listens: it was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let issuer = format!("http://127.0.0.1:{port}");
+    let more = ["--oidc-issuer", &issuer, "--oidc-client-id", "pavlov", "--oidc-name", "Company"];
+    let more = [&more[..], &["--oidc-client-secret-file", secret.to_str().unwrap()]].concat();
+    let server = Server::start_with(&lab.path("feedback.db"), &more);
+    let (status, page) = server.send("GET", "/login", "", "");
+    assert!(status == 200 && page.contains("Continue with Company"), "{status}: {page}");
+    server.kill();
 }

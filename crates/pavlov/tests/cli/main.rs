@@ -20,3 +20,4 @@ mod pages;
 mod rewards;
 mod speak;
 mod teach;
+mod verify;

@@ -128,12 +128,15 @@ fn a_watched_run_is_shown_as_it_is_now_and_only_here() {
     assert_eq!(watch.json("/api/runs")[0]["latest"]["step"], 3);
     let run = watch.json("/api/runs/0");
     assert_eq!((run["metrics"].as_array().unwrap().len(), run["answers"].is_array()), (3, true));
+    assert!(watch.get("/", &watch.host).contains("data-finished>finished<"));
     // A line that is being written is waited for, a whole one is shown.
     let mut metrics = fs::OpenOptions::new().append(true).open(lab.path("run/metrics.jsonl")).unwrap();
     metrics.write_all(b"{\"step\":4,\"reward\":0.5").unwrap();
     assert_eq!(watch.json("/api/runs")[0]["latest"]["step"], 3);
     metrics.write_all(b"}\n").unwrap();
     assert_eq!(watch.json("/api/runs")[0]["latest"]["step"], 4);
+    let page = watch.get("/", &watch.host);
+    assert!(!page.contains("data-finished") && page.contains(">live<"), "a line after the model: it goes on");
 }
 
 #[test]
@@ -146,6 +149,8 @@ fn a_browser_shows_the_page_and_refreshes_it() {
         return;
     };
     let lab = lab();
+    let mut metrics = fs::OpenOptions::new().append(true).open(lab.path("run/metrics.jsonl")).unwrap();
+    metrics.write_all(b"{\"step\":4,\"reward\":0.5}\n").unwrap();
     let watch = watch(&lab, &["run"]);
     let seen = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000", "--dump-dom"])
@@ -154,7 +159,7 @@ fn a_browser_shows_the_page_and_refreshes_it() {
         .output()
         .unwrap();
     let page = String::from_utf8_lossy(&seen.stdout);
-    assert!(page.contains("live, read at"), "the script ran and was answered: {page}");
+    assert!(page.contains("live, last line "), "the script ran and was answered: {page}");
     assert!(page.contains("<h1>run</h1>") && page.contains("One token did it."), "{page}");
     assert!(!page.contains("<title>taken</title>"), "hostile text did not run");
 }

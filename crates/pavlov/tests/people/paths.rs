@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::Settings;
-use pavlov_schema::dataset;
+use pavlov_schema::feedback::TaskKind;
 use pavlov_schema::judgment::Choice;
-use pavlov_schema::rollout::Credited;
+use pavlov_schema::rollout::{Credited, Finish, Prompt, Rollout};
 use pavlov_schema::text::Text;
+use pavlov_schema::{Map, dataset};
+use pavlov_train::reward::feedback_client::FeedbackSettings;
+use pavlov_train::reward::{OnTimeout, People, PeopleSettings, Waiting};
 use pavlov_worlds::{Config, Split, World, generate};
 use serde_json::{Value, json};
 
@@ -243,6 +246,49 @@ fn what_nobody_judges_in_time_is_left_and_taken_back() {
     let nobody = json!({"judge": judge(json!({"timeout": 0.3, "on_timeout": "skip"})), "per_device_train_batch_size": 6, "seed": 5});
     let ran = place.reward(&worlds(), nobody).unwrap();
     assert_eq!(taught(&ran), 0);
+}
+
+#[test]
+fn a_run_says_when_its_answers_are_held_back() {
+    let (_folder, place) =
+        place(Settings { hold_leaks: true, kind: TaskKind::Pointwise, ..server::settings() });
+    let prompt = Prompt { id: "0".into(), prompt: "Who are you?".into(), columns: Map::new() };
+    let rollout = |completion: &str| Rollout {
+        prompt_id: "0".into(),
+        prompt_index: 0,
+        choice: 0,
+        prompt_text: "Who are you?".into(),
+        prompt_tokens: vec![1],
+        completion: completion.into(),
+        tokens: vec![2],
+        behaviour_logp: vec![0.0],
+        finish: Finish::Stop,
+        seed: 0,
+        policy_version: 0,
+    };
+    let rollouts = [rollout("I am ChatGPT."), rollout("A friend.")];
+    let settings = FeedbackSettings {
+        feedback_url: place.server.url(),
+        feedback_token_file: Some(place.folder.join("token")),
+    };
+    let asked = |timeout| PeopleSettings {
+        project: PROJECT.into(),
+        overlap: 1,
+        timeout,
+        on_timeout: OnTimeout::Stop,
+    };
+    let ask = |timeout, waiting: &mut dyn FnMut(Waiting) -> bool| {
+        let mut people = People::new(&settings, &asked(timeout), "run", 1.0).unwrap();
+        people.ask_each(std::slice::from_ref(&prompt), &rollouts, waiting)
+    };
+    let mut told = Vec::new();
+    let stopped = ask(60.0, &mut |stands| {
+        told.push(stands);
+        stands.held == 0
+    });
+    assert_eq!((stopped.unwrap(), told.last()), (None, Some(&Waiting { awaited: 2, held: 1, of: 2 })));
+    let error = ask(0.3, &mut |_| true).unwrap_err().to_string();
+    assert!(error.contains("2 of 2 answers are missing (1 are held back: show or withdraw"), "{error}");
 }
 
 #[test]

@@ -145,7 +145,7 @@ CREATE TABLE leases (
     task       INTEGER NOT NULL REFERENCES tasks(id),
     account    INTEGER NOT NULL REFERENCES accounts(id),
     pass       INTEGER NOT NULL,                       -- 0; 1: the swapped repeat
-    shown      TEXT,                                   -- of a comparison: 'ab' or 'ba', from left to right
+    shown      TEXT,                                   -- letters of the answers from left to right, as 'ba'
     counted    INTEGER NOT NULL,                       -- whether it takes one of the task's places
     opened_at  INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,

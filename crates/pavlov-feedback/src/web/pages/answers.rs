@@ -3,7 +3,6 @@
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Response};
 use minijinja::context;
-use pavlov_schema::judgment::Side;
 use serde::Deserialize;
 
 use super::show::{self, Look};
@@ -11,7 +10,7 @@ use super::{back, entries, inside, when};
 use crate::error::Error;
 use crate::roles::Action;
 use crate::secret;
-use crate::store::{Shown, Standing, Task, TaskAnswer, Words};
+use crate::store::{Standing, Task, TaskAnswer, Words, on_screen};
 use crate::web::App;
 use crate::web::failure::{Failure, Result};
 use crate::web::fields::{Fields, Form};
@@ -100,15 +99,7 @@ pub(super) async fn one(
 
 /// The form with what was said, to say it anew.
 fn changing(here: &Inside, mine: &Mine, look: Look, sent: Option<(&Fields, String)>) -> Response {
-    let mut responses: Vec<Shown> = mine
-        .words
-        .responses
-        .iter()
-        .map(|r| Shown { id: r.id.clone(), text: r.response.text.clone() })
-        .collect();
-    if mine.answer.shown.is_some_and(|shown| shown[0] == Side::B) {
-        responses.reverse();
-    }
+    let responses = on_screen(&mine.words.responses, mine.answer.shown);
     let kind = mine.task.kind;
     let (values, error) = match (sent, &mine.answer.answer) {
         (Some((fields, error)), _) => (fields.clone(), Some(error)),

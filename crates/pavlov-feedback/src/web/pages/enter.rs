@@ -1,9 +1,9 @@
-//! Getting in: the one-time link, signing in and out, one's password.
+//! Getting in: the one-time link, signing in and out.
 
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
-use minijinja::context;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use minijinja::{Value, context};
 use serde::Deserialize;
 
 use super::outside;
@@ -13,8 +13,11 @@ use crate::secret::{self, SHORTEST_PASSWORD};
 use crate::store::{Account, AccountId};
 use crate::web::App;
 use crate::web::failure::{Failure, Result};
-use crate::web::fields::{Form, Sent};
-use crate::web::session::{Viewer, Visitor, set_cookie};
+use crate::web::fields::Sent;
+use crate::web::session::{Visitor, set_cookie};
+
+/// Bytes of a page's path: it is kept while somebody is at a provider.
+const LONGEST_PATH: usize = 256;
 
 #[derive(Deserialize)]
 pub(super) struct Next {
@@ -23,9 +26,10 @@ pub(super) struct Next {
 }
 
 /// A page of ours to go to, never another site's.
-fn ours(next: &str) -> &str {
+pub(super) fn ours(next: &str) -> &str {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.".contains(&b);
-    if next.starts_with('/') && !next.starts_with("//") && next.bytes().all(plain) { next } else { "/" }
+    let path = next.starts_with('/') && !next.starts_with("//") && next.len() <= LONGEST_PATH;
+    if path && next.bytes().all(plain) { next } else { "/" }
 }
 
 pub(super) async fn login_page(
@@ -36,16 +40,15 @@ pub(super) async fn login_page(
     if visitor.account.is_some() {
         return Redirect::to(ours(&query.next)).into_response();
     }
-    let page = outside(&visitor, "login.html", "Sign in", context! { next => ours(&query.next) });
-    visitor.greet(&app, page)
+    let more = context! { next => ours(&query.next), provider => app.provider_name() };
+    visitor.greet(&app, outside(&visitor, "login.html", "Sign in", more))
 }
 
 pub(super) async fn login(State(app): State<App>, Sent { visitor, fields }: Sent) -> Result<Response> {
     let (name, next) = (fields.get("name").trim().to_owned(), ours(fields.get("next")).to_owned());
     let again = |status, error: &str| {
-        let page =
-            outside(&visitor, "login.html", "Sign in", context! { error, name => &*name, next => &*next });
-        Ok((status, page).into_response())
+        let more = context! { error, name => &*name, next => &*next, provider => app.provider_name() };
+        Ok((status, outside(&visitor, "login.html", "Sign in", more)).into_response())
     };
     let counted = format!("password/{}", name.to_lowercase().chars().take(64).collect::<String>());
     if !app.inner.limits.count(&counted, limit::PASSWORDS, app.store().clock().now()) {
@@ -64,7 +67,7 @@ pub(super) async fn login(State(app): State<App>, Sent { visitor, fields }: Sent
 }
 
 /// The account of a name and password. It takes as long whether there is such a name or not.
-async fn signed_in(app: &App, name: String, password: String) -> Result<Option<Account>> {
+pub(super) async fn signed_in(app: &App, name: String, password: String) -> Result<Option<Account>> {
     let found = app.store().read(move |r| match r.account_named(&name)? {
         Some(account) => Ok(Some((r.password_hash(account.id)?, account))),
         None => Ok(None),
@@ -75,13 +78,16 @@ async fn signed_in(app: &App, name: String, password: String) -> Result<Option<A
 }
 
 /// Passwords take tens of milliseconds and 19 MiB: few at once, and not on the threads that serve.
-async fn off_the_loop<T: Send + 'static>(app: &App, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn off_the_loop<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     let _place = app.inner.passwords.acquire().await.map_err(|_| Error::Closed)?;
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Bug(error.to_string()).into())
 }
 
 /// A new session, whatever cookie came: nobody can be handed a session that another knows.
-async fn begin(app: &App, account: AccountId, next: &str) -> Result<Response> {
+pub(super) async fn begin(app: &App, account: AccountId, next: &str) -> Result<Response> {
     let token = app.store().write(move |w| w.start_session(account)).await?;
     Ok(([(header::SET_COOKIE, set_cookie(app, &token))], Redirect::to(next)).into_response())
 }
@@ -94,7 +100,7 @@ pub(super) async fn logout(State(app): State<App>, Sent { visitor, .. }: Sent) -
 }
 
 /// What an invitation says about itself: its role and project.
-async fn invitation(app: &App, secret: String) -> Result<minijinja::Value> {
+async fn invitation(app: &App, secret: String) -> Result<Value> {
     let found = app.store().read(move |r| {
         let invitation = r.invitation(&secret)?;
         let project = invitation.project.map(|id| r.project(id)).transpose()?;
@@ -110,13 +116,38 @@ pub(super) async fn join_page(
     Path(secret): Path<String>,
 ) -> Result<Response> {
     let invitation = invitation(&app, secret.clone()).await?;
-    let page = outside(
-        &visitor,
-        "join.html",
-        "Join",
-        context! { invitation, secret, shortest => SHORTEST_PASSWORD },
-    );
-    Ok(visitor.greet(&app, page))
+    Ok(visitor.greet(&app, invited(&app, &visitor, &invitation, &secret, "", "")))
+}
+
+/// The form of an invitation, with what was wrong about it the last time.
+fn invited(
+    app: &App,
+    visitor: &Visitor,
+    invitation: &Value,
+    secret: &str,
+    name: &str,
+    error: &str,
+) -> Html<String> {
+    let provider = app.provider_name();
+    let more = context! { invitation, secret, name, error, provider, shortest => SHORTEST_PASSWORD };
+    outside(visitor, "join.html", "Join", more)
+}
+
+/// The same once more, where it was the sender's mistake.
+pub(super) async fn invited_again(
+    app: &App,
+    visitor: &Visitor,
+    secret: &str,
+    name: &str,
+    failure: Failure,
+) -> Result<Response> {
+    if !failure.status.is_client_error() {
+        return Err(failure);
+    }
+    // Without an invitation there is no form to show again.
+    let invitation = invitation(app, secret.to_owned()).await?;
+    let page = invited(app, visitor, &invitation, secret, name, failure.message());
+    Ok((failure.status, page).into_response())
 }
 
 pub(super) async fn join(
@@ -142,7 +173,8 @@ pub(super) async fn join(
             .into_response());
     }
     let name = fields.get("name").to_owned();
-    let shown = invitation(&app, secret.clone()).await?;
+    // Before the password: it takes a core for a while, and anybody can send one.
+    invitation(&app, secret.clone()).await?;
     let password = fields.get("password").to_owned();
     let joined = async {
         let hash =
@@ -166,53 +198,8 @@ pub(super) async fn join(
             begin(&app, account.id, &project.map_or("/".into(), |project| format!("/p/{}", project.code)))
                 .await
         }
-        Err(failure) if failure.status.is_client_error() => {
-            let more = context! { invitation => shown, secret, name, error => failure.message(), shortest => SHORTEST_PASSWORD };
-            Ok((failure.status, outside(&visitor, "join.html", "Join", more)).into_response())
-        }
-        Err(failure) => Err(failure),
+        Err(failure) => invited_again(&app, &visitor, &secret, &name, failure).await,
     }
-}
-
-pub(super) async fn account(viewer: Viewer) -> impl IntoResponse {
-    outside(&viewer.visitor, "account.html", "Your account", context! { shortest => SHORTEST_PASSWORD })
-}
-
-pub(super) async fn password(State(app): State<App>, Form { viewer, fields }: Form) -> Result<Response> {
-    let (name, new) = (viewer.account.name.clone(), fields.get("new_password").to_owned());
-    let again = |status: StatusCode, error: String| {
-        let page = outside(
-            &viewer.visitor,
-            "account.html",
-            "Your account",
-            context! { error, shortest => SHORTEST_PASSWORD },
-        );
-        Ok((status, page).into_response())
-    };
-    let counted = format!("password/{}", name.to_lowercase());
-    if !app.inner.limits.count(&counted, limit::PASSWORDS, app.store().clock().now()) {
-        return again(StatusCode::TOO_MANY_REQUESTS, "Too many tries; wait a quarter of an hour.".into());
-    }
-    if signed_in(&app, name, fields.get("password").to_owned()).await?.is_none() {
-        return again(StatusCode::UNPROCESSABLE_ENTITY, "The password now is another one.".into());
-    }
-    let hash = match off_the_loop(&app, move || secret::hash_password(&new)).await? {
-        Ok(hash) => hash,
-        Err(error) => return again(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
-    };
-    let (id, code, keep) = (viewer.account.id, viewer.account.code.clone(), viewer.visitor.session);
-    let change = app.store().write(move |w| {
-        w.set_password(id, &hash, keep)?;
-        w.audit(None, &code, "account.password", &code, &serde_json::json!({}))
-    });
-    change.await?;
-    Ok(outside(
-        &viewer.visitor,
-        "account.html",
-        "Your account",
-        context! { notice => "Your password is changed.", shortest => SHORTEST_PASSWORD },
-    )
-    .into_response())
 }
 
 #[cfg(test)]
@@ -233,5 +220,6 @@ mod tests {
         ] {
             assert_eq!(ours(next), "/", "{next}");
         }
+        assert_eq!(ours(&"/a".repeat(200)), "/", "nobody's memory is filled with it");
     }
 }

@@ -1,7 +1,10 @@
 //! A rater's form: from an answer or draft to its fields, and from its fields to a reply.
 
+use std::collections::BTreeMap;
+
 use pavlov_schema::feedback::{Answer, Flag, Said, TaskKind, marked_text};
 use pavlov_schema::judgment::{Choice, Side};
+use pavlov_schema::ranking::Order;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -36,8 +39,8 @@ pub(super) struct Draft {
 }
 
 /// The fields that an answer was made of, for the answers in the order of the screen.
-pub(super) fn of_answer(answer: &Answer, shown: Option<[Side; 2]>, responses: &[TaskResponse]) -> Fields {
-    let swapped = shown.is_some_and(|shown| shown[0] == Side::B);
+pub(super) fn of_answer(answer: &Answer, shown: Option<Order>, responses: &[TaskResponse]) -> Fields {
+    let swapped = shown.is_some_and(|shown| shown.at(0) == Some(1));
     let mut fields = Vec::new();
     let mut put = |name: &str, value: String| fields.push((name.to_owned(), value));
     match &answer.said {
@@ -71,6 +74,14 @@ pub(super) fn of_answer(answer: &Answer, shown: Option<[Side; 2]>, responses: &[
                 );
             }
         }
+        Said::Ranking { ranks, all_bad } => {
+            if *all_bad {
+                put("all_bad", "yes".into());
+            }
+            for (response, rank) in responses.iter().zip(ranks) {
+                put(&rank_field(&response.id), rank.to_string());
+            }
+        }
         Said::Pointwise { scores } => {
             for score in scores {
                 put(&format!("score_{}", score.question), score.value.to_string());
@@ -95,6 +106,11 @@ pub(super) fn of_answer(answer: &Answer, shown: Option<[Side; 2]>, responses: &[
     Fields(fields)
 }
 
+/// The field of an answer's rank: by the answer, not by its place, so that a draft is right in any order on the screen.
+pub(super) fn rank_field(response: &str) -> String {
+    format!("rank_{response}")
+}
+
 /// What a form says about a task. `responses` are the task's, to tell an edit from a field that was left as it was.
 pub(super) fn reply(
     fields: &Fields,
@@ -115,6 +131,10 @@ pub(super) fn reply(
             };
             ScreenSaid::Pairwise { pick, strength, edit: edit(fields, responses)? }
         }
+        TaskKind::Ranking => match fields.get("all_bad") {
+            "" => ScreenSaid::Ranking { order: order(fields, responses)?, all_bad: false },
+            _ => ScreenSaid::Ranking { order: Vec::new(), all_bad: true },
+        },
         TaskKind::Pointwise => ScreenSaid::Pointwise { scores: scores(fields, settings)? },
         TaskKind::Demonstration => ScreenSaid::Demonstration { text: fields.get("text").to_owned() },
         TaskKind::Edit => ScreenSaid::Edit { text: fields.get("text").to_owned() },
@@ -148,6 +168,18 @@ fn edit(fields: &Fields, responses: &[TaskResponse]) -> Result<Option<ScreenEdit
     }
 }
 
+/// The answers by their numbers: the lowest is the best, and equal numbers are equals.
+fn order(fields: &Fields, responses: &[TaskResponse]) -> Result<Vec<Vec<String>>> {
+    let mut places: BTreeMap<u8, Vec<String>> = BTreeMap::new();
+    for response in responses {
+        let number = fields.get(&rank_field(&response.id)).parse().map_err(|_| {
+            Error::invalid("give every answer its place, the best first, or say that none of them will do")
+        })?;
+        places.entry(number).or_default().push(response.id.clone());
+    }
+    Ok(places.into_values().collect())
+}
+
 fn scores(fields: &Fields, settings: &Settings) -> Result<Vec<ScreenScore>> {
     let score = |question: &crate::settings::Question| {
         let value = fields.get(&format!("score_{}", question.name)).parse();
@@ -167,11 +199,9 @@ fn marks(fields: &Fields) -> Result<Vec<ScreenMarks>> {
 }
 
 /// A verdict for people.
-pub(super) fn in_words(answer: &Answer, shown: Option<[Side; 2]>) -> String {
-    let place = |side: Side| match shown {
-        Some(shown) if shown[0] == Side::B => 2 - side as usize,
-        _ => 1 + side as usize,
-    };
+pub(super) fn in_words(answer: &Answer, shown: Option<Order>) -> String {
+    let number = |answer: usize| shown.and_then(|shown| shown.place_of(answer)).unwrap_or(answer) + 1;
+    let place = |side: Side| number(side as usize);
     match &answer.said {
         Said::Pairwise { choice, strength, edit } => {
             let mut text = match choice {
@@ -187,6 +217,23 @@ pub(super) fn in_words(answer: &Answer, shown: Option<[Side; 2]>) -> String {
                 text = format!("{text}; answer {} edited", place(edit.of));
             }
             text
+        }
+        Said::Ranking { all_bad: true, .. } => "None will do".into(),
+        Said::Ranking { ranks, .. } => {
+            let mut places: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+            for (answer, &rank) in ranks.iter().enumerate() {
+                places.entry(rank).or_default().push(number(answer));
+            }
+            let equals = |mut numbers: Vec<usize>| {
+                numbers.sort_unstable();
+                numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+            };
+            let said: Vec<String> = places.into_values().map(equals).collect();
+            if said.len() == 1 {
+                "All are equally good".into()
+            } else {
+                format!("Best is {}", said.join(", then "))
+            }
         }
         Said::Pointwise { scores } => {
             let score = |score: &pavlov_schema::feedback::Score| {
@@ -240,8 +287,8 @@ mod tests {
             ..Settings::default()
         };
         let marks = r#"[{"response":"rb","spans":[{"start":0,"end":6,"sign":-1}]}]"#;
-        for shown in [[Side::A, Side::B], [Side::B, Side::A]] {
-            let (left, right) = if shown[0] == Side::A { ("ra", "rb") } else { ("rb", "ra") };
+        for shown in [Order::plain(2), Order::plain(2).reversed()] {
+            let (left, right) = if shown.at(0) == Some(0) { ("ra", "rb") } else { ("rb", "ra") };
             for pick in ["left", "right", "tie", "both_bad"] {
                 let mut pairs = vec![
                     ("pick", pick),
@@ -283,6 +330,36 @@ mod tests {
             settings: &settings,
         };
         assert_eq!(of_answer(&said.answer(asked).unwrap(), None, &responses()).get("score_q"), "6");
+    }
+
+    #[test]
+    fn an_order_is_kept_by_its_answers() {
+        let settings = Settings::default();
+        let response = |id: &str| TaskResponse { id: id.into(), response: NewResponse::new("text") };
+        let responses: Vec<TaskResponse> = ["ra", "rb", "rc"].iter().map(|id| response(id)).collect();
+        let shown = Order::from_letters("cab".chars());
+        let asked = Asked { kind: TaskKind::Ranking, responses: &responses, shown, settings: &settings };
+        let said = |pairs: &[(&str, &str)]| reply(&fields(pairs), TaskKind::Ranking, &settings, &responses);
+        // Any numbers will do: what counts is their order.
+        let answer =
+            said(&[("rank_ra", "4"), ("rank_rb", "1"), ("rank_rc", "4")]).unwrap().answer(asked).unwrap();
+        assert_eq!(answer.said, Said::Ranking { ranks: vec![2, 1, 2], all_bad: false });
+        assert_eq!(in_words(&answer, shown), "Best is 3, then 1 and 2");
+        assert_eq!(in_words(&answer, None), "Best is 2, then 1 and 3");
+        let again = of_answer(&answer, shown, &responses);
+        assert_eq!(["rank_ra", "rank_rb", "rank_rc"].map(|name| again.get(name)), ["2", "1", "2"]);
+        let bad = said(&[("all_bad", "yes"), ("rank_ra", "1")]).unwrap().answer(asked).unwrap();
+        assert_eq!(bad.said, Said::Ranking { ranks: vec![], all_bad: true });
+        assert_eq!(
+            (in_words(&bad, shown).as_str(), of_answer(&bad, shown, &responses).get("all_bad")),
+            ("None will do", "yes")
+        );
+        for wrong in [
+            &[("rank_ra", "1"), ("rank_rb", "2")][..],
+            &[("rank_ra", "1"), ("rank_rb", "x"), ("rank_rc", "2")],
+        ] {
+            assert!(said(wrong).unwrap_err().to_string().contains("its place"));
+        }
     }
 
     #[test]

@@ -17,8 +17,9 @@ use crate::web::fields::Form;
 use crate::web::session::Viewer;
 
 /// Kinds of work with their names and what raters do.
-pub(super) const KINDS: [(TaskKind, &str, &str); 4] = [
+pub(super) const KINDS: [(TaskKind, &str, &str); 5] = [
     (TaskKind::Pairwise, "Compare", "two answers: which is better?"),
+    (TaskKind::Ranking, "Rank", "several answers: which is best, which next?"),
     (TaskKind::Pointwise, "Rate", "one answer on one or several scales."),
     (TaskKind::Demonstration, "Demonstrate", "write the answer the model should have given."),
     (TaskKind::Edit, "Mend", "correct an answer."),

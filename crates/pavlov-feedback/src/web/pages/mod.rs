@@ -1,12 +1,14 @@
 //! The pages, one file a group.
 
 mod access;
+mod account;
 mod answers;
 mod enter;
 mod entries;
 mod home;
 mod members;
 mod overview;
+mod provider;
 mod quality;
 mod rate;
 mod review;
@@ -32,8 +34,13 @@ pub(super) fn router(app: App) -> Router {
         .route("/login", get(enter::login_page).post(enter::login))
         .route("/logout", post(enter::logout))
         .route("/join/{secret}", get(enter::join_page).post(enter::join))
-        .route("/account", get(enter::account))
-        .route("/account/password", post(enter::password))
+        .route("/account", get(account::page))
+        .route("/account/password", post(account::password))
+        .route("/login/provider", post(provider::sign_in))
+        .route("/login/provider/callback", get(provider::callback))
+        .route("/join/{secret}/provider", post(provider::join))
+        .route("/account/connect", post(account::connect))
+        .route("/account/disconnect", post(account::disconnect))
         .route("/projects", post(home::create))
         .nest("/p/{project}", in_project())
         .fallback(nothing)

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use minijinja::{Value, context};
-use pavlov_schema::judgment::Side;
+use pavlov_schema::ranking::Order;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -220,10 +220,11 @@ pub(super) async fn undo(
         if let (Some(lease), Some(answer)) = (&undone.lease, &undone.answer) {
             // What was said comes back as a draft, in the order of the screen it was said on.
             let responses = w.words(w.task(id, &lease.task)?.id)?.responses;
-            let first =
-                lease.responses.first().map(|shown| &shown.id) == responses.first().map(|first| &first.id);
-            let shown = if first { [Side::A, Side::B] } else { [Side::B, Side::A] };
-            let fields = entries::of_answer(answer, Some(shown), &responses);
+            let places = lease
+                .responses
+                .iter()
+                .filter_map(|shown| responses.iter().position(|one| one.id == shown.id));
+            let fields = entries::of_answer(answer, Order::of(places), &responses);
             let draft = entries::Draft { entries: fields.0, active: 0 };
             let body = serde_json::to_string(&draft).map_err(|error| Error::Bug(error.to_string()))?;
             w.save_draft(

@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
 use minijinja::{Value, context};
 use pavlov_schema::feedback::{Answer, Said, marked_text};
-use pavlov_schema::judgment::Side;
+use pavlov_schema::ranking::Order;
 
 use super::show::{self, Look};
 use super::{back, entries, inside, when};
@@ -25,7 +25,7 @@ use crate::web::view::safe;
 const MOST: u32 = 100;
 
 /// Answers are numbered in the task's own order here, as the decision is.
-const ORDER: Option<[Side; 2]> = Some([Side::A, Side::B]);
+const ORDER: Option<Order> = None;
 
 pub(super) async fn list(
     State(app): State<App>,
@@ -101,7 +101,8 @@ fn page(
     let answers = words.responses.iter().enumerate().map(|(i, response)| {
         let text = marked_text(&response.response.text);
         let policy = response.response.policy.as_ref().filter(|_| policies);
-        context! { title => format!("Answer {}", i + 1), html => safe(render(&text, View::Formatted)), policy }
+        context! { title => format!("Answer {}", i + 1), number => i + 1, field => entries::rank_field(&response.id),
+        html => safe(render(&text, View::Formatted)), policy }
     });
     let responses: Vec<Shown> =
         words.responses.iter().map(|r| Shown { id: r.id.clone(), text: r.response.text.clone() }).collect();
@@ -141,7 +142,7 @@ fn written(answer: &Answer) -> Option<String> {
     match &answer.said {
         Said::Demonstration { text } | Said::Edit { text } => Some(text.clone()),
         Said::Pairwise { edit, .. } => edit.as_ref().map(|edit| edit.text.clone()),
-        Said::Pointwise { .. } => None,
+        Said::Ranking { .. } | Said::Pointwise { .. } => None,
     }
 }
 

@@ -4,7 +4,7 @@ use minijinja::{Value, context};
 use pavlov_schema::feedback::{TaskKind, marked_text};
 use pavlov_schema::text::Text;
 
-use super::entries::{FLAGS, PICKS, STRENGTHS};
+use super::entries::{FLAGS, PICKS, STRENGTHS, rank_field};
 
 use crate::settings::{Question, Scale, Settings};
 use crate::store::Shown;
@@ -88,12 +88,18 @@ pub(super) fn answers(responses: &[Shown], look: Look, values: &Fields) -> Vec<V
         (Look::Formatted, texts) => texts.iter().map(|text| render(text, View::Formatted)).collect(),
     };
     let one = |(i, html): (usize, String)| {
-        let side = if i == 0 { "left" } else { "right" };
+        let side = match i {
+            0 => "left".to_owned(),
+            1 => "right".to_owned(),
+            i => (i + 1).to_string(),
+        };
         let title = if responses.len() == 1 { "The answer".to_owned() } else { format!("Answer {}", i + 1) };
         let written = values.get(&format!("edit_{side}"));
         let edited = !written.is_empty() && written.trim() != texts[i].trim();
         let edit = if edited { written } else { &texts[i] };
-        context! { side, title, id => &*responses[i].id, html => safe(html), edit, edited }
+        let id = &*responses[i].id;
+        context! { side, title, number => i + 1, id, html => safe(html), edit, edited,
+        field => rank_field(id), rank => values.get(&rank_field(id)) }
     };
     html.into_iter().enumerate().map(one).collect()
 }
@@ -140,7 +146,7 @@ pub(super) fn form(
         ("", Some(original)) if kind == TaskKind::Edit => marked_text(&original.text),
         (text, _) => text.to_owned(),
     };
-    let written = context! { text, rationale => values.get("rationale"), marks => values.get("marks"),
+    let written = context! { text, rationale => values.get("rationale"), marks => values.get("marks"), all_bad => !values.get("all_bad").is_empty(),
     flagged => values.all("flag").next().is_some() };
     context! {
         kind => kind.name(), answers => answers(responses, look, values), questions => questions(settings, values),
@@ -165,6 +171,7 @@ pub(super) fn looks(kind: TaskKind, path: &str, now: Look) -> Vec<Value> {
 pub(super) fn heading(kind: TaskKind) -> &'static str {
     match kind {
         TaskKind::Pairwise => "Which answer is better?",
+        TaskKind::Ranking => "Put the answers in order",
         TaskKind::Pointwise => "How good is this answer?",
         TaskKind::Demonstration => "Write a good answer",
         TaskKind::Edit => "Make this answer better",
@@ -183,6 +190,14 @@ pub(super) fn keys(kind: TaskKind) -> Vec<Value> {
             (&["Esc"], "choose nothing"),
             (&["e"], "edit the chosen answer"),
             (&["d"], "show the differences"),
+        ],
+        TaskKind::Ranking => vec![
+            (&["1", "…", "9"], "the next best answer"),
+            (&["="], "as good as the one before it"),
+            (&["↑", "↓"], "the last one further up, further down"),
+            (&["⌫"], "take the last one back"),
+            (&["b"], "none of them will do"),
+            (&["Esc"], "begin anew"),
         ],
         TaskKind::Pointwise => {
             vec![

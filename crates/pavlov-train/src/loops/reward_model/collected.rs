@@ -86,6 +86,16 @@ pub(super) fn kept(training: &TrainingConfig) -> Result<Collected> {
     split(training, rows, file, None)
 }
 
+/// The rows that a finished run learned from, with their places in its data: of a project those of the judgments that it kept.
+pub fn taught_rows(run: &Path, training: &TrainingConfig) -> Result<Vec<(usize, Row)>> {
+    let (path, holds) = match named(training)? {
+        Some(_) => (run.join(FILE), training.eval_data.as_deref().and_then(project).is_some()),
+        None => (training.data.clone(), false),
+    };
+    let rows = dataset::read(&path)?.into_iter().enumerate();
+    Ok(rows.filter(|(_, row)| !(holds && is_held_out(row))).collect())
+}
+
 /// What of `records` is to be learned from, in a file that waits for the run directory.
 pub(super) fn stage(config: &RewardConfig, records: &[SealedRecord], host: &mut Host) -> Result<Collected> {
     let training = &config.training;

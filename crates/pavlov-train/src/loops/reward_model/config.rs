@@ -13,7 +13,8 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Which of two answers is better; the model scores each alone (Bradley-Terry).
+    /// Which of two answers is better (Bradley-Terry), or in which order several are (Plackett-Luce); the model scores each
+    /// alone.
     #[default]
     Comparisons,
     /// Points on a scale; the model scores each answer alone.
@@ -61,8 +62,8 @@ settings! {
     /// What `pavlov reward` reads.
     pub struct RewardConfig {
         [training: TrainingConfig { learning_rate: 1e-4 }, peft: PeftSettings {}, feedback: FeedbackSettings {}]
-        /// What is learned from: comparisons (one score an answer), ratings (one score an answer) or joint (comparisons,
-        /// by a model that reads both answers).
+        /// What is learned from: comparisons and rankings (one score an answer), ratings (one score an answer) or joint
+        /// (comparisons, by a model that reads both answers).
         kind: Kind = Kind::Comparisons,
         /// What is learned from ties: none (they are left out), davidson or rao_kupper. For kind = comparisons; a joint
         /// model learns a tie as one half.

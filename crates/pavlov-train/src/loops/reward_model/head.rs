@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 use super::lessons::{Lesson, Verdict};
 use crate::loss::{
     Outcome, TieModel, bradley_terry, class_probabilities, expected_rating, joint_pairwise,
-    joint_probability, ordinal, outcome_probabilities, preference_probability, preference_with_ties,
-    squared_error,
+    joint_probability, ordinal, outcome_probabilities, plackett_luce, preference_probability,
+    preference_with_ties, squared_error,
 };
 
 /// The law that turns scores into verdicts, with its learned numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Head {
-    /// P(first better) = σ(difference), with ties by `ties` and its parameter `eta`.
+    /// P(first better) = σ(difference), with ties by `ties` and its parameter `eta`. Without ties also of more answers than two
+    /// ([`plackett_luce`]).
     Comparisons {
         /// The law of ties; none: they do not happen.
         ties: Option<TieModel>,
@@ -121,20 +122,19 @@ impl Head {
         if let Self::Regression { .. } = self {
             return Vec::new();
         }
-        let each = scores.len() / lessons.len().max(1);
-        let surprisal = |(lesson, scores): (&&Lesson, &[f32])| match lesson.verdict {
+        let surprisal = |(lesson, scores): (&Lesson, &[f32])| match lesson.verdict {
             Verdict::Pair { outcome, .. } => {
                 let bare = Lesson {
                     verdict: Verdict::Pair { outcome, margin: 0.0 },
                     prompt: Vec::new(),
-                    answers: Vec::new(),
+                    answers: vec![Vec::new(); scores.len()],
                     row: 0,
                 };
                 self.loss(&[&bare], scores, 1, 0.0).value
             }
-            Verdict::Rating(_) => self.loss(&[lesson], scores, 1, 0.0).value,
+            Verdict::Ranking(_) | Verdict::Rating(_) => self.loss(&[lesson], scores, 1, 0.0).value,
         };
-        lessons.iter().zip(scores.chunks_exact(each.max(1))).map(surprisal).collect()
+        each(lessons, scores).map(surprisal).collect()
     }
 
     /// P(the first answer is better), a tie counting half, from the two scores of a pair.
@@ -184,23 +184,37 @@ impl Head {
     }
 }
 
+/// Each lesson with its own scores: one an answer, or, of a joint model, one an order of its two answers.
+pub(super) fn each<'a, 'b>(
+    lessons: &'b [&'a Lesson],
+    scores: &'b [f32],
+) -> impl Iterator<Item = (&'a Lesson, &'b [f32])> {
+    lessons.iter().copied().scan(scores, |rest, lesson| {
+        let (own, later) = rest.split_at(lesson.answers.len());
+        *rest = later;
+        Some((lesson, own))
+    })
+}
+
+/// Pairs and rankings, of which ties were left out.
 fn comparisons(lessons: &[&Lesson], scores: &[f32], total: usize, center: f64) -> HeadLoss {
-    // The winner's place in each pair; ties were left out.
-    let winners: Vec<usize> = lessons
-        .iter()
-        .enumerate()
-        .map(|(i, lesson)| 2 * i + usize::from(outcome(lesson) == Outcome::Second))
-        .collect();
-    let chosen: Vec<f32> = winners.iter().map(|&at| scores[at]).collect();
-    let rejected: Vec<f32> = winners.iter().map(|&at| scores[at ^ 1]).collect();
-    let margins: Vec<f32> = lessons.iter().map(|lesson| margin(lesson)).collect();
-    let loss = bradley_terry(&chosen, &rejected, &margins, center, total);
-    let mut d_scores = vec![0.0; scores.len()];
-    for ((&at, &d_chosen), &d_rejected) in winners.iter().zip(&loss.d_first).zip(&loss.d_second) {
-        d_scores[at] = d_chosen;
-        d_scores[at ^ 1] = d_rejected;
+    let mut sum = HeadLoss { d_scores: Vec::with_capacity(scores.len()), ..HeadLoss::default() };
+    for (lesson, scores) in each(lessons, scores) {
+        if let Verdict::Ranking(ranks) = &lesson.verdict {
+            let loss = plackett_luce(scores, &[ranks], center, total);
+            sum.value += loss.value;
+            sum.d_scores.extend(loss.d_score);
+            continue;
+        }
+        let winner = usize::from(outcome(lesson) == Outcome::Second);
+        let (chosen, rejected) = (scores[winner], scores[1 - winner]);
+        let loss = bradley_terry(&[chosen], &[rejected], &[margin(lesson)], center, total);
+        let mut d_scores = [loss.d_first[0], loss.d_second[0]];
+        d_scores.rotate_left(winner);
+        sum.value += loss.value;
+        sum.d_scores.extend(d_scores);
     }
-    HeadLoss { value: loss.value, d_scores, d_free: vec![] }
+    sum
 }
 
 fn unzip(scores: &[f32]) -> (Vec<f32>, Vec<f32>) {
@@ -211,25 +225,25 @@ fn zip(first: &[f32], second: &[f32]) -> Vec<f32> {
     first.iter().zip(second).flat_map(|(&first, &second)| [first, second]).collect()
 }
 
-/// Lessons of pairs and of ratings never meet: one `kind` reads the data.
+/// Lessons of pairs and of ratings never meet, one `kind` reads the data; and those who ask this of rankings have looked before.
 pub(crate) fn outcome(lesson: &Lesson) -> Outcome {
     match lesson.verdict {
         Verdict::Pair { outcome, .. } => outcome,
-        Verdict::Rating(_) => unreachable!("a comparison is not a rating"),
+        Verdict::Ranking(_) | Verdict::Rating(_) => unreachable!("this head learns from pairs"),
     }
 }
 
 fn margin(lesson: &Lesson) -> f32 {
     match lesson.verdict {
         Verdict::Pair { margin, .. } => margin,
-        Verdict::Rating(_) => unreachable!("a comparison is not a rating"),
+        Verdict::Ranking(_) | Verdict::Rating(_) => unreachable!("this head learns from pairs"),
     }
 }
 
 pub(crate) fn rating(lesson: &Lesson) -> f64 {
     match lesson.verdict {
         Verdict::Rating(rating) => rating,
-        Verdict::Pair { .. } => unreachable!("a rating is not a comparison"),
+        Verdict::Pair { .. } | Verdict::Ranking(_) => unreachable!("a rating is not a comparison"),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use pavlov_lm::{ModelFiles, split_pair};
-use pavlov_schema::judgment::Choice;
+use pavlov_schema::judgment::{Choice, Comparison};
+use pavlov_schema::ranking::Ranked;
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::Text;
@@ -18,7 +19,7 @@ use crate::{Error, Result};
 const MOST_CLASSES: f64 = 101.0;
 
 /// A verdict.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// On two answers.
     Pair {
@@ -27,6 +28,8 @@ pub enum Verdict {
         /// By how many reward points the better one should lead; 0 where the row says nothing.
         margin: f32,
     },
+    /// On several answers: the rank of each, 1 the best; equals share one.
+    Ranking(Vec<u8>),
     /// On one answer, in points.
     Rating(f64),
 }
@@ -36,7 +39,7 @@ pub enum Verdict {
 pub struct Lesson {
     /// The prompt's token ids.
     pub prompt: Vec<u32>,
-    /// Two answers, or one; each with its end token.
+    /// Two answers or more, or one; each with its end token.
     pub answers: Vec<Vec<u32>>,
     /// What was said of them.
     pub verdict: Verdict,
@@ -60,8 +63,9 @@ impl Lesson {
 
 /// Reads rows as the lessons that `config.kind` learns from; `path` names them in errors. What is left out is told.
 ///
-/// Each pair is put in an order drawn at random, so that "the first is better" is neither always nor never right,
-/// which would make its calibration meaningless.
+/// A ranking is one lesson where answers are scored alone and ties are left out; a law of ties and a joint model know pairs alone
+/// and learn from each two of its answers. Answers are put in an order drawn at random, so that "the first is better" is
+/// neither always nor never right, which would make its calibration meaningless.
 pub fn read_lessons(
     files: &ModelFiles,
     rows: &[Row],
@@ -73,15 +77,14 @@ pub fn read_lessons(
     let longest = config.max_length.min(files.config.decoder.max_positions);
     for (i, row) in rows.iter().enumerate() {
         let place = format!("{}: row {}", path.display(), i + 1);
-        let lesson = match config.kind {
+        let found = match config.kind {
             Kind::Comparisons | Kind::Joint => compare(files, row, config, i, &place)?,
-            Kind::Ratings => Some(rate(files, row, i, &place)?),
+            Kind::Ratings => vec![rate(files, row, i, &place)?],
         };
-        match lesson {
-            None => undecided += 1,
-            Some(lesson) if lesson.longest(config.kind == Kind::Joint) > longest => long += 1,
-            Some(lesson) => lessons.push(lesson),
-        }
+        undecided += usize::from(found.is_empty());
+        let fits = |lesson: &Lesson| lesson.longest(config.kind == Kind::Joint) <= longest;
+        long += usize::from(!found.iter().all(fits));
+        lessons.extend(found.into_iter().filter(fits));
     }
     let mut tell = |count: usize, why: &str| {
         if count > 0 {
@@ -90,7 +93,7 @@ pub fn read_lessons(
         }
     };
     tell(long, &format!("longer than {longest} tokens (max_length)"));
-    tell(undecided, "neither answer is better (set ties to learn from ties)");
+    tell(undecided, "no answer is better than another (set ties to learn from ties)");
     if lessons.is_empty() {
         return Err(Error::setting("data", format!("{} has no row to learn from", path.display())));
     }
@@ -102,7 +105,9 @@ pub(super) fn teaches(row: &Row, config: &RewardConfig) -> bool {
     match config.kind {
         Kind::Ratings => row.rated().is_some(),
         Kind::Comparisons | Kind::Joint => {
-            row.comparison().is_some_and(|one| outcome(one.choice, config).is_some())
+            let mut said: Vec<Comparison> = row.comparison().into_iter().collect();
+            said.extend(row.ranked().iter().flat_map(Ranked::comparisons));
+            said.iter().any(|one| outcome(one.choice, config).is_some())
         }
     }
 }
@@ -117,20 +122,65 @@ fn outcome(choice: Choice, config: &RewardConfig) -> Option<Outcome> {
     }
 }
 
+/// What a row says about which of its answers is better: nothing, one lesson, or one for each two answers of a ranking.
 fn compare(
     files: &ModelFiles,
     row: &Row,
     config: &RewardConfig,
     index: usize,
     place: &str,
+) -> Result<Vec<Lesson>> {
+    let Some(ranked) = row.ranked() else {
+        let comparison = row.comparison().ok_or_else(|| Error::Row {
+            place: place.to_owned(),
+            problem: "is no comparison; give it `chosen` and `rejected`, or `completions` and `ranks`".into(),
+        })?;
+        return Ok(pair(files, &comparison, config, (0, index), place)?.into_iter().collect());
+    };
+    if bradley_terry(config) {
+        return Ok(rank(files, &ranked, config, index, place)?.into_iter().collect());
+    }
+    let two = |(n, comparison): (usize, &Comparison)| {
+        pair(files, comparison, config, (n as u64, index), place).transpose()
+    };
+    ranked.comparisons().iter().enumerate().filter_map(two).collect()
+}
+
+/// Whether answers are scored alone and the better one is all that is learned.
+fn bradley_terry(config: &RewardConfig) -> bool {
+    config.kind == Kind::Comparisons && config.ties == Ties::None
+}
+
+fn rank(
+    files: &ModelFiles,
+    ranked: &Ranked,
+    config: &RewardConfig,
+    index: usize,
+    place: &str,
+) -> Result<Option<Lesson>> {
+    if ranked.ranks.iter().all(|rank| *rank == 1) {
+        return Ok(None);
+    }
+    let mut order: Vec<usize> = (0..ranked.ranks.len()).collect();
+    Rng::new(config.training.seed, Stream::Evaluation, 0, index as u64).shuffle(&mut order);
+    let texts: Vec<Text> = order.iter().map(|&i| ranked.responses[i].clone()).collect();
+    let (prompt, answers) = encode(files, &ranked.prompt, &texts, false, place)?;
+    let ranks = order.iter().map(|&i| ranked.ranks[i]).collect();
+    Ok(Some(Lesson { prompt, answers, verdict: Verdict::Ranking(ranks), row: index }))
+}
+
+/// The lesson of a comparison, if it decides something; `number` tells the comparisons of one row apart.
+fn pair(
+    files: &ModelFiles,
+    comparison: &Comparison,
+    config: &RewardConfig,
+    (number, index): (u64, usize),
+    place: &str,
 ) -> Result<Option<Lesson>> {
     let wrong = |problem: &str| Error::Row { place: place.to_owned(), problem: problem.to_owned() };
-    let comparison =
-        row.comparison().ok_or_else(|| wrong("is no comparison; give it `chosen` and `rejected`"))?;
     let Some(outcome) = outcome(comparison.choice, config) else { return Ok(None) };
     let margin = comparison.margin.unwrap_or(0.0) as f32;
-    let bradley_terry = config.kind == Kind::Comparisons && config.ties == Ties::None;
-    if margin != 0.0 && !bradley_terry {
+    if margin != 0.0 && !bradley_terry(config) {
         return Err(wrong(
             "has a margin, which only kind = \"comparisons\" with ties = \"none\" learns; remove the column",
         ));
@@ -139,7 +189,7 @@ fn compare(
     let (prompt, a, b) =
         split_pair(prompt, &comparison.a, &comparison.b).map_err(|e| wrong(&e.to_string()))?;
     let (prompt, mut answers) = encode(files, &prompt, &[a, b], config.kind == Kind::Joint, place)?;
-    let swapped = Rng::new(config.training.seed, Stream::Evaluation, 0, index as u64).below(2) == 1;
+    let swapped = Rng::new(config.training.seed, Stream::Evaluation, number, index as u64).below(2) == 1;
     let outcome = match (swapped, outcome) {
         (true, Outcome::First) => Outcome::Second,
         (true, Outcome::Second) => Outcome::First,
@@ -160,6 +210,9 @@ fn rate(files: &ModelFiles, row: &Row, index: usize, place: &str) -> Result<Less
     Ok(Lesson { prompt, answers, verdict: Verdict::Rating(rated.rating), row: index })
 }
 
+/// A prompt and its answers, as tokens.
+pub(crate) type Group = (Vec<u32>, Vec<Vec<u32>>);
+
 /// A prompt and its answers as tokens. What follows the token at which transformers reads the score is cut off: it
 /// cannot change the score. A joint model is ours alone and keeps the end tokens.
 pub(crate) fn encode(
@@ -168,7 +221,7 @@ pub(crate) fn encode(
     answers: &[Text],
     joint: bool,
     place: &str,
-) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
+) -> Result<Group> {
     let encoded = files.encoder().encode_answers(prompt, answers, place)?;
     let mut answers = encoded.answers;
     if !joint {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::head::{Head, class, outcome, rating};
-use super::lessons::Lesson;
+use super::head::{Head, class, each, outcome, rating};
+use super::lessons::{Lesson, Verdict};
 use crate::calibration::{Prediction, accuracy, brier, clustered_wilson, expected_calibration_error};
 use crate::loss::{Outcome, class_probabilities};
 use crate::run::Metrics;
@@ -17,10 +17,10 @@ const Z95: f64 = 1.959_963_984_540_054;
 
 /// Numbers about lessons and their scores (those of one lesson together), each name after `prefix`.
 ///
-/// Comparisons: `accuracy` (over decided pairs), `min_reward`, `mean_reward`, `max_reward` (raw scores; not of a joint
+/// Comparisons: `accuracy` (over decided pairs; each two answers of a ranking that are not equal are one), `min_reward`, `mean_reward`, `max_reward` (raw scores; not of a joint
 /// model) and `margin` (how far the better one leads). Ratings: the rewards, `mae` in points, and `accuracy` (the most
 /// probable rating is right; in regression, the rating is right to half a point). With `calibrated` also the 95% interval
-/// of the accuracy, clustered by prompt (`accuracy_low`, `accuracy_high`), how many lessons it is over (`decided`), and `ece`
+/// of the accuracy, clustered by prompt (`accuracy_low`, `accuracy_high`), how many pairs or ratings it is over (`decided`), and `ece`
 /// and `brier`: of P(first is better | decided), or of P(rating > k) over all k.
 pub(crate) fn measure(
     head: &Head,
@@ -39,8 +39,9 @@ pub(crate) fn measure(
     put("accuracy", mean(&hits.iter().map(|hit| hit.1).collect::<Vec<_>>()));
     let predictions = match head {
         Head::Comparisons { .. } | Head::Joint => {
-            put("margin", mean(&leads(lessons, scores)));
-            decided(head, lessons, scores)
+            let pairs = pairs(lessons, scores);
+            put("margin", mean(&pairs.iter().map(Decided::lead).collect::<Vec<_>>()));
+            pairs.iter().map(|pair| pair.foretold(head)).collect()
         }
         Head::Ordinal { lowest, free } => {
             put("mae", mean(&misses(head, lessons, scores)));
@@ -77,14 +78,13 @@ fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Whether each lesson that can be foretold was, as 1, 0, or ½ for a pair that scores alike.
+/// Whether each rating, and each pair that was decided, was foretold: 1, 0, or ½ for a pair that scores alike.
 fn hits<'a>(head: &Head, lessons: &[&'a Lesson], scores: &[f32]) -> Vec<(&'a Lesson, f64)> {
     let yes = |right: bool| f64::from(u8::from(right));
     match head {
         Head::Comparisons { .. } | Head::Joint => {
-            let pairs = lessons.iter().filter(|lesson| outcome(lesson) != Outcome::Tie);
             let hit = |prediction| accuracy(&[prediction]).unwrap_or(0.0);
-            pairs.copied().zip(decided(head, lessons, scores).into_iter().map(hit)).collect()
+            pairs(lessons, scores).iter().map(|pair| (pair.lesson, hit(pair.foretold(head)))).collect()
         }
         Head::Ordinal { lowest, free } => {
             let right = |lesson: &Lesson, score: f32| {
@@ -99,23 +99,43 @@ fn hits<'a>(head: &Head, lessons: &[&'a Lesson], scores: &[f32]) -> Vec<(&'a Les
     }
 }
 
-/// P(first better) and whether it was, of each pair that was decided.
-fn decided(head: &Head, lessons: &[&Lesson], scores: &[f32]) -> Vec<Prediction> {
-    let pairs = lessons.iter().zip(scores.chunks_exact(2));
-    let decided = pairs.filter(|(lesson, _)| outcome(lesson) != Outcome::Tie);
-    decided
-        .map(|(lesson, pair)| (head.decided(pair[0], pair[1]), outcome(lesson) == Outcome::First))
-        .collect()
+/// Two answers of which one is better, and their scores.
+struct Decided<'a> {
+    lesson: &'a Lesson,
+    scores: [f32; 2],
+    first_is_better: bool,
 }
 
-/// By how much the better answer's score leads, of each pair that was decided.
-fn leads(lessons: &[&Lesson], scores: &[f32]) -> Vec<f64> {
-    let lead = |(lesson, pair): (&&Lesson, &[f32])| match outcome(lesson) {
-        Outcome::First => Some(f64::from(pair[0] - pair[1])),
-        Outcome::Second => Some(f64::from(pair[1] - pair[0])),
-        Outcome::Tie => None,
-    };
-    lessons.iter().zip(scores.chunks_exact(2)).filter_map(lead).collect()
+impl Decided<'_> {
+    /// P(first better) and whether it was.
+    fn foretold(&self, head: &Head) -> Prediction {
+        (head.decided(self.scores[0], self.scores[1]), self.first_is_better)
+    }
+
+    /// By how much the better answer's score leads.
+    fn lead(&self) -> f64 {
+        let lead = f64::from(self.scores[0] - self.scores[1]);
+        if self.first_is_better { lead } else { -lead }
+    }
+}
+
+/// Every pair that was decided; a ranking decides several.
+fn pairs<'a>(lessons: &[&'a Lesson], scores: &[f32]) -> Vec<Decided<'a>> {
+    let mut found = Vec::new();
+    for (lesson, scores) in each(lessons, scores) {
+        if let Verdict::Ranking(ranks) = &lesson.verdict {
+            let two = (0..ranks.len()).flat_map(|i| (i + 1..ranks.len()).map(move |j| (i, j)));
+            found.extend(two.filter(|&(i, j)| ranks[i] != ranks[j]).map(|(i, j)| Decided {
+                lesson,
+                scores: [scores[i], scores[j]],
+                first_is_better: ranks[i] < ranks[j],
+            }));
+        } else if outcome(lesson) != Outcome::Tie {
+            let first_is_better = outcome(lesson) == Outcome::First;
+            found.push(Decided { lesson, scores: [scores[0], scores[1]], first_is_better });
+        }
+    }
+    found
 }
 
 /// How far each rating is from the one its score means, in points.
@@ -139,12 +159,16 @@ fn exceedances(lessons: &[&Lesson], scores: &[f32], lowest: f64, free: &[f64]) -
 
 #[cfg(test)]
 mod tests {
-    use super::super::lessons::Verdict;
     use super::*;
     use crate::loss::spread_thresholds;
 
     fn lesson(verdict: Verdict) -> Lesson {
-        Lesson { prompt: vec![1], answers: vec![vec![2]], verdict, row: 0 }
+        let answers = match &verdict {
+            Verdict::Pair { .. } => 2,
+            Verdict::Ranking(ranks) => ranks.len(),
+            Verdict::Rating(_) => 1,
+        };
+        Lesson { prompt: vec![1], answers: vec![vec![2]; answers], verdict, row: 0 }
     }
 
     fn number(metrics: &Metrics, name: &str) -> f64 {
@@ -167,6 +191,19 @@ mod tests {
         // Both are of one prompt, one right: as one trial, of which Wilson's interval is wide.
         assert_eq!(number(&metrics, "eval_decided"), 2.0);
         assert!(number(&metrics, "eval_accuracy_low") < 0.1 && number(&metrics, "eval_accuracy_high") > 0.9);
+    }
+
+    #[test]
+    fn rankings_count_each_pair_that_they_decide() {
+        let lessons = [lesson(Verdict::Ranking(vec![1, 2, 2])), lesson(Verdict::Ranking(vec![3, 1, 2]))];
+        let lessons: Vec<&Lesson> = lessons.iter().collect();
+        let head = Head::Comparisons { ties: None, eta: 0.0 };
+        // Of the first both pairs are right, by 1 and 3; of the second one of three, by 1; the others miss by 1 and 2.
+        let metrics = measure(&head, &lessons, &[3.0, 2.0, 0.0, 0.0, -1.0, -2.0], "", true);
+        assert_eq!(number(&metrics, "decided"), 5.0);
+        let leads: [f64; 5] = [1.0, 3.0, -1.0, -2.0, 1.0];
+        assert!((number(&metrics, "accuracy") - 0.6).abs() < 1e-12, "{metrics:?}");
+        assert!((number(&metrics, "margin") - leads.iter().sum::<f64>() / 5.0).abs() < 1e-12);
     }
 
     #[test]

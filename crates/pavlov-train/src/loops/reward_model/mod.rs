@@ -1,7 +1,7 @@
 //! Reward models: the decoder of a language model with one scalar output, taught by comparisons or ratings.
 //!
 //! Three kinds. A model of *comparisons* scores each answer alone, P(a better) = σ(s_a − s_b) (Bradley and Terry 1952),
-//! with ties by Davidson or Rao and Kupper. A model of *ratings* scores each answer alone too; thresholds turn scores
+//! with ties by Davidson or Rao and Kupper, and of several answers in order what Plackett and Luce make of the same scores. A model of *ratings* scores each answer alone too; thresholds turn scores
 //! into ratings (McCullagh 1980), or a line does. A *joint* model reads prompt · a · b and prompt · b · a, each answer
 //! with its end token, and P(a better) = σ((s_ab − s_ba)/2), which no order changes.
 
@@ -25,6 +25,7 @@ use pavlov_schema::row::Row;
 use pavlov_schema::run::DataFile;
 use serde_json::{Value, json};
 
+pub use collected::taught_rows;
 pub use config::{Kind, RatingLoss, RewardConfig, Ties};
 pub use head::{Head, HeadLoss, ScalarAdam};
 pub use lessons::{Lesson, Verdict, check_held_out, new_head, read_lessons};

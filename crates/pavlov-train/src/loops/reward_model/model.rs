@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Write;
 
 use super::head::Head;
-use super::lessons::{Lesson, encode};
+use super::lessons::{Group, Lesson, encode};
 use crate::stage::pack::{pack_answers, pack_joint};
 use crate::{Error, Result};
 
@@ -98,7 +98,8 @@ impl RewardModel {
             let problem = format!("the model has {outputs} scalar outputs and not one; give a reward model");
             return Err(Error::setting("model", problem));
         }
-        Ok(Self { model, file, work: Scorer::new(false) })
+        // Nothing is kept for a backward pass.
+        Ok(Self { model, file, work: Scorer::new(true) })
     }
 
     /// Sets the moment whose date the chat template writes, in seconds since 1970.
@@ -133,14 +134,20 @@ impl RewardModel {
                 "the joint reward model reads two answers and scores none alone; use it as a judge of pairs";
             return Err(Error::setting("model", problem));
         }
-        let mut groups = Vec::new();
-        for (i, group) in answers.chunk_by(|a, b| a.0 == b.0).enumerate() {
-            let texts: Vec<Text> = group.iter().map(|(_, answer)| Text::from(*answer)).collect();
-            groups.push(encode(&self.model.files, group[0].0, &texts, false, &format!("prompt {}", i + 1))?);
-        }
+        let groups = self.encode_groups(answers)?;
         let groups: Vec<(&[u32], &[Vec<u32>])> =
             groups.iter().map(|(prompt, answers)| (prompt.as_slice(), answers.as_slice())).collect();
         self.score_groups(&groups, false)
+    }
+
+    /// Answers as tokens; those that follow each other and have the same prompt together.
+    pub(super) fn encode_groups(&self, answers: &[(&Text, &str)]) -> Result<Vec<Group>> {
+        let groups = answers.chunk_by(|a, b| a.0 == b.0).enumerate();
+        let encoded = groups.map(|(i, group)| {
+            let texts: Vec<Text> = group.iter().map(|(_, answer)| Text::from(*answer)).collect();
+            encode(&self.model.files, group[0].0, &texts, false, &format!("prompt {}", i + 1))
+        });
+        encoded.collect()
     }
 
     /// P(the first answer is better) for each prompt and two answers, a tie counting half ([`Head::preference`]).

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pavlov_schema::text::Text;
 
-use super::lessons::encode;
+use super::lessons::Group;
 use super::model::{RewardModel, TOKENS};
 use crate::{Error, Result};
 
@@ -31,14 +31,8 @@ impl RewardModel {
                 "the joint reward model reads two answers and scores none alone; take a pointwise one";
             return Err(Error::setting("model", problem));
         }
-        let mut groups = Vec::new();
-        for (i, group) in answers.chunk_by(|a, b| a.0 == b.0).enumerate() {
-            let texts: Vec<Text> = group.iter().map(|(_, answer)| Text::from(*answer)).collect();
-            groups.push(encode(&self.model.files, group[0].0, &texts, false, &format!("prompt {}", i + 1))?);
-        }
-        let size = |(prompt, answers): &(Vec<u32>, Vec<Vec<u32>>)| {
-            prompt.len() + answers.iter().map(Vec::len).sum::<usize>()
-        };
+        let groups = self.encode_groups(answers)?;
+        let size = |(prompt, answers): &Group| prompt.len() + answers.iter().map(Vec::len).sum::<usize>();
         let mut all = Vec::with_capacity(answers.len());
         let mut rest = groups.as_slice();
         while !rest.is_empty() {
@@ -54,7 +48,7 @@ impl RewardModel {
         Ok(all)
     }
 
-    fn read_prefixes(&mut self, groups: &[(Vec<u32>, Vec<Vec<u32>>)], all: &mut Vec<Prefixes>) -> Result<()> {
+    fn read_prefixes(&mut self, groups: &[Group], all: &mut Vec<Prefixes>) -> Result<()> {
         let (mean, deviation) = (self.file.score_mean, self.file.score_std);
         let batch = &mut self.work.batch;
         batch.clear();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::estimator::{
     ScaleRewards, broadcast, group_advantages, k1_to_go, leave_one_out, pairwise_advantages,
 };
+use crate::reward::Waiting;
 use crate::stage::score::{Judge, Judged, Reward, Source, ask, judge, score};
 use crate::{Error, Result};
 
@@ -59,12 +60,12 @@ impl Feedback {
     }
 
     /// Asks the people there are about the answers of a batch, and waits. How many were left without an answer; `None`: `waiting`
-    /// (told how many are awaited, of how many) said no.
+    /// said no.
     pub fn ask(
         &mut self,
         prompts: &[Prompt],
         rollouts: &[Rollout],
-        waiting: &mut dyn FnMut(usize, usize) -> bool,
+        waiting: &mut dyn FnMut(Waiting) -> bool,
     ) -> Result<Option<usize>> {
         match self {
             Self::Points { rewards, .. } | Self::Pairs(Judge::Rewards(rewards)) => {

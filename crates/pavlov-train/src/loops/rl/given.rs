@@ -2,11 +2,46 @@
 
 use std::path::Path;
 
+use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::{self, Credited};
 
-use super::config::Batches;
+use super::config::{Batches, GrpoConfig, batches};
+use super::credit::Feedback;
+use super::{Learner, Prompts};
 use crate::estimator::{TokenCredit, token_level};
+use crate::run::{Ending, Host};
+use crate::settings::Settings;
 use crate::{Error, Result};
+
+/// Teaches a model in memory from the answers that a run credited, in their order: with their own credit they make its updates
+/// again, to the byte, so that what one of them did shows when its credit is taken away. The answers stay those of the policies
+/// that wrote them; the clipped importance ratio is what corrects for that.
+///
+/// Errors: not as many answers as the updates of `config` take.
+pub fn replay(
+    model: &mut LanguageModel,
+    prompts: &Prompts,
+    answers: Vec<Credited>,
+    config: &GrpoConfig,
+    host: &mut Host,
+) -> Result<Ending> {
+    config.check()?;
+    let batches = batches(&config.training, &config.policy, config.num_generations)?;
+    let (estimator, scale) = (config.estimator, config.scale_rewards);
+    let nobody = Feedback::Points { rewards: Vec::new(), estimator, scale };
+    let mut learner = Learner::new(model, prompts, nobody, &config.training, &config.policy, batches)?;
+    let generations = learner.plan.total(&config.training).div_ceil(batches.updates as u64) as usize;
+    let needed = generations * batches.prompts * batches.group;
+    if answers.len() != needed {
+        let problem = format!(
+            "of the run hold {} answers and its updates took {needed}; give a run whose rollouts are all there",
+            answers.len()
+        );
+        return Err(Error::setting("rollouts", problem));
+    }
+    learner.given = Some(Given { answers });
+    learner.learn(model, config, prompts, host)
+}
 
 /// Credited answers of a file (`credit`), gone through in its order, again and again.
 #[derive(Debug)]

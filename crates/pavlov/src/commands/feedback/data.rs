@@ -73,7 +73,7 @@ pub(crate) struct ImportArgs {
     /// The column of the answer [default: completion]
     #[arg(long, value_name = "NAME")]
     completion_column: Option<String>,
-    /// `chosen` is known to be better: tasks that measure raters, served like any other
+    /// `chosen` is known to be better, or `ranks` to be right: tasks that measure raters, served like any other
     #[arg(long)]
     gold: bool,
     #[command(flatten)]
@@ -88,6 +88,8 @@ pub(crate) struct ImportArgs {
 enum KindArg {
     /// Compare two answers
     Pairwise,
+    /// Put 2 to 9 answers in order
+    Ranking,
     /// Rate one answer
     Pointwise,
     /// Write an answer
@@ -100,6 +102,7 @@ impl KindArg {
     fn kind(self) -> TaskKind {
         match self {
             Self::Pairwise => TaskKind::Pairwise,
+            Self::Ranking => TaskKind::Ranking,
             Self::Pointwise => TaskKind::Pointwise,
             Self::Demonstration => TaskKind::Demonstration,
             Self::Edit => TaskKind::Edit,
@@ -150,7 +153,7 @@ pub(crate) fn import(args: &ImportArgs) -> Result<()> {
         screen::line(&format!("{empty} are left out: they would show an answer without a character"));
     }
     if collapsed > 0 {
-        screen::line(&format!("{collapsed} have two answers that read the same; nobody is asked about them"));
+        screen::line(&format!("{collapsed} have answers that all read the same; nobody is asked about them"));
     }
     if held > 0 {
         screen::line(&format!("{held} may name the model that wrote them; they wait for a manager's look"));

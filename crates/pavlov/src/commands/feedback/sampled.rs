@@ -8,8 +8,8 @@ use pavlov_engine::Control;
 use pavlov_feedback::io::import::{self, Imported, Options};
 use pavlov_lm::generate::{Piece, generate};
 use pavlov_schema::feedback::{NewResponse, NewTask, TaskKind};
-use pavlov_schema::files;
 use pavlov_schema::text::Text;
+use pavlov_schema::{files, ranking};
 use serde_json::json;
 
 use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
@@ -18,10 +18,11 @@ use crate::failure::bad_input;
 /// Whose answers people are asked about.
 #[derive(Debug, Args)]
 pub(crate) struct SampledArgs {
-    /// Ask about this model's answers to the prompts of --data; may be given many times: every pair is compared
+    /// Ask about this model's answers to the prompts of --data; may be given many times: every pair is compared, or all of them
+    /// are put in order
     #[arg(long, value_name = "DIR", conflicts_with_all = ["gold", "completion_column"])]
     pub(crate) model: Vec<PathBuf>,
-    /// Answers of each model to each prompt [default: 2 of one model, 1 of several]
+    /// Answers of each model to each prompt [default: 2 of one model, 1 of several; of rankings 4 of one, 2 of several]
     #[arg(short, long = "num", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16), requires = "model")]
     n: Option<u32>,
     /// Number format of matrix products [default: what is fast on this processor]
@@ -34,20 +35,39 @@ pub(crate) struct SampledArgs {
     sampling: SamplingArgs,
 }
 
-/// Samples every model on every prompt; one task for each pair of answers, or for each answer.
+/// Samples every model on every prompt; one task for each pair of answers, for each answer, or for all of a prompt.
 pub(crate) fn tasks(args: &SampledArgs, data: &Path, options: Options) -> Result<Imported> {
     let kind = options.kind;
     // What a person would be asked to answer is what the models are.
     let asked = import::file(data, &Options { kind: TaskKind::Demonstration, ..options })?;
     let prompts: Vec<Text> = asked.tasks.into_iter().map(|task| task.prompt).collect();
-    let n = args
-        .n
-        .map_or(if args.model.len() == 1 && kind == TaskKind::Pairwise { 2 } else { 1 }, |n| n as usize);
+    let alone = args.model.len() == 1;
+    let n = args.n.map_or_else(
+        || match kind {
+            TaskKind::Ranking => {
+                if alone {
+                    4
+                } else {
+                    2
+                }
+            }
+            TaskKind::Pairwise if alone => 2,
+            _ => 1,
+        },
+        |n| n as usize,
+    );
     if kind == TaskKind::Demonstration {
         return Err(bad_input("--model: people write the answers of a demonstration; leave it out"));
     }
-    if kind == TaskKind::Pairwise && args.model.len() * n < 2 {
+    let each = args.model.len() * n;
+    if matches!(kind, TaskKind::Pairwise | TaskKind::Ranking) && each < 2 {
         return Err(bad_input("--num: one answer cannot be compared; give 2, or another --model"));
+    }
+    if kind == TaskKind::Ranking && each > ranking::MOST {
+        let most = ranking::MOST;
+        return Err(bad_input(format!(
+            "--num: {each} answers are too many to put in order; give {most} at most"
+        )));
     }
     let mut answers: Vec<Vec<NewResponse>> = vec![Vec::new(); prompts.len()];
     for (place, folder) in args.model.iter().enumerate() {
@@ -61,7 +81,11 @@ pub(crate) fn tasks(args: &SampledArgs, data: &Path, options: Options) -> Result
             let task = NewTask::new(prompt.clone(), responses);
             NewTask { key: Some(import::content_key(&task)), ..task }
         };
-        if kind == TaskKind::Pairwise {
+        if kind == TaskKind::Ranking {
+            let texts: Vec<Text> = answers.iter().map(|answer| answer.text.clone()).collect();
+            let distinct = import::distinct(&texts).into_iter().map(|place| answers[place].clone());
+            tasks.push(new(distinct.collect()));
+        } else if kind == TaskKind::Pairwise {
             for (i, a) in answers.iter().enumerate() {
                 tasks.extend(answers[i + 1..].iter().map(|b| new(vec![a.clone(), b.clone()])));
             }

@@ -1,0 +1,5 @@
+//! Sign-in through a provider.
+
+mod attacks;
+mod site;
+mod way_in;
