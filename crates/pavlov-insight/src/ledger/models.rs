@@ -27,11 +27,13 @@ use crate::{Error, Estimate, Result, Unit};
 const AT_ONCE: usize = 128;
 
 /// A measurement under way.
-pub(super) struct Measuring<'a, 'b> {
-    pub(super) run: &'a Run,
-    pub(super) options: &'a Options,
-    pub(super) asked: &'a mut Asked<'b>,
+struct Measuring<'a, 'b> {
+    run: &'a Run,
+    options: &'a Options,
+    asked: &'a mut Asked<'b>,
     parts: Parts,
+    /// What was told last: the files of rollouts are many, and one thing.
+    told: String,
 }
 
 /// Measures what takes models; returns the parts, to be finished once the ledger is kept.
@@ -90,7 +92,7 @@ impl<'a, 'b> Measuring<'a, 'b> {
         if parts.left() > 0 {
             (asked.tell)("going on from where it was interrupted");
         }
-        Ok(Self { run, options, asked, parts })
+        Ok(Self { run, options, asked, parts, told: String::new() })
     }
 
     /// One number of each item, some items at a time: each part is kept, and a wish to stop is granted between them. `measure` is
@@ -101,7 +103,10 @@ impl<'a, 'b> Measuring<'a, 'b> {
         items: &[T],
         mut measure: impl FnMut(&[T], usize) -> Result<Vec<f64>>,
     ) -> Result<Vec<f64>> {
-        (self.asked.tell)(what);
+        if self.told != what {
+            (self.asked.tell)(what);
+            what.clone_into(&mut self.told);
+        }
         let mut found = Vec::with_capacity(items.len());
         for (i, items) in items.chunks(AT_ONCE).enumerate() {
             let go_on = (self.asked.go_on)();
