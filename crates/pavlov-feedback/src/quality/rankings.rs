@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(agreement(&[&all[6]], 200), None);
         // Of orders without equals it is (τ + 1) / 2: here τ is 1/3.
         let one = agreement(&[&all[0], &all[1]], 200).unwrap();
-        assert!((one.raw.unwrap().value - (1.0 / 3.0 + 1.0) / 2.0).abs() < 1e-12);
+        assert!((one.raw.unwrap().value - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!((button(&all[0]), button(&all[1]), button(&all[4])), (123, 321, 0));
     }
 
