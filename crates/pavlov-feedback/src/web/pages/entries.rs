@@ -367,7 +367,8 @@ mod tests {
         let said = Said::Pairwise { choice: Choice::A, strength: None, edit: None };
         let answer = Answer { said, rationale: None, flags: Vec::new(), marks: Vec::new() };
         let undone = of_answer(&answer, Some(Order::plain(2).reversed()), &responses());
-        assert_eq!((undone.get("pick"), as_shown(undone, Some("ra")).get("pick")), ("right", "left"));
+        assert_eq!(undone.get("pick"), "right");
+        assert_eq!(as_shown(undone, Some("ra")).get("pick"), "left");
     }
 
     #[test]
