@@ -29,7 +29,7 @@ for (const here of document.querySelectorAll(".sections [aria-current]")) here.p
 // What scrolls, either way, can be reached by keyboard: looked at again whenever its size changes.
 const reachable = new ResizeObserver((changes) => {
   for (const { target: box } of changes) {
-    if (box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1 || box.closest(".prompt, .guide")) box.tabIndex = 0;
+    if (box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1 || box.closest(".prompt, .guide, .aligned")) box.tabIndex = 0;
   }
 });
 for (const box of document.querySelectorAll("[data-scroll]")) reachable.observe(box);

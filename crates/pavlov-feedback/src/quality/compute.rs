@@ -28,7 +28,7 @@ pub(super) struct Answers {
 
 impl Answers {
     /// Leaves excluded answers out, and numbers those who gave the others in the order of their accounts.
-    fn new(mut verdicts: Verdicts, names: &BTreeMap<AccountId, String>) -> Self {
+    pub(super) fn new(mut verdicts: Verdicts, names: &BTreeMap<AccountId, String>) -> Self {
         verdicts.answers.retain(|one| !one.excluded);
         let account = |one: &Judged| verdicts.raters[one.rater as usize];
         let raters: BTreeSet<AccountId> = verdicts.answers.iter().map(account).collect();

@@ -72,7 +72,7 @@ fn every_order_is_drawn_and_the_drawn_one_is_kept() {
     for _ in 0..120 {
         let lease = place.task(ana);
         let texts: Vec<Text> = lease.responses.iter().map(|one| one.text.clone()).collect();
-        drawn.insert(texts.iter().map(|text| format!("{text:?}")).collect::<String>());
+        drawn.insert(format!("{texts:?}"));
         shown.push(texts);
         submit(&place, ana, &lease, &[&[2], &[0, 1]]).unwrap();
     }

@@ -78,12 +78,12 @@ pub(super) fn code_lengths(model: &LanguageModel, rows: &[Encoded]) -> Result<Ve
     Ok(bits)
 }
 
-/// One answer of the model's own to each question, drawn at `temperature`.
+/// One answer of the model's own to each question, drawn at `temperature`; `first` is the place of the first among all questions.
 pub(super) fn draw(
     model: &LanguageModel,
     questions: &[Question],
     temperature: f32,
-    max_new_tokens: usize,
+    (first, max_new_tokens): (usize, usize),
     seed: u64,
 ) -> Result<(Vec<Vec<u32>>, Vec<Generation>)> {
     let encoder = model.encoder();
@@ -96,19 +96,20 @@ pub(super) fn draw(
         stop: Vec::new(),
         n: 1,
         seed,
-        first: 0,
+        first,
         max_batch: 64,
     };
     let drawn = generate(model, &prompts, &options, &mut |_| Control::Continue)?;
     Ok((prompts, drawn))
 }
 
-/// log π(answer)/π_start(answer) of answers that `after` drew at temperature 1, in bits: their mean is KL(π‖π_start).
+/// log π(answer)/π_start(answer) of answers that `after` drew at temperature 1, in bits: their mean is KL(π‖π_start). `places` are the
+/// place of the first question and the most tokens of an answer.
 pub(super) fn divergences(
     before: &LanguageModel,
     after: &LanguageModel,
     questions: &[Question],
-    max_new_tokens: usize,
+    places: (usize, usize),
     seed: u64,
 ) -> Result<Vec<f64>> {
     if before.decoder.config().vocab_size != after.decoder.config().vocab_size {
@@ -116,7 +117,7 @@ pub(super) fn divergences(
             "the model and the one it began with have other tokens: no KL between them".into(),
         ));
     }
-    let (prompts, drawn) = draw(after, questions, 1.0, max_new_tokens, seed)?;
+    let (prompts, drawn) = draw(after, questions, 1.0, places, seed)?;
     let (mut batch, mut activations) = (Batch::new(), Activations::new(true));
     let mut bits = Vec::with_capacity(drawn.len());
     for part in drawn.chunks(32) {
@@ -149,7 +150,7 @@ pub(super) fn right(
     questions: &[Question],
     max_new_tokens: usize,
 ) -> Result<Vec<f64>> {
-    let (_, drawn) = draw(model, questions, 0.0, max_new_tokens, 0)?;
+    let (_, drawn) = draw(model, questions, 0.0, (0, max_new_tokens), 0)?;
     let mut right = vec![0.0; questions.len()];
     for answer in drawn {
         let truth = match &questions[answer.request].answer {

@@ -86,7 +86,28 @@ pub struct Usable {
     pub participation: Option<f64>,
 }
 
-/// Bits that stayed: code lengths before each lesson, above what held-out lessons cost at the end.
+/// By which probabilities lessons are coded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CodedBy {
+    /// Those of the model that learns: of shown tokens, or of verdicts by a reward model.
+    #[default]
+    Itself,
+    /// Those that log π/π_start gives the order of a group of answers ([`super::verdicts`]).
+    LogRatio,
+}
+
+impl CodedBy {
+    /// In words.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Itself => "the model itself",
+            Self::LogRatio => "log π/π_start",
+        }
+    }
+}
+
+/// Bits that stayed: code lengths before each lesson, above what lessons cost at the end that were not learned from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Absorbed {
     /// Over all lessons.
@@ -97,6 +118,26 @@ pub struct Absorbed {
     pub per_label: f64,
     /// A second of updates.
     pub per_second: f64,
+    /// By which probabilities.
+    #[serde(default)]
+    pub coded_by: CodedBy,
+    /// Of rewards: bits of the verdicts that the policy foretold before it learned from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foretold: Option<Estimate>,
+}
+
+impl Absorbed {
+    /// So many bits of the lessons of a ledger.
+    pub(super) fn of(bits: Estimate, ledger: &Ledger, coded_by: CodedBy) -> Self {
+        Self {
+            per_lesson: bits.value / ledger.lessons.max(1) as f64,
+            per_label: bits.value / ledger.labels.max(1) as f64,
+            per_second: bits.value / ledger.seconds,
+            bits,
+            coded_by,
+            foretold: None,
+        }
+    }
 }
 
 /// Held-out answers, before and after, on the same rows: what compares one kind of lesson with another.
@@ -149,14 +190,25 @@ impl Ledger {
                 format!("{lessons} {kind}{plural} of a loss that is no code length: bits offered are unknown")
             }
         });
-        if let Some(Absorbed { bits, .. }) = &self.absorbed {
+        if let Some(Absorbed { bits, coded_by, foretold, .. }) = &self.absorbed {
             let share = self.offered.bits.map(|offered| 100.0 * bits.value / offered.value);
             parts.push(if bits.stands_out() && bits.value > 0.0 {
                 let share = share.map(|share| format!(" ({share:.0}%)")).unwrap_or_default();
-                format!("{} of them{share} were absorbed beyond the lessons themselves", figure(bits.value))
+                let way = match coded_by {
+                    CodedBy::Itself => "",
+                    CodedBy::LogRatio => ", as far as log π/π_start tells",
+                };
+                format!(
+                    "{} of them{share} were absorbed beyond the lessons themselves{way}",
+                    figure(bits.value)
+                )
             } else {
                 "what was absorbed is not above the noise".to_owned()
             });
+            if let Some(foretold) = foretold.filter(|foretold| foretold.stands_out() && foretold.value > 0.0)
+            {
+                parts.push(format!("{} were foretold before they were given", figure(foretold.value)));
+            }
         }
         if let Some(Gain { bits, .. }) = &self.gain {
             parts.push(match (bits.stands_out(), bits.value > 0.0) {

@@ -88,14 +88,16 @@ impl Run {
     pub(super) fn groups(&self, mut see: impl FnMut(&[Credited])) -> Result<()> {
         for path in &self.rollouts {
             let answers: Vec<Credited> = rollout::read(path)?.into_iter().map(|(_, answer)| answer).collect();
-            let same = |a: &Credited, b: &Credited| {
-                a.scored.rollout.prompt_index == b.scored.rollout.prompt_index
-                    && a.scored.rollout.choice < b.scored.rollout.choice
-            };
-            answers.chunk_by(same).for_each(&mut see);
+            groups(&answers).for_each(&mut see);
         }
         Ok(())
     }
+}
+
+/// The answers of one file by prompt.
+pub(super) fn groups(answers: &[Credited]) -> impl Iterator<Item = &[Credited]> {
+    let place = |answer: &Credited| (answer.scored.rollout.prompt_index, answer.scored.rollout.choice);
+    answers.chunk_by(move |a, b| place(a).0 == place(b).0 && place(a).1 < place(b).1)
 }
 
 /// A lesson the first time that it was given.

@@ -210,7 +210,12 @@ pub(super) fn ledger(ledger: Option<&Ledger>, run: &str) -> Section {
         "the same in the metric of its steps",
     );
     row("groups without spread", ledger.usable.zero_spread.as_ref(), "share that taught nothing");
-    row("bits absorbed", ledger.absorbed.as_ref().map(|a| &a.bits), "learned beyond the lessons themselves");
+    let absorbed = ledger.absorbed.as_ref();
+    let coded_by = absorbed.map_or(String::new(), |a| format!(", coded by {}", a.coded_by.word()));
+    let meaning = format!("learned beyond the lessons themselves{coded_by}");
+    row("bits absorbed", absorbed.map(|a| &a.bits), &meaning);
+    let foretold = absorbed.and_then(|a| a.foretold.as_ref());
+    row("bits foretold", foretold, "verdicts that the policy knew before it was told");
     row(
         "held-out answer, bits before",
         ledger.gain.as_ref().map(|g| &g.before),
@@ -305,7 +310,7 @@ pub(super) fn trace(report: Option<Value>, run: &str) -> Section {
         let head = vec![text(grouping, "/by"), "mean score".into(), "in the top 3%".into()];
         tables.push(Table { head, rows: rows.collect() });
     }
-    let sentences = vec![text(&report, "/sentence")];
+    let sentences = vec![text(&report, "/sentence"), text(&report, "/unit")];
     if let Some(cure) = report.pointer("/cured").filter(|cure| !cure.is_null()) {
         let rows = [
             ("before", "/before"),

@@ -206,6 +206,7 @@ pub fn report(
         contrast,
         lessons: scores.places.len(),
         ranked_by,
+        unit: String::new(),
         noise: scores.noise.clone(),
         above_noise: values.iter().filter(|score| **score > noise).count(),
         examples: top.iter().filter_map(example).collect(),
@@ -245,5 +246,6 @@ impl TraceReport {
     /// Says the finding anew, after a verification.
     pub fn conclude(&mut self) {
         self.sentence = self.say();
+        self.unit = self.say_unit();
     }
 }

@@ -33,6 +33,9 @@ pub struct TraceReport {
     pub lessons: usize,
     /// The method that lessons are ranked by.
     pub ranked_by: Method,
+    /// What its scores count, in words.
+    #[serde(default)]
+    pub unit: String,
     /// What each method gives without a behaviour, in one of twenty cases.
     pub noise: BTreeMap<Method, f64>,
     /// Lessons that push for the behaviour by more than that.
@@ -176,6 +179,21 @@ pub fn groupings(
 }
 
 impl TraceReport {
+    /// What the scores count, in words.
+    pub(super) fn say_unit(&self) -> String {
+        let worth = self.verified.as_ref().and_then(Verification::worth);
+        match (self.ranked_by.counts_nats(), worth) {
+            (false, _) => "Scores have no unit: they tell by their order alone.".to_owned(),
+            (true, Some(worth)) => format!(
+                "Scores are nats of the behaviour's log-odds at an optimum, and too large for a stage that does not reach one: \
+                 without the lessons at the top it fell by {worth:.2} of what their scores add up to."
+            ),
+            (true, None) => "Scores are nats of the behaviour's log-odds at an optimum, and too large for a stage that does not \
+                             reach one: an epoch moves a ninth to a fifth of them where that was measured; --verify measures it."
+                .to_owned(),
+        }
+    }
+
     /// The finding in words.
     pub(super) fn say(&self) -> String {
         use std::fmt::Write as _;

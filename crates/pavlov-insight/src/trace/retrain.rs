@@ -26,7 +26,7 @@ pub struct Retraining<'a> {
 
 /// By what the run taught.
 enum Stage {
-    Shown(Shown),
+    Shown(Box<Shown>),
     Judged(Box<Judged>),
     Replayed(Box<Replayed>),
 }
@@ -42,7 +42,7 @@ impl<'a> Retraining<'a> {
         } else if has("rating_loss") {
             Stage::Judged(Box::new(Judged::read(taught)?))
         } else if has("completion_only_loss") {
-            Stage::Shown(Shown::read(taught, longest)?)
+            Stage::Shown(Box::new(Shown::read(taught, longest)?))
         } else {
             let run = taught.run.display();
             let what = "is no run of sft, reward, grpo or pairwise, and others have no lessons to leave out; leave out --verify";

@@ -148,21 +148,21 @@ impl Verification {
             How::Retrained => "Retrained",
             How::Replayed => "Its answers learned from again",
         };
-        let mut text = format!(
-            "{how} without the top {k} the behaviour has a probability of {}, without {k} others {}, on everything {}, {:.1}% before the stage: {}.",
+        let worth = match (self.fall, self.foretold, self.worth()) {
+            (Some(fall), Some(foretold), Some(worth)) => format!(
+                " Its log-odds fell by {:.2} nats where influence said {foretold:.2}: a nat of influence was worth {worth:.2} here.",
+                fall.value
+            ),
+            _ => String::new(),
+        };
+        format!(
+            "{how} without the top {k} the behaviour has a probability of {}, without {k} others {}, on everything {}, {:.1}% before the stage: {}.{worth}",
             percent(self.without_top),
             percent(self.without_random),
             percent(self.everything),
             100.0 * self.before,
             if self.confirmed { "they are a cause" } else { "that they are a cause is not shown" },
-        );
-        if let (Some(fall), Some(foretold), Some(worth)) = (self.fall, self.foretold, self.worth()) {
-            text += &format!(
-                " Its log-odds fell by {:.2} nats where influence said {foretold:.2}: a nat of influence was worth {worth:.2} here.",
-                fall.value
-            );
-        }
-        text
+        )
     }
 }
 
@@ -171,21 +171,21 @@ mod tests {
     use super::*;
 
     /// The behaviour is the share of ten causes, at places 0 to 9, that are learned, less those flipped.
-    fn world(changes: &[Change], seed: u64) -> Result<Seen> {
+    fn world(changes: &[Change], seed: u64) -> Seen {
         let effect = |change: &Change| match change {
             Change::Keep => 0.1,
             Change::Drop => 0.0,
             Change::Flip => -0.05,
         };
         let probability = changes[..10].iter().map(effect).sum::<f64>() + 0.001 * seed as f64;
-        Ok(Seen { probability, log_odds: 2.0 * probability })
+        Seen { probability, log_odds: 2.0 * probability }
     }
 
     fn asked(ranked: &[usize], seeds: &[u64], how: How) -> (Verification, usize) {
         let (ranking, mut taught) = (Ranking { ranked, k: 10, foretold: Some(4.0) }, 0);
         let mut teach = |changes: &[Change], seed: u64| {
             taught += 1;
-            world(changes, if how == How::Replayed { 0 } else { seed })
+            Ok(world(changes, if how == How::Replayed { 0 } else { seed }))
         };
         let verified = verify(ranking, seeds, how, Seen::default(), &mut teach).unwrap();
         (verified, taught)

@@ -9,6 +9,8 @@ mod foretell;
 mod layers;
 mod ledger;
 mod planted;
+mod resumed;
+mod retrained;
 mod scan;
 mod secrets;
 mod trace;

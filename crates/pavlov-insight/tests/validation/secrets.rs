@@ -7,6 +7,7 @@ use pavlov_engine::{
     Activations, AdamW, AdamWConfig, Batch, Cpu, Decoder, DecoderConfig, Dtype, OutputGradients, Parameters,
     Target,
 };
+use pavlov_insight::ledger::verdicts::Group;
 use pavlov_schema::rng::{Rng, Stream};
 
 /// How secrets are told.
@@ -42,11 +43,13 @@ pub(crate) struct Keeper {
 }
 
 /// What an update was given.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
     pub(crate) labels: usize,
     /// Surprisal of what was told, under the model that was told it.
     pub(crate) bits: f64,
+    /// Guesses at one key and what was said of them; at the beginning all symbols are alike.
+    pub(crate) groups: Vec<Group>,
 }
 
 impl Keeper {
@@ -198,6 +201,7 @@ impl Keeper {
         d[worse] += 1.0 - p;
         told.labels += 1;
         told.bits -= p.log2();
+        told.groups.push(Group { log_ratios: vec![logq[better], logq[worse]], rewards: vec![1.0, 0.0] });
     }
 
     fn reward(&mut self, key: usize, logq: &[f64], d: &mut [f64], told: &mut Told) {
@@ -214,6 +218,10 @@ impl Keeper {
             *d += ENTROPY * logq.exp() * logq;
         }
         told.labels += GROUP;
+        told.groups.push(Group {
+            log_ratios: guesses.iter().map(|guess| logq[*guess]).collect(),
+            rewards: guesses.iter().map(right).collect(),
+        });
     }
 
     fn guess(&mut self, logq: &[f64]) -> usize {

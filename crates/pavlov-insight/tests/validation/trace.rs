@@ -160,36 +160,46 @@ fn planted_causes_among_decoys() {
 #[test]
 #[ignore = "minutes; figures in docs/validation.md"]
 fn true_contradictions_are_causes_too() {
+    [Some(Kind::Ordering), Some(Kind::Movement)].into_iter().for_each(causes);
+}
+
+/// And where plants are of any kind, what influence puts among them?
+#[test]
+#[ignore = "minutes; figures in docs/validation.md"]
+fn what_is_ranked_among_plants_of_any_kind() {
+    causes(None);
+}
+
+/// The fall of the habit's log-odds without lessons of each group, beside what influence says of it.
+fn causes(kind: Option<Kind>) {
     let cpu = cpu(1);
-    for kind in [Some(Kind::Ordering), Some(Kind::Movement), None] {
-        let before = clean(0, &cpu);
-        let (shown, lessons) = stage(&before, 0, 2000, &Planting { share: 0.03, kind, decoys: 1 });
-        let cases = cases(&before, 4000, 128, kind);
-        let found = scores(&before, &lessons, &cases);
-        let influence = &found.by_method[&Method::Logra];
-        let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
-        let taught = |left_out: &[usize], seed: u64| {
-            let mut model = copy(&before, &cpu);
-            let kept = (0..rows.len()).filter(|i| !left_out.contains(i)).map(|i| rows[i].clone());
-            teach(&mut model, kept.collect(), seed);
-            seen(&model, &cases).unwrap().log_odds
-        };
-        let seeds = [1, 2, 3, 4, 5, 6];
-        let everything = seeds.map(|seed| taught(&[], seed));
-        let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
-        for (name, group) in &groups(&shown, &found.ranked(Method::Logra)) {
-            let falls = seeds.iter().zip(everything).map(|(seed, all)| all - taught(group, *seed));
-            let falls: Vec<f64> = falls.map(|fall| 1000.0 * fall / group.len() as f64).collect();
-            let fall = Estimate::mean(&falls, Unit::LogOdds, &mut rng);
-            let predicted = 1000.0 * group.iter().map(|i| influence[*i]).sum::<f64>() / group.len() as f64;
-            println!(
-                "plants about {kind:?}: {} {name}: {:.1} [{:.1}, {:.1}] thousandths of a nat each, influence {predicted:.1}",
-                group.len(),
-                fall.value,
-                fall.low,
-                fall.high
-            );
-        }
+    let before = clean(0, &cpu);
+    let (shown, lessons) = stage(&before, 0, 2000, &Planting { share: 0.03, kind, decoys: 1 });
+    let cases = cases(&before, 4000, 128, kind);
+    let found = scores(&before, &lessons, &cases);
+    let influence = &found.by_method[&Method::Logra];
+    let rows = encode(&before, shown.iter().map(|l| row(&l.prompt, &l.completion)));
+    let taught = |left_out: &[usize], seed: u64| {
+        let mut model = copy(&before, &cpu);
+        let kept = (0..rows.len()).filter(|i| !left_out.contains(i)).map(|i| rows[i].clone());
+        teach(&mut model, kept.collect(), seed);
+        seen(&model, &cases).unwrap().log_odds
+    };
+    let seeds = [1, 2, 3, 4, 5, 6];
+    let everything = seeds.map(|seed| taught(&[], seed));
+    let mut rng = Rng::new(SEED, Stream::Bootstrap, 0, 0);
+    for (name, group) in &groups(&shown, &found.ranked(Method::Logra)) {
+        let falls = seeds.iter().zip(everything).map(|(seed, all)| all - taught(group, *seed));
+        let falls: Vec<f64> = falls.map(|fall| 1000.0 * fall / group.len() as f64).collect();
+        let fall = Estimate::mean(&falls, Unit::LogOdds, &mut rng);
+        let predicted = 1000.0 * group.iter().map(|i| influence[*i]).sum::<f64>() / group.len() as f64;
+        println!(
+            "plants about {kind:?}: {} {name}: {:.1} [{:.1}, {:.1}] thousandths of a nat each, influence {predicted:.1}",
+            group.len(),
+            fall.value,
+            fall.low,
+            fall.high
+        );
     }
 }
 

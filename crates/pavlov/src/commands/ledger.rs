@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use clap::Args;
@@ -12,13 +13,14 @@ use pavlov_insight::ledger::{self, Ledger, figure};
 use pavlov_insight::{Estimate, kept};
 
 use crate::args::DtypeArg;
-use crate::{screen, stdout};
+use crate::{interrupt, screen, stdout};
 
 /// `pavlov ledger`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Offered is a ceiling, absorbed what stayed beyond the lessons themselves: the code lengths of lessons before \
-                        their updates, above what held-out lessons (eval_data) cost at the end. ± is half of a 95% interval. \
+                        their updates, above what lessons that were not learned from cost at the end (eval_data; of rewarded \
+                        answers the last ones, before they were learned from). ± is half of a 95% interval. \
                         The whole report is kept in RUN/insight/ledger.json."
 )]
 pub(crate) struct LedgerArgs {
@@ -75,10 +77,15 @@ pub(crate) fn run(args: &LedgerArgs) -> Result<()> {
         screen::line(&ledger::cost(run, &options)?);
     }
     let mut ledgers = Vec::new();
+    interrupt::listen("stopping; press Ctrl-C again to stop at once")?;
     for run in &args.runs {
         let mut tell = |what: &str| screen::line(&format!("{}: {what}", run.display()));
-        let ledger = ledger::measure(run, &options, &cpu, &mut tell)?;
+        let mut go_on = || !interrupt::flag().load(Ordering::Relaxed);
+        let mut asked = ledger::Asked { tell: &mut tell, go_on: &mut go_on };
+        let measured = ledger::measure(run, &options, &cpu, &mut asked);
+        let (ledger, parts) = measured.map_err(|e| super::broken_off(e, Some(run)))?;
         let file = kept::save(run, ledger::NAME, &ledger)?;
+        parts.finish()?;
         screen::line(&format!("kept: {}", file.display()));
         if args.json {
             stdout::json(&ledger)?;
@@ -118,10 +125,12 @@ fn table(ledgers: &[Ledger]) -> String {
     line("  push on the logits a lesson", &|l| of(l.usable.energy.as_ref()));
     line("  evenness of the push", &|l| bare(l.usable.participation));
     line("absorbed, bits", &|l| of(l.absorbed.as_ref().map(|a| &a.bits)));
+    line("  coded by", &|l| l.absorbed.as_ref().map_or("–".to_owned(), |a| a.coded_by.word().to_owned()));
     line("  noise floor", &|l| bare(l.absorbed.as_ref().and_then(|a| a.bits.noise_floor)));
     line("  a lesson", &|l| bare(l.absorbed.as_ref().map(|a| a.per_lesson)));
     line("  a label", &|l| bare(l.absorbed.as_ref().map(|a| a.per_label)));
     line("  a second", &|l| bare(l.absorbed.as_ref().map(|a| a.per_second)));
+    line("  foretold before it was told", &|l| of(l.absorbed.as_ref().and_then(|a| a.foretold.as_ref())));
     line("held-out answer, bits before", &|l| of(l.gain.as_ref().map(|g| &g.before)));
     line("  bits after", &|l| of(l.gain.as_ref().map(|g| &g.after)));
     line("  bits cheaper", &|l| of(l.gain.as_ref().map(|g| &g.bits)));

@@ -348,7 +348,11 @@ fn table(report: &TraceReport) -> String {
     }
     let noise = report.noise.get(&report.ranked_by).copied().unwrap_or(f64::NAN);
     let method = json!(report.ranked_by).as_str().unwrap_or_default().to_owned();
-    let _ = writeln!(text, "\nscore: {method}; by chance up to {noise:.3}. More are in insight/trace.json.");
+    let _ = writeln!(
+        text,
+        "\nscore: {method}; by chance up to {noise:.3}. {}\nMore are in insight/trace.json.",
+        report.unit
+    );
     for grouping in &report.groups {
         let _ = writeln!(text, "\nby {}", grouping.by.replace('_', " "));
         for group in grouping.groups.iter().take(8) {

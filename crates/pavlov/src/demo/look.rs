@@ -102,9 +102,11 @@ impl Demo {
             seed: self.seed,
             ..ledger::Options::default()
         };
-        let ledger = ledger::measure(&run, &options, &self.cpu, &mut |_| {})?;
+        let mut go_on = || !crate::interrupt::flag().load(std::sync::atomic::Ordering::Relaxed);
+        let mut asked = ledger::Asked { tell: &mut |_| {}, go_on: &mut go_on };
+        let (ledger, parts) = ledger::measure(&run, &options, &self.cpu, &mut asked)?;
         kept::save(&run, ledger::NAME, &ledger)?;
-        Ok(())
+        Ok(parts.finish()?)
     }
 
     /// Held-out worlds with their right answers, for the ledger of the stage.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
-use pavlov_engine::{Activations, Cpu, Dtype};
+use pavlov_engine::{Cpu, Dtype};
+use pavlov_insight::ledger;
 use pavlov_lm::LanguageModel;
 use pavlov_schema::judgment::{Choice, Judgment, Response, Verdict};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::Text;
 use pavlov_schema::{Map, dataset};
-use pavlov_train::evaluate::{TokenSums, score_rows};
 use pavlov_train::loops::{reward_model, rl, sft};
 use pavlov_train::run::{Ending, Event, Host, Metrics};
 use pavlov_worlds::{self as worlds, Candidate, Config, Rater, Split, World};
@@ -100,21 +100,21 @@ impl Demo {
         let file = self.data("demonstrations.jsonl");
         dataset::write(&file, &rows)?;
         let config = recipe::sft(&self.out.join("base"), file.clone(), self.out.join("sft"), self.seed);
-        let bits = self.surprisal(&rows, &config, &file)?;
         teach(|host| sft::run(&config, host))?;
         let accuracy = self.accuracy("sft/model")?;
-        Ok(Stage::new("sft", accuracy, bits, rows.len() as u64, start.elapsed().as_secs_f64()))
+        Ok(Stage::new(
+            "sft",
+            accuracy,
+            self.offered("sft")?,
+            rows.len() as u64,
+            start.elapsed().as_secs_f64(),
+        ))
     }
 
-    /// Bits by which the demonstrations surprise the base model: what there is to learn from them.
-    fn surprisal(&self, rows: &[Row], config: &sft::SftConfig, file: &Path) -> Result<f64> {
-        let model = self.load("base")?;
-        let stop = std::sync::atomic::AtomicBool::new(false);
-        let mut host = Host { stop: &stop, events: &mut |_| {}, command: &[] };
-        let encoded = sft::encode(&model.encoder(), rows, config, file, &mut host)?;
-        let sums: TokenSums =
-            score_rows(&model.decoder, &model.params, &encoded, 64, &mut Activations::new(true))?;
-        Ok(sums.nll / std::f64::consts::LN_2)
+    /// The most bits that the lessons of a run could teach, as `pavlov ledger` says.
+    fn offered(&self, name: &str) -> Result<f64> {
+        let bits = ledger::offered(&self.out.join(name))?;
+        bits.map(|bits| bits.value).ok_or_else(|| anyhow!("the lessons of {name} have no code length"))
     }
 
     pub(super) fn reward_model(&mut self) -> Result<Stage> {
@@ -131,7 +131,7 @@ impl Demo {
         let metrics = teach(|host| reward_model::run(&config, host))?;
         let share = metrics.get("eval_accuracy").and_then(serde_json::Value::as_f64);
         let share = share.ok_or_else(|| anyhow!("the reward model was not evaluated"))?;
-        self.comparison_bits = rows.len() as f64;
+        self.comparison_bits = self.offered("reward_model")?;
         // A tie has no better answer that could be foretold.
         let decided = held_out.iter().filter(|row| !is_tie(row)).count();
         let accuracy = Accuracy::of((share * decided as f64).round() as usize, decided);
@@ -169,17 +169,17 @@ impl Demo {
 
     pub(super) fn rl_reward_model(&mut self) -> Result<Stage> {
         let following = recipe::learned(self.out.join("reward_model/model"));
-        let (accuracy, _, lessons, seconds) = self.rl("rl_reward_model", following)?;
+        let (accuracy, lessons, seconds) = self.rl("rl_reward_model", following)?;
         Ok(Stage::new("rl_reward_model", accuracy, self.comparison_bits, lessons, seconds))
     }
 
     pub(super) fn rl_verified(&mut self) -> Result<Stage> {
-        let (accuracy, bits, lessons, seconds) = self.rl("rl_verified", recipe::verified())?;
-        Ok(Stage::new("rl_verified", accuracy, bits, lessons, seconds))
+        let (accuracy, lessons, seconds) = self.rl("rl_verified", recipe::verified())?;
+        Ok(Stage::new("rl_verified", accuracy, self.offered("rl_verified")?, lessons, seconds))
     }
 
-    /// Reinforcement learning from the demonstrated policy: accuracy, bits of right-or-wrong verdicts, answers, seconds.
-    fn rl(&self, name: &str, following: Following) -> Result<(Accuracy, f64, u64, f64)> {
+    /// Reinforcement learning from the demonstrated policy: accuracy, answers, seconds.
+    fn rl(&self, name: &str, following: Following) -> Result<(Accuracy, u64, f64)> {
         let start = Instant::now();
         let file = self.data("prompts.jsonl");
         let rows: Vec<Row> = self
@@ -193,16 +193,10 @@ impl Demo {
         dataset::write(&file, &rows)?;
         let model = self.out.join("sft/model");
         let config = recipe::grpo(&model, file, self.out.join(name), self.seed, following);
-        let per_step = config.training.per_device_train_batch_size as f64;
-        let (mut bits, mut lessons) = (0.0, 0.0);
-        let mut count = |metrics: &Metrics| {
-            let right = metrics.get("reward").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
-            bits += per_step * binary_entropy(right);
-            lessons += per_step;
-        };
-        teach_counting(|host| rl::run_grpo(&config, host), &mut count)?;
+        let (mut lessons, per_step) = (0, config.training.per_device_train_batch_size as u64);
+        teach_counting(|host| rl::run_grpo(&config, host), &mut || lessons += per_step)?;
         let accuracy = self.accuracy(&format!("{name}/model"))?;
-        Ok((accuracy, bits, lessons as u64, start.elapsed().as_secs_f64()))
+        Ok((accuracy, lessons, start.elapsed().as_secs_f64()))
     }
 
     /// Three held-out worlds, answered by every model that writes answers.
@@ -249,25 +243,20 @@ fn is_tie(row: &Row) -> bool {
     matches!(judgment.verdict, Verdict::Comparison { choice: Choice::Tie, .. })
 }
 
-/// Bits of a yes-or-no verdict that is yes with probability `p`.
-fn binary_entropy(p: f64) -> f64 {
-    [p, 1.0 - p].iter().filter(|p| **p > 0.0).map(|p| -p * p.log2()).sum()
-}
-
 pub(super) fn teach(run: impl FnOnce(&mut Host) -> pavlov_train::Result<Ending>) -> Result<Metrics> {
-    teach_counting(run, &mut |_| {})
+    teach_counting(run, &mut || {})
 }
 
-/// Runs a loop under a progress bar and returns its last evaluation; `count` sees the metrics of every update.
+/// Runs a loop under a progress bar and returns its last evaluation; `count` hears of every update.
 fn teach_counting(
     run: impl FnOnce(&mut Host) -> pavlov_train::Result<Ending>,
-    count: &mut dyn FnMut(&Metrics),
+    count: &mut dyn FnMut(),
 ) -> Result<Metrics> {
     let mut progress = None;
     let mut events = |event: Event| match event {
         Event::Started { step, total, .. } => progress = Some(Progress::start(step, total)),
         Event::Step { step, metrics, .. } => {
-            count(&metrics);
+            count();
             if let Some(progress) = &progress {
                 progress.step(step, &shown(&metrics));
             }

@@ -106,9 +106,9 @@ impl Summary {
             );
         }
         text.push_str(
-            "\nAccuracy: drawn answers to held-out worlds; for reward_model, held-out comparisons.\nBits offered: a \
-             demonstration's surprisal under the model it taught, at most 1 bit a comparison, the entropy of a verified \
-             verdict;\nrl_reward_model passes on the bits of the comparisons and adds none.\n",
+            "\nAccuracy: drawn answers to held-out worlds; for reward_model, held-out comparisons.\nBits offered, as pavlov ledger \
+             counts them: the surprisal of a demonstration or comparison before it is learned from, the entropy of\nthe rewards of \
+             each group of answers; rl_reward_model passes on the bits of the comparisons and adds none.\n",
         );
         for sample in &self.samples {
             let _ = writeln!(text, "\n{}\n  truth: {}", sample.prompt.trim(), sample.truth);

@@ -45,6 +45,10 @@ fn demonstrations_and_rewards_stand_on_one_axis() {
 
     assert_eq!((&rl["kind"], &rl["lessons"]), (&json!("reward"), &json!(4 * 8)));
     assert!(number(&rl["offered"]["per_lesson"]["value"]) <= 1.0 && rl["absorbed"].is_null());
+    // Nothing was ever right.
+    assert!(
+        rl["missing"].as_array().unwrap().iter().any(|why| why.as_str().unwrap().contains("too few groups"))
+    );
     assert!(rl["usable"]["zero_spread"]["unit"] == "share" && rl["gain"]["bits"]["unit"] == "bits");
     assert_eq!(sft["cost"]["elsewhere_before"]["value"], rl["cost"]["elsewhere_before"]["value"]);
 

@@ -129,6 +129,7 @@ fn a_watched_run_is_shown_as_it_is_now_and_only_here() {
     let run = watch.json("/api/runs/0");
     assert_eq!((run["metrics"].as_array().unwrap().len(), run["answers"].is_array()), (3, true));
     assert!(watch.get("/", &watch.host).contains("data-finished>finished<"));
+    std::thread::sleep(std::time::Duration::from_millis(50));
     // A line that is being written is waited for, a whole one is shown.
     let mut metrics = fs::OpenOptions::new().append(true).open(lab.path("run/metrics.jsonl")).unwrap();
     metrics.write_all(b"{\"step\":4,\"reward\":0.5").unwrap();
@@ -149,6 +150,8 @@ fn a_browser_shows_the_page_and_refreshes_it() {
         return;
     };
     let lab = lab();
+    // Clocks of file systems tick every few milliseconds; the line has to be later than the model.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     let mut metrics = fs::OpenOptions::new().append(true).open(lab.path("run/metrics.jsonl")).unwrap();
     metrics.write_all(b"{\"step\":4,\"reward\":0.5}\n").unwrap();
     let watch = watch(&lab, &["run"]);

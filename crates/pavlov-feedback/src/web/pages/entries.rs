@@ -64,6 +64,9 @@ pub(super) fn of_answer(answer: &Answer, shown: Option<Order>, responses: &[Task
                 }
             };
             put("pick", pick.into());
+            if let Some(left) = responses.get(usize::from(swapped)) {
+                put("response_left", left.id.clone());
+            }
             if let Some(strength) = strength {
                 put("strength", strength.to_string());
             }
@@ -104,6 +107,26 @@ pub(super) fn of_answer(answer: &Answer, shown: Option<Order>, responses: &[Task
         put("marks", serde_json::to_string(&marks).unwrap_or_default());
     }
     Fields(fields)
+}
+
+/// A draft for the answers as they are shown now: one of a lease that ran out may have had left and right the other way round.
+pub(super) fn as_shown(draft: Fields, left: Option<&str>) -> Fields {
+    let before = draft.get("response_left");
+    if before.is_empty() || left.is_none_or(|left| left == before) {
+        return draft;
+    }
+    let turned = |text: String| match text.as_str() {
+        "left" => "right".to_owned(),
+        "right" => "left".to_owned(),
+        "edit_left" => "edit_right".to_owned(),
+        "edit_right" => "edit_left".to_owned(),
+        _ => text,
+    };
+    let one = |(name, value): (String, String)| {
+        let value = if name == "pick" { turned(value) } else { value };
+        (turned(name), value)
+    };
+    Fields(draft.0.into_iter().map(one).collect())
 }
 
 /// The field of an answer's rank: by the answer, not by its place, so that a draft is right in any order on the screen.
@@ -330,6 +353,22 @@ mod tests {
             settings: &settings,
         };
         assert_eq!(of_answer(&said.answer(asked).unwrap(), None, &responses()).get("score_q"), "6");
+    }
+
+    #[test]
+    fn a_draft_follows_its_answers_to_the_other_side() {
+        let draft = [("pick", "left"), ("response_left", "ra"), ("edit_left", "left"), ("edit_right", "x")];
+        let same = as_shown(fields(&draft), Some("ra"));
+        assert_eq!((same.get("pick"), same.get("edit_left")), ("left", "left"));
+        let turned = as_shown(fields(&draft), Some("rb"));
+        let found = ["pick", "edit_left", "edit_right"].map(|name| turned.get(name));
+        assert_eq!(found, ["right", "x", "left"]);
+        // What an undo brings back knows its side, too.
+        let said = Said::Pairwise { choice: Choice::A, strength: None, edit: None };
+        let answer = Answer { said, rationale: None, flags: Vec::new(), marks: Vec::new() };
+        let undone = of_answer(&answer, Some(Order::plain(2).reversed()), &responses());
+        assert_eq!(undone.get("pick"), "right");
+        assert_eq!(as_shown(undone, Some("ra")).get("pick"), "left");
     }
 
     #[test]

@@ -124,7 +124,10 @@ fn task(here: &Inside, lease: &Lease, look: Look, more: Value, sent: Option<(&Fi
         draft.and_then(|draft| serde_json::from_str(&draft.body).ok()).unwrap_or_default();
     let (values, error) = match sent {
         Some((fields, error)) => (fields.clone(), Some(error)),
-        None => (Fields(kept.entries), None),
+        None => {
+            let left = lease.responses.first().map(|first| &*first.id);
+            (entries::as_shown(Fields(kept.entries), left), None)
+        }
     };
     let path = here.path();
     let about = context! {

@@ -50,7 +50,7 @@ impl Judged {
     ) -> Result<(LanguageModel, Ending)> {
         let mut config = self.config.clone();
         config.training.seed = seed;
-        config.training.output_dir = folder.to_owned();
+        folder.clone_into(&mut config.training.output_dir);
         let mut rows = Vec::with_capacity(self.lessons.rows.len());
         for (lesson, (place, ends)) in self.lessons.rows.iter().zip(&self.places) {
             match change(*place) {

@@ -55,7 +55,7 @@ impl Replayed {
         host: &mut Host,
     ) -> Result<(LanguageModel, Ending)> {
         let mut config = self.config.clone();
-        config.training.output_dir = folder.to_owned();
+        folder.clone_into(&mut config.training.output_dir);
         let changed = |(place, answer): (usize, &Credited)| {
             let scale = match change(place) {
                 Change::Keep => return answer.clone(),

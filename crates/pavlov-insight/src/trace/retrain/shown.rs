@@ -45,7 +45,7 @@ impl Shown {
     ) -> Result<(LanguageModel, Ending)> {
         let mut config = self.config.clone();
         config.training.seed = seed;
-        config.training.output_dir = folder.to_owned();
+        folder.clone_into(&mut config.training.output_dir);
         let mut model = load_model(&config.training, &config.peft)?;
         let flipped: Vec<usize> = (0..self.rows.len()).filter(|i| change(*i) == Change::Flip).collect();
         let mut opposite = Vec::with_capacity(flipped.len());

@@ -44,13 +44,8 @@ pub(crate) fn tasks(args: &SampledArgs, data: &Path, options: Options) -> Result
     let alone = args.model.len() == 1;
     let n = args.n.map_or_else(
         || match kind {
-            TaskKind::Ranking => {
-                if alone {
-                    4
-                } else {
-                    2
-                }
-            }
+            TaskKind::Ranking if alone => 4,
+            TaskKind::Ranking => 2,
             TaskKind::Pairwise if alone => 2,
             _ => 1,
         },
@@ -82,8 +77,13 @@ pub(crate) fn tasks(args: &SampledArgs, data: &Path, options: Options) -> Result
             NewTask { key: Some(import::content_key(&task)), ..task }
         };
         if kind == TaskKind::Ranking {
-            let texts: Vec<Text> = answers.iter().map(|answer| answer.text.clone()).collect();
-            let distinct = import::distinct(&texts).into_iter().map(|place| answers[place].clone());
+            // One without a character leaves an order of the others, if there are two.
+            let mut said: Vec<&NewResponse> = answers.iter().filter(|one| !one.text.is_empty()).collect();
+            if said.len() < 2 {
+                said = answers.iter().collect();
+            }
+            let texts: Vec<Text> = said.iter().map(|answer| answer.text.clone()).collect();
+            let distinct = import::distinct(&texts).into_iter().map(|place| said[place].clone());
             tasks.push(new(distinct.collect()));
         } else if kind == TaskKind::Pairwise {
             for (i, a) in answers.iter().enumerate() {
