@@ -3,9 +3,9 @@
 //! What is done, in this order, and where it is written:
 //!
 //! 1. [`Provider::discover`]: the provider's own description of itself and its keys (OpenID Connect Discovery 1.0).
-//! 2. [`Provider::begin`]: an address at the provider to send the browser to, with a state, a nonce and a PKCE challenge (RFC 6749,
-//!    4.1.1; RFC 7636, S256), and the [`Attempt`] that must be kept for that browser and no other.
-//! 3. [`Provider::finish`]: the code that the browser brings back becomes an ID token, in a request of ours to the provider
+//! 2. `Provider::begin`: an address at the provider to send the browser to, with a state, a nonce and a PKCE challenge (RFC 6749,
+//!    4.1.1; RFC 7636, S256), and the `Attempt` that must be kept for that browser and no other.
+//! 3. `Provider::finish`: the code that the browser brings back becomes an ID token, in a request of ours to the provider
 //!    (RFC 6749, 4.1.3); what the token says is checked (OpenID Connect Core 1.0, 3.1.3.7) and gives an [`Identity`].
 //!
 //! An identity is the pair of issuer and subject and nothing else. E-mail is not even asked for: providers let people change it, do

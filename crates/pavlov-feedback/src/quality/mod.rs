@@ -95,7 +95,7 @@ pub struct Agreement {
 pub struct Effect {
     /// Log-odds, nats.
     pub log_odds: Interval,
-    /// Of the likelihood-ratio test; of a style that of [`crate::stats::strength::Fit::style_told`].
+    /// Of the likelihood-ratio test; of a style of a Wald test by the larger of the clustered and the naive error.
     pub p: f64,
 }
 

@@ -37,7 +37,7 @@ pub enum Finding {
         style: Style,
         /// Log-odds for a standard deviation of the difference.
         log_odds: f64,
-        /// Of [`Fit::style_told`].
+        /// Of a Wald test by the larger of the clustered and the naive error.
         p: f64,
     },
     /// At equal style the order of two policies is another.

@@ -228,11 +228,11 @@ fn who_likes_lists_is_allowed_for_from_the_text_to_the_figures() {
             let listy_left = left.contains("aged");
             let Text::Plain(question) = &lease.prompt else { panic!("plain text was sent") };
             let number: usize = question.trim_start_matches("question ").parse().unwrap();
-            let likes_list = (number / 10 * 3 + person) % 8 != 0;
+            let likes_list = !(number / 10 * 3 + person).is_multiple_of(8);
             let likes_listy = match (lists[usize::from(!listy_left)], lists[usize::from(listy_left)]) {
                 (true, false) => likes_list,
                 (false, true) => !likes_list,
-                _ => (number / 10 + number + person) % 2 == 0,
+                _ => (number / 10 + number + person).is_multiple_of(2),
             };
             let pick = if likes_listy == listy_left { Pick::Left } else { Pick::Right };
             ScreenSaid::Pairwise { pick, strength: None, edit: None }

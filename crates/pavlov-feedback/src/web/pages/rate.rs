@@ -122,13 +122,11 @@ fn task(here: &Inside, lease: &Lease, look: Look, more: Value, sent: Option<(&Fi
     let draft = lease.draft.as_ref();
     let kept: entries::Draft =
         draft.and_then(|draft| serde_json::from_str(&draft.body).ok()).unwrap_or_default();
-    let (values, error) = match sent {
-        Some((fields, error)) => (fields.clone(), Some(error)),
-        None => {
-            let left = lease.responses.first().map(|first| &*first.id);
-            (entries::as_shown(Fields(kept.entries), left), None)
-        }
-    };
+    let left = lease.responses.first().map(|first| &*first.id);
+    let (values, error) = sent.map_or_else(
+        || (entries::as_shown(Fields(kept.entries), left), None),
+        |(fields, error)| (fields.clone(), Some(error)),
+    );
     let path = here.path();
     let about = context! {
         heading => show::heading(lease.kind), prompt => show::prompt(&lease.prompt, look), error,
