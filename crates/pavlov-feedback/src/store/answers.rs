@@ -1,15 +1,14 @@
 //! What holds now: the answers that were not taken back, as pages and statistics read them.
 
-use pavlov_schema::feedback::{Answer, TaskKind, marked_text};
+use pavlov_schema::feedback::{Answer, TaskKind};
 use pavlov_schema::ranking::Order;
-use pavlov_schema::text::Text;
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, params};
 
 use super::judgments::Standing;
 use super::leases::shown;
 use super::projects::json;
-use super::tasks::{TaskResponse, TaskRole, word};
+use super::tasks::{TaskRole, word};
 use super::{AccountId, ProjectId, Read, TaskId};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
@@ -60,49 +59,6 @@ pub struct TaskAnswer {
     pub guideline_version: u32,
 }
 
-/// An answer that holds, as statistics read it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CurrentAnswer {
-    /// The record.
-    pub seq: u64,
-    /// The task.
-    pub task: TaskId,
-    /// Its name.
-    pub task_code: String,
-    /// What was asked.
-    pub kind: TaskKind,
-    /// What the task is for.
-    pub role: TaskRole,
-    /// Who.
-    pub rater: AccountId,
-    /// 0: the first look, 1: the swapped repeat, 2: a reviewer's decision.
-    pub pass: u8,
-    /// What was said.
-    pub answer: Answer,
-    /// It in short: see [`crate::queue::settle::short`].
-    pub said: String,
-    /// Of a task with a known answer: the right one in short.
-    pub gold: Option<String>,
-    /// The order on the screen.
-    pub shown: Option<Order>,
-    /// How the task was chosen: `in_order`, `uniform`, `information`, `gold`, `calibration`, `repeat`.
-    pub selection: Option<String>,
-    /// With which chance among its candidates.
-    pub propensity: Option<f64>,
-    /// The policies of the answers, where known, in the task's order.
-    pub policies: Vec<Option<String>>,
-    /// Their characters.
-    pub lengths: Vec<Option<u32>>,
-    /// Updates of the newest policy.
-    pub policy_version: u64,
-    /// When.
-    pub at_ms: Millis,
-    /// Milliseconds the rater looked at the task.
-    pub active_ms: u64,
-    /// It is excluded from statistics and training.
-    pub excluded: bool,
-}
-
 /// The answer that a row's payload holds, if the standing is that of an answer.
 fn answer(row: &Row<'_>, standing: Standing, column: usize) -> rusqlite::Result<Option<Answer>> {
     match row.get_ref(column)? {
@@ -139,38 +95,6 @@ fn of_task(row: &Row<'_>) -> rusqlite::Result<TaskAnswer> {
         at_ms: row.get(7)?,
         active_ms: row.get::<_, i64>(8)? as u64,
         guideline_version: row.get(9)?,
-    })
-}
-
-fn current(row: &Row<'_>) -> rusqlite::Result<CurrentAnswer> {
-    // A ranking's are with its words, all others' with the task.
-    let (policies, lengths) = if row.get_ref(21)? == ValueRef::Null {
-        (vec![row.get(13)?, row.get(14)?], vec![row.get(15)?, row.get(16)?])
-    } else {
-        let length = |text: &Text| u32::try_from(marked_text(text).chars().count()).ok();
-        let ranked = json::<Vec<TaskResponse>>(row, 21)?.into_iter();
-        ranked.map(|TaskResponse { response, .. }| (response.policy, length(&response.text))).unzip()
-    };
-    Ok(CurrentAnswer {
-        seq: row.get::<_, i64>(0)? as u64,
-        task: row.get(1)?,
-        task_code: row.get(2)?,
-        kind: word(row, 3)?,
-        role: word(row, 4)?,
-        rater: row.get(5)?,
-        pass: row.get(6)?,
-        answer: json(row, 7)?,
-        said: row.get(8)?,
-        gold: row.get(9)?,
-        shown: shown(row, 10)?,
-        selection: row.get(11)?,
-        propensity: row.get(12)?,
-        policies,
-        lengths,
-        policy_version: row.get::<_, i64>(17)? as u64,
-        at_ms: row.get(18)?,
-        active_ms: row.get::<_, i64>(19)? as u64,
-        excluded: row.get(20)?,
     })
 }
 
@@ -215,29 +139,6 @@ impl Read<'_> {
         }
         let others = self.answers_of(task.id)?.into_iter().filter(|one| one.rater != viewer && one.pass == 0);
         Ok(others.filter_map(|one| one.answer).collect())
-    }
-
-    /// Every answer of a project that holds and was said after record `after`, handed to `each` in the order of the tasks.
-    pub fn current_answers(
-        &self,
-        project: ProjectId,
-        after: u64,
-        mut each: impl FnMut(CurrentAnswer),
-    ) -> Result<()> {
-        let sql = "SELECT answers.seq, answers.task, code, kind, answers.role, answers.rater, answers.pass, payload, said, gold,
-                          shown, judgments.selection, judgments.propensity, policy_a, policy_b, length_a, length_b, policy_version,
-                          at_ms, active_ms, EXISTS (SELECT 1 FROM exclusions WHERE exclusions.project = ?1
-                          AND exclusions.rater = answers.rater AND lifted_at IS NULL
-                          AND (exclusions.seq IS NULL OR exclusions.seq IN (answers.seq, answers.first))),
-                          CASE kind WHEN 'ranking' THEN (SELECT responses FROM words WHERE words.task = tasks.id) END
-                   FROM tasks JOIN answers ON answers.task = tasks.id JOIN judgments ON judgments.seq = answers.seq
-                   WHERE tasks.project = ?1 AND standing = 'answered' AND answers.seq > ?2 ORDER BY tasks.id";
-        let mut statement = self.db.prepare_cached(sql)?;
-        let after = i64::try_from(after).unwrap_or(i64::MAX);
-        for row in statement.query_map(params![project, after], current)? {
-            each(row?);
-        }
-        Ok(())
     }
 
     /// The last record of a project, sealed or not: figures that were computed at it are still true at it.

@@ -53,7 +53,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use accounts::Account;
-pub use answers::{CurrentAnswer, MyAnswer, TaskAnswer};
+pub use answers::{MyAnswer, TaskAnswer};
 pub use audit::AuditEntry;
 pub use drafts::Draft;
 pub use exclusions::Exclusion;

@@ -7,7 +7,7 @@ use pavlov_feedback::oidc::Provider;
 use pavlov_feedback::quality::Cache;
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::{Question, Scale, Settings};
-use pavlov_feedback::store::{Account, NewProject, Project};
+use pavlov_feedback::store::{Account, NewProject, Project, TaskAnswer};
 use pavlov_feedback::web::{App, Config, router, serve};
 use pavlov_feedback::{Clock, Store, secret};
 use pavlov_schema::feedback::{NewTask, TaskKind};
@@ -121,21 +121,18 @@ impl World {
     pub(crate) fn said(&self, project: &Project) -> Vec<Value> {
         let id = project.id;
         let read = self.store.read_now(move |r| {
-            let mut found = Vec::new();
-            r.current_answers(id, 0, |one| {
-                found.push((one.seq, serde_json::to_value(&one.answer).unwrap(), one.shown));
-            })?;
-            Ok(found)
+            let tasks = r.verdicts(id)?.tasks.into_iter();
+            tasks.map(|task| r.answers_of(task.id)).collect::<Result<Vec<_>, _>>()
         });
-        let mut found = read.unwrap();
-        found.sort_by_key(|(seq, ..)| *seq);
-        found
-            .into_iter()
-            .map(|(_, mut answer, shown)| {
-                answer["shown"] = json!(shown);
-                answer
-            })
-            .collect()
+        let mut found = read.unwrap().concat();
+        found.retain(|one| one.answer.is_some());
+        found.sort_by_key(|one| one.seq);
+        let with_order = |one: &TaskAnswer| {
+            let mut answer = serde_json::to_value(&one.answer).unwrap();
+            answer["shown"] = json!(one.shown);
+            answer
+        };
+        found.iter().map(with_order).collect()
     }
 }
 
