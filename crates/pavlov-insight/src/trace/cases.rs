@@ -141,11 +141,15 @@ pub fn judges(model: &LanguageModel) -> bool {
     !model.decoder.config().language_head
 }
 
+/// log π of the behaviour and of the alternative in each case, nats, or their scores where the model judges.
+fn both(model: &LanguageModel, cases: &[Lesson]) -> Result<Vec<[f64; 2]>> {
+    if judges(model) { scores(model, cases) } else { log_probabilities(model, cases) }
+}
+
 /// The log-odds of the behaviour against the alternative in each case, nats: log π(behaviour) − log π(alternative), or the
 /// difference of their scores where the model judges.
 pub fn log_odds(model: &LanguageModel, cases: &[Lesson]) -> Result<Vec<f64>> {
-    let found = if judges(model) { scores(model, cases)? } else { log_probabilities(model, cases)? };
-    Ok(found.iter().map(|[behaviour, alternative]| behaviour - alternative).collect())
+    Ok(both(model, cases)?.iter().map(|[behaviour, alternative]| behaviour - alternative).collect())
 }
 
 /// How much of a behaviour is in a model, as means over the cases.
@@ -160,9 +164,8 @@ pub struct Seen {
 /// How much of the behaviour is in a model.
 pub fn seen(model: &LanguageModel, cases: &[Lesson]) -> Result<Seen> {
     let (judges, n) = (judges(model), cases.len() as f64);
-    let found = if judges { scores(model, cases)? } else { log_probabilities(model, cases)? };
     let mut seen = Seen::default();
-    for [behaviour, alternative] in found {
+    for [behaviour, alternative] in both(model, cases)? {
         let odds = behaviour - alternative;
         seen.log_odds += odds / n;
         seen.probability += if judges { 1.0 / (1.0 + (-odds).exp()) } else { behaviour.exp() } / n;

@@ -87,6 +87,24 @@ impl Drop for Retraining<'_> {
 /// What is done with the lesson at a place.
 type ChangeOf<'a> = dyn Fn(usize) -> Change + 'a;
 
+/// The lessons that are left, in their order: those that are flipped as `opposite` makes them. `place` is a lesson's.
+fn changed<T: Clone>(
+    lessons: &[T],
+    place: impl Fn(usize) -> usize,
+    change: &ChangeOf,
+    mut opposite: impl FnMut(usize, &T) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut left = Vec::with_capacity(lessons.len());
+    for (i, lesson) in lessons.iter().enumerate() {
+        match change(place(i)) {
+            Change::Keep => left.push(lesson.clone()),
+            Change::Drop => {}
+            Change::Flip => left.push(opposite(i, lesson)?),
+        }
+    }
+    Ok(left)
+}
+
 /// A run of which only the weights are wanted, in memory.
 fn in_memory(training: &mut TrainingConfig) {
     training.overwrite_output_dir = true;

@@ -12,8 +12,7 @@ use pavlov_train::loss::Outcome;
 use pavlov_train::run::{Ending, Host, load_model};
 use pavlov_train::settings::Settings;
 
-use super::super::verify::Change;
-use super::{ChangeOf, in_memory};
+use super::{ChangeOf, changed, in_memory};
 use crate::taught::Taught;
 use crate::{Error, Result};
 
@@ -51,14 +50,10 @@ impl Judged {
         let mut config = self.config.clone();
         config.training.seed = seed;
         folder.clone_into(&mut config.training.output_dir);
-        let mut rows = Vec::with_capacity(self.lessons.rows.len());
-        for (lesson, (place, ends)) in self.lessons.rows.iter().zip(&self.places) {
-            match change(*place) {
-                Change::Keep => rows.push(lesson.clone()),
-                Change::Drop => {}
-                Change::Flip => rows.push(Lesson { verdict: opposite(lesson, *ends)?, ..lesson.clone() }),
-            }
-        }
+        let flip = |i: usize, lesson: &Lesson| {
+            Ok(Lesson { verdict: opposite(lesson, self.places[i].1)?, ..lesson.clone() })
+        };
+        let rows = changed(&self.lessons.rows, |i| self.places[i].0, change, flip)?;
         let (head, files) = (self.lessons.head.clone(), self.lessons.files.clone());
         let lessons = Lessons { rows, held_out: Vec::new(), head, files, staged: None };
         let mut model = with_head(load_model(&config.training, &config.peft)?, seed)?;

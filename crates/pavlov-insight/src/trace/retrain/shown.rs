@@ -12,7 +12,7 @@ use pavlov_train::settings::Settings;
 use super::super::cases::greedy;
 use super::super::lesson::CHUNK;
 use super::super::verify::Change;
-use super::{ChangeOf, in_memory};
+use super::{ChangeOf, changed, in_memory};
 use crate::Result;
 use crate::taught::Taught;
 
@@ -57,14 +57,8 @@ impl Shown {
             opposite.extend(greedy(&model, &prompts, self.longest)?);
         }
         let mut opposite = opposite.into_iter();
-        let mut rows = Vec::with_capacity(self.rows.len());
-        for (i, row) in self.rows.iter().enumerate() {
-            match change(i) {
-                Change::Keep => rows.push(row.clone()),
-                Change::Drop => {}
-                Change::Flip => rows.push(instead(row, &opposite.next().unwrap_or_default())),
-            }
-        }
+        let flip = |_, row: &Encoded| Ok(instead(row, &opposite.next().unwrap_or_default()));
+        let rows = changed(&self.rows, |i| i, change, flip)?;
         let lessons = Lessons { rows, ..Lessons::default() };
         let ending = sft::train(&mut model, &lessons, &config, host)?;
         Ok((model, ending))
