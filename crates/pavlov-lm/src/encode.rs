@@ -93,8 +93,9 @@ impl Encoder<'_> {
     /// Answers to one prompt as tokens, each up to its end token as a sampler would write it: the two of a pair, say.
     pub fn encode_answers(&self, prompt: &Text, answers: &[Text], place: &str) -> Result<EncodedAnswers> {
         let mut encoded = EncodedAnswers { prompt: Vec::new(), answers: Vec::with_capacity(answers.len()) };
+        let prompt_ids = self.encode_prompt(prompt, None).map_err(|e| at(place, &e))?;
         for answer in answers {
-            let one = self.completion(prompt, answer, None, true).map_err(|e| at(place, &e))?;
+            let one = self.completion(prompt, &prompt_ids, answer, None, true).map_err(|e| at(place, &e))?;
             let mut tokens = one.tokens;
             tokens.truncate(learned(&one.trained));
             let own = tokens.split_off(one.prompt_tokens);
@@ -150,7 +151,8 @@ impl Encoder<'_> {
             Row::PromptCompletion { prompt, completion }
             | Row::Unpaired { prompt, completion, .. }
             | Row::Rating { prompt, completion, .. } => {
-                let encoded = self.completion(prompt, completion, None, options.append_end)?;
+                let prompt_ids = self.encode_prompt(prompt, None)?;
+                let encoded = self.completion(prompt, &prompt_ids, completion, None, options.append_end)?;
                 let prompt_tokens = encoded.prompt_tokens;
                 Ok(if options.completion_only { encoded } else { all_trained(encoded.tokens, prompt_tokens) })
             }
@@ -163,19 +165,23 @@ impl Encoder<'_> {
         }
     }
 
+    /// `prompt_ids` are the prompt's own tokens ([`Encoder::encode_prompt`]).
     fn completion(
         &self,
         prompt: &Text,
+        prompt_ids: &[u32],
         completion: &Text,
         tools: Option<&[Value]>,
         end: bool,
     ) -> Result<Encoded> {
         match (prompt, completion) {
-            (Text::Plain(prompt), Text::Plain(completion)) => self.plain(prompt, completion, end),
+            (Text::Plain(prompt), Text::Plain(completion)) => self.plain(prompt, prompt_ids, completion, end),
             (Text::Chat(prompt), Text::Plain(text)) => {
-                self.answer(prompt, &[Message::new("assistant", text)], tools, end)
+                self.answer(prompt, prompt_ids, &[Message::new("assistant", text)], tools, end)
             }
-            (Text::Chat(prompt), Text::Chat(messages)) => self.answer(prompt, messages, tools, end),
+            (Text::Chat(prompt), Text::Chat(messages)) => {
+                self.answer(prompt, prompt_ids, messages, tools, end)
+            }
             (Text::Plain(_), Text::Chat(_)) => {
                 let what = "the prompt is a string but the completion is a conversation; make both the same";
                 Err(Error::Model(what.into()))
@@ -183,15 +189,12 @@ impl Encoder<'_> {
         }
     }
 
-    fn plain(&self, prompt: &str, completion: &str, end: bool) -> Result<Encoded> {
-        let mut tokens = self.encode_prompt(&Text::Plain(prompt.to_owned()), None)?;
-        let prompt_tokens = tokens.len();
+    fn plain(&self, prompt: &str, prompt_ids: &[u32], completion: &str, end: bool) -> Result<Encoded> {
+        let prompt_tokens = prompt_ids.len();
         // Together, as other trainers do and as white space needs, unless that changes the prompt's own tokens.
-        let together = self.tokenizer.encode(&format!("{prompt}{completion}"), true)?;
-        if together.starts_with(&tokens) {
-            tokens = together;
-        } else {
-            tokens.extend(self.tokenizer.encode(completion, false)?);
+        let mut tokens = self.tokenizer.encode(&format!("{prompt}{completion}"), true)?;
+        if !tokens.starts_with(prompt_ids) {
+            tokens = [prompt_ids, &self.tokenizer.encode(completion, false)?].concat();
         }
         if end {
             self.append_end(&mut tokens)?;
@@ -203,15 +206,15 @@ impl Encoder<'_> {
     fn answer(
         &self,
         prompt: &[Message],
+        prompt_ids: &[u32],
         answer: &[Message],
         tools: Option<&[Value]>,
         end: bool,
     ) -> Result<Encoded> {
-        let prompt_ids = self.encode_prompt(&Text::Chat(prompt.to_vec()), tools)?;
         let messages: Vec<Message> = prompt.iter().chain(answer).cloned().collect();
         let turns = turns(self.template()?, &messages, tools, prompt.len())?;
         let mut encoded = self.spans(&turns, end)?;
-        if !encoded.tokens.starts_with(&prompt_ids) {
+        if !encoded.tokens.starts_with(prompt_ids) {
             encoded = self.pieces(&turns, end)?;
         }
         encoded.prompt_tokens = prompt_ids.len();
