@@ -140,14 +140,25 @@ impl RewardModel {
         self.score_groups(&groups, false)
     }
 
-    /// Answers as tokens; those that follow each other and have the same prompt together.
+    /// Answers as tokens; those that follow each other and have the same prompt together. The engine waits meanwhile, so that its
+    /// threads' share of the processor is taken.
     pub(super) fn encode_groups(&self, answers: &[(&Text, &str)]) -> Result<Vec<Group>> {
-        let groups = answers.chunk_by(|a, b| a.0 == b.0).enumerate();
-        let encoded = groups.map(|(i, group)| {
+        let groups: Vec<(usize, &[(&Text, &str)])> =
+            answers.chunk_by(|a, b| a.0 == b.0).enumerate().collect();
+        let one = |&(i, group): &(usize, &[(&Text, &str)])| {
             let texts: Vec<Text> = group.iter().map(|(_, answer)| Text::from(*answer)).collect();
             encode(&self.model.files, group[0].0, &texts, false, &format!("prompt {}", i + 1))
-        });
-        encoded.collect()
+        };
+        let share = groups.len().div_ceil(self.model.decoder.backend().threads()).max(1);
+        std::thread::scope(|scope| {
+            let part = |part| scope.spawn(move || <[_]>::iter(part).map(one).collect::<Result<Vec<Group>>>());
+            let parts: Vec<_> = groups.chunks(share).map(part).collect();
+            let mut encoded = Vec::with_capacity(groups.len());
+            for part in parts {
+                encoded.extend(part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(encoded)
+        })
     }
 
     /// P(the first answer is better) for each prompt and two answers, a tie counting half ([`Head::preference`]).
