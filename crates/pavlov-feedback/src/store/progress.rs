@@ -55,7 +55,7 @@ pub struct Progress {
 pub struct SessionStats {
     /// In all.
     pub tally: Tally,
-    /// Answers in the last twelve hours.
+    /// Answers in the last twelve hours that hold, a thousand at most.
     pub today: u64,
     /// Milliseconds of the median of the last answers.
     pub median_ms: Option<u64>,
@@ -118,8 +118,10 @@ impl Read<'_> {
 
     /// A rater's figures.
     pub fn session_stats(&self, project: ProjectId, rater: AccountId) -> Result<SessionStats> {
-        let recent =
-            "SELECT at_ms, active_ms FROM judgments WHERE project = ?1 AND rater = ?2 AND record = 'judgment'
+        // What was taken back counts here as little as in all.
+        let recent = "SELECT at_ms, active_ms FROM judgments WHERE project = ?1 AND rater = ?2 AND record = 'judgment'
+                      AND EXISTS (SELECT 1 FROM answers WHERE answers.task = judgments.task AND answers.rater = ?2
+                                  AND answers.pass = judgments.pass AND answers.first = judgments.seq AND standing = 'answered')
                       ORDER BY seq DESC LIMIT 1000";
         let recent: Vec<(Millis, i64)> =
             self.list(recent, params![project, rater], |row| Ok((row.get(0)?, row.get(1)?)))?;

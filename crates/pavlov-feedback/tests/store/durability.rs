@@ -118,8 +118,11 @@ fn corrections_supersede_and_undo_steps_back_through_them() {
     assert_eq!(said(), both_bad);
     undo("u2").unwrap();
     assert_eq!(said(), tie);
+    let figures = || place.store.read_now(move |r| r.session_stats(project, a)).unwrap();
+    assert_eq!((figures().today, figures().tally.answered), (1, 1));
     let taken = undo("u3").unwrap();
     assert!(taken.lease.is_some() && said().is_empty());
+    assert_eq!((figures().today, figures().tally.answered), (0, 0));
     // Said again, and corrected only after training has seen it: both versions are records, of one answer.
     place.answer(a, Pick::Tie);
     place.pass(61);

@@ -268,6 +268,10 @@ pub(crate) fn export(args: &ExportArgs) -> Result<()> {
         None => stdout::text(&made.lines())?,
     }
     screen::line(&format!("{} rows of {} sealed records", made.rows.len(), records.len()));
+    if store.read_now(move |r| r.last_seq(project.id)).map_err(wrong)? > after {
+        let window = project.settings.undo_window_s;
+        screen::line(&format!("answers of the last {window} s can still be undone; export again for these"));
+    }
     for (why, n) in &made.left_out {
         screen::line(&format!("left out: {n} {why}"));
     }
