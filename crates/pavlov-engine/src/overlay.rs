@@ -37,6 +37,7 @@ impl<B: Backend> Decoder<B> {
             return Err(not_seen());
         }
         let scale = 1.0 / (d as f32).sqrt();
+        let mut weights = Vec::new();
         rows.iter()
             .map(|&row| {
                 let path = path(batch, row as usize).ok_or_else(not_seen)?;
@@ -45,26 +46,40 @@ impl<B: Backend> Decoder<B> {
                 for head in 0..heads {
                     let query = &q[row as usize * query_width + head * d..][..d];
                     let kv = head / (heads / config.num_kv_heads) * d;
-                    let logit = |&at: &usize| {
-                        let key = &k[at * kv_width + kv..][..d];
-                        query.iter().zip(key).map(|(q, k)| q * k).sum::<f32>() * scale
-                    };
-                    let logits: Vec<f32> = path[from..].iter().map(logit).collect();
-                    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                    let sum: f32 = logits.iter().map(|z| (z - most).exp()).sum();
+                    let logit = |&at: &usize| dot(query, &k[at * kv_width + kv..][..d]) * scale;
+                    weights.clear();
+                    weights.extend(path[from..].iter().map(logit));
+                    let most = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    weights.iter_mut().for_each(|z| *z = (*z - most).exp());
+                    let sum: f32 = weights.iter().sum();
                     let seen = lse[row as usize * heads + head];
                     let off = (most + sum.ln() - seen).abs();
                     if off.is_nan() || off > TOLERANCE * seen.abs().max(1.0) {
                         return Err(not_seen());
                     }
-                    for (mean, z) in mean[from..].iter_mut().zip(&logits) {
-                        *mean += (z - most).exp() / sum / heads as f32;
+                    let share = 1.0 / (sum * heads as f32);
+                    for (mean, weight) in mean[from..].iter_mut().zip(&weights) {
+                        *mean += weight * share;
                     }
                 }
                 Ok(mean)
             })
             .collect()
     }
+}
+
+/// Σ xᵢ·yᵢ in eight chains, which one would keep from being computed side by side.
+fn dot(x: &[f32], y: &[f32]) -> f32 {
+    const CHAINS: usize = 8;
+    let mut sums = [0.0; CHAINS];
+    let (xs, ys) = (x.chunks_exact(CHAINS), y.chunks_exact(CHAINS));
+    let rest: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in xs.zip(ys) {
+        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+            *sum += x * y;
+        }
+    }
+    sums.iter().sum::<f32>() + rest
 }
 
 /// The rows of a sequence from its first token to `row`.

@@ -4,6 +4,8 @@
 //! (arXiv:2404.12358), prefix differences are what a reward model says halfway, where it was never trained
 //! (arXiv:2411.08302), and attention says where it looked, without a sign (arXiv:2402.00782).
 
+use std::collections::HashMap;
+
 use pavlov_engine::{Activations, Batch, Decoder, Parameters};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::Rollout;
@@ -95,7 +97,7 @@ pub fn log_probabilities(
 }
 
 /// The views of tier A on each answer, and log π of each of its tokens. `prompts` are those of the answers, one each, as
-/// the reward model reads them.
+/// the reward model reads them. A group sampled from one prompt often repeats an answer: it is read once.
 pub fn forwards(
     policy: &LanguageModel,
     reference: Option<&Reference>,
@@ -107,8 +109,10 @@ pub fn forwards(
     if answers.iter().any(|answer| answer.tokens.is_empty() || answer.prompt_tokens.is_empty()) {
         return Err(Error::Question("an answer without tokens has no part that could earn anything".into()));
     }
+    let (different, place) = different(answers, prompts);
+    let answers: Vec<&Rollout> = different.iter().map(|&i| answers[i]).collect();
     let mut passes = Passes::new();
-    let own = passes.log_probabilities(&policy.decoder, &policy.params, answers, temperature)?;
+    let own = passes.log_probabilities(&policy.decoder, &policy.params, &answers, temperature)?;
     let mut views = vec![Forwards { beta, ..Forwards::default() }; answers.len()];
     if let Some(reference) = reference {
         let (decoder, params) = match reference {
@@ -118,23 +122,42 @@ pub fn forwards(
         if decoder.config() != policy.decoder.config() {
             passes = Passes::new();
         }
-        let theirs = passes.log_probabilities(decoder, params, answers, temperature)?;
+        let theirs = passes.log_probabilities(decoder, params, &answers, temperature)?;
         for ((view, own), theirs) in views.iter_mut().zip(&own).zip(&theirs) {
             view.log_ratio = own.iter().zip(theirs).map(|(a, b)| beta * f64::from(a - b)).collect();
         }
     }
     if let Some(model) = reward_model {
-        let asked: Vec<(&Text, &str)> = prompts
+        let asked: Vec<(&Text, &str)> = different
             .iter()
-            .zip(answers)
-            .map(|(prompt, answer)| (*prompt, answer.completion.as_str()))
+            .zip(&answers)
+            .map(|(&i, answer)| (prompts[i], answer.completion.as_str()))
             .collect();
         let prefixes = model.prefixes(&asked)?;
-        for ((view, prefixes), answer) in views.iter_mut().zip(&prefixes).zip(answers) {
+        for ((view, prefixes), answer) in views.iter_mut().zip(&prefixes).zip(&answers) {
             (view.prefix, view.attention) = laid(prefixes, model, policy, answer)?;
         }
     }
-    Ok((views, own))
+    Ok(place.iter().map(|&at| (views[at].clone(), own[at].clone())).unzip())
+}
+
+/// The places of the answers that no earlier one is equal to, and for each answer which of these it is.
+fn different(answers: &[&Rollout], prompts: &[&Text]) -> (Vec<usize>, Vec<usize>) {
+    let mut first = HashMap::new();
+    let (mut different, mut place) = (Vec::new(), Vec::with_capacity(answers.len()));
+    for (i, answer) in answers.iter().enumerate() {
+        let what = (&answer.prompt_tokens, &answer.tokens, &answer.completion);
+        let at = *first.entry(what).or_insert(different.len());
+        match different.get(at) {
+            Some(&earlier) if prompts[earlier] == prompts[i] => place.push(at),
+            // New, or another prompt that has the same tokens.
+            _ => {
+                place.push(different.len());
+                different.push(i);
+            }
+        }
+    }
+    (different, place)
 }
 
 /// A reward model's numbers on the policy's tokens, which may be other ones.

@@ -1,5 +1,6 @@
 //! What forward passes alone say, where the truth is known; and how fast they are.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -175,29 +176,64 @@ fn credit_speed() {
     let LanguageModel { decoder, params, .. } = &policy;
     let rollouts = draw(&mut sampler, decoder, params, &encoded, &drawing, (0, 0), &text, &|| false);
     let rollouts = rollouts.unwrap().unwrap();
-    let asked: Vec<&Rollout> = rollouts.iter().collect();
-    let texts: Vec<&Text> = rollouts.iter().map(|rollout| &prompts[rollout.prompt_index].prompt).collect();
     let head = Head::Comparisons { ties: None, eta: 0.0 };
     let own = with_head(LanguageModel::load_on(&folder, &backend, Dtype::F32).unwrap(), 0).unwrap();
     let mut judge = RewardModel::new(own, RewardFile::raw(head)).unwrap();
     let reference = Reference::Other(Box::new(load()));
-    let mut ratios = Vec::new();
-    for _ in 0..9 {
-        let started = Instant::now();
-        for _ in 0..3 {
-            log_probabilities(decoder, params, &asked, 1.0).unwrap();
+    let mut ratio = |answers: &[&Rollout], what: &str| {
+        let texts: Vec<&Text> = answers.iter().map(|answer| &prompts[answer.prompt_index].prompt).collect();
+        let mut ratios = Vec::new();
+        for _ in 0..9 {
+            let started = Instant::now();
+            for _ in 0..3 {
+                log_probabilities(decoder, params, answers, 1.0).unwrap();
+            }
+            let three = started.elapsed().as_secs_f64();
+            let started = Instant::now();
+            forwards(&policy, Some(&reference), Some(&mut judge), answers, &texts, (1.0, 1.0)).unwrap();
+            ratios.push(started.elapsed().as_secs_f64() / three);
         }
-        let three = started.elapsed().as_secs_f64();
-        let started = Instant::now();
-        forwards(&policy, Some(&reference), Some(&mut judge), &asked, &texts, (1.0, 1.0)).unwrap();
-        let tier_a = started.elapsed().as_secs_f64();
-        println!("three forward passes {three:.3} s, tier A {tier_a:.3} s, ratio {:.3}", tier_a / three);
-        ratios.push(tier_a / three);
-    }
-    // The first round warms up.
-    let mut ratios = ratios.split_off(1);
-    ratios.sort_by(f64::total_cmp);
-    let median = ratios[ratios.len() / 2];
-    println!("{} answers, ratio {median:.3} (the median of eight rounds, the two taking turns)", asked.len());
+        // The first round warms up.
+        let mut ratios = ratios.split_off(1);
+        ratios.sort_by(f64::total_cmp);
+        let [low, median, high] = [ratios[0], f64::midpoint(ratios[3], ratios[4]), ratios[7]];
+        let n = answers.len();
+        println!(
+            "{n} answers {what}: {median:.3} of three forward passes ({low:.3} to {high:.3}, eight rounds in turn)"
+        );
+        median
+    };
+    let mut seen = HashSet::new();
+    let different = |answer: &&Rollout| seen.insert((answer.prompt_index, answer.tokens.clone()));
+    let different: Vec<&Rollout> = rollouts.iter().filter(different).collect();
+    ratio(&different, "without those that repeat another");
+    let median = ratio(&rollouts.iter().collect::<Vec<_>>(), "as they were drawn");
     assert!(median <= 1.0, "tier A takes {median:.2} times three forward passes");
+}
+
+/// A repeated answer has the numbers that it has alone, and one to a prompt that only has the same tokens its own.
+#[test]
+fn repeated_answers_are_read_once_and_told_each() {
+    let mut rng = Rng::new(1, Stream::World, 6, 0);
+    let chain = chain(Habit::Free, &mut rng);
+    let policy = model(&best(&chain));
+    let mut judge = RewardModel::new(
+        with_head(model(&chain), 1).unwrap(),
+        RewardFile::raw(Head::Comparisons { ties: None, eta: 0.0 }),
+    )
+    .unwrap();
+    let reference = Reference::Other(Box::new(model(&chain)));
+    let [one, other] = [3, 6].map(|n| scored(&answer(&chain, n, &mut rng), &chain, 0.0).rollout);
+    let (prompt, same_tokens) = (Text::Plain("ask".into()), Text::Plain("ask a".into()));
+    let mut read = |answers: &[&Rollout], prompts: &[&Text]| {
+        forwards(&policy, Some(&reference), Some(&mut judge), answers, prompts, (1.0, BETA)).unwrap()
+    };
+    let asked =
+        [(&one, &prompt), (&other, &prompt), (&one, &prompt), (&one, &same_tokens), (&other, &prompt)];
+    let (views, logps) = read(&asked.map(|(answer, _)| answer), &asked.map(|(_, prompt)| prompt));
+    for (i, (answer, prompt)) in asked.into_iter().enumerate() {
+        let (view, logp) = read(&[answer], &[prompt]);
+        assert_eq!((&views[i], &logps[i]), (&view[0], &logp[0]), "answer {i}");
+    }
+    assert_ne!(views[2].prefix, views[3].prefix, "the reward model reads two prompts");
 }
