@@ -106,6 +106,12 @@ def score(model, tokens: torch.Tensor, temperature: float):
     return picked, entropy, logits[-1]
 
 
+def attention(model, tokens: torch.Tensor) -> torch.Tensor:
+    """What the last token attends to in the last block, a mean over heads."""
+    weights = model(tokens[None], use_cache=False, output_attentions=True).attentions[-1]
+    return weights[0, :, -1].mean(0)
+
+
 def likelihood_loss(model, batch) -> torch.Tensor:
     """-sum(log-prob) / N over all sequences, each run alone without padding; N = number of predicted tokens."""
     total = sum(score(model, tokens, 1.0)[0].sum() for tokens in batch)
@@ -162,6 +168,8 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 def measure(case: Case, model, batch, weights) -> tuple[dict, dict]:
     """Outputs and gradients of a model in its present precision: tensors and scalars."""
     tensors, scalars = {}, {}
+    with torch.no_grad():
+        tensors |= {f"attention.{i}": attention(model, tokens) for i, tokens in enumerate(batch)}
     if case.kind == "reward":
         with torch.no_grad():
             tensors["scores"] = torch.stack([model(tokens[None]).logits[0, 0] for tokens in batch])
@@ -266,7 +274,7 @@ def compute(case: Case, folder: Path, load, versions: dict) -> None:
             exact |= after
     holes = [hole for hole in without_gradient(case) if f"grad.{hole['tensor']}" in tensors]
     prefixes = ["scores"] if case.kind == "reward" else ["logp", "entropy", "logits"]
-    prefixes += ["grad."] + ["weighted_grad."] * case.weighted + ["after."] * case.optimizer
+    prefixes += ["attention", "grad."] + ["weighted_grad."] * case.weighted + ["after."] * case.optimizer
     for hole in holes:
         for prefix in ("grad.", "weighted_grad.", "after."):
             if (name := prefix + hole["tensor"]) in exact:

@@ -107,6 +107,20 @@ fn whole_distributions_are_those_of_pytorch() {
 }
 
 #[test]
+fn attention_of_the_last_block_is_that_of_pytorch() {
+    for (case, fixture) in Fixture::all() {
+        for (layout, recompute) in LAYOUTS.iter().flat_map(|layout| [(*layout, false), (*layout, true)]) {
+            let found = Run::new(&fixture, layout, Dtype::F32).last_attention(recompute);
+            assert_eq!(found.len(), fixture.sequences().len());
+            for (i, weights) in found.iter().enumerate() {
+                let expected = fixture.tensor(&format!("attention.{i}"));
+                within(&format!("{case} {layout:?} attention.{i}"), difference(weights, expected), OUTPUTS);
+            }
+        }
+    }
+}
+
+#[test]
 fn gradients_of_every_parameter_are_those_of_pytorch() {
     for (case, fixture) in Fixture::all() {
         for layout in LAYOUTS {

@@ -105,6 +105,25 @@ impl<'a> Run<'a> {
         self.fixture.sequences().iter().map(&mut distribution).collect()
     }
 
+    /// What the last token of each sequence attends to in the last block, a mean over heads; with and without activations
+    /// that are kept for a backward pass.
+    pub(crate) fn last_attention(&self, recompute: bool) -> Vec<Vec<f32>> {
+        let LanguageModel { decoder, params, .. } = &self.model;
+        let mut acts = Activations::new(recompute);
+        let mut all = Vec::new();
+        for batch in &self.batches {
+            decoder.forward(params, batch, 1.0, &mut acts).unwrap();
+            // A segment that others continue ends no sequence.
+            let segments = batch.forest.segments();
+            let parents: Vec<usize> =
+                segments.iter().filter_map(|s| s.parent).map(|p| batch.forest.segment(p).start).collect();
+            let ends = segments.iter().filter(|s| !parents.contains(&s.start));
+            let rows: Vec<u32> = ends.map(|s| (s.start + s.len - 1) as u32).collect();
+            all.extend(decoder.last_attention(batch, &acts, &rows).unwrap());
+        }
+        all
+    }
+
     /// Gradients of a loss that has these derivatives with respect to the outputs of all sequences.
     pub(crate) fn backward(&mut self, temperature: f32, derivatives: &OutputGradients) -> &Parameters {
         self.grads.zero();
