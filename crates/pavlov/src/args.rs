@@ -1,9 +1,11 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Command, Parser, Subcommand, ValueEnum};
-use pavlov_engine::Dtype;
+use pavlov_engine::{Cpu, Dtype};
+use pavlov_train::run::Precision;
 use pavlov_train::settings::{Key, Settings};
 
 use crate::bench::BenchArgs;
@@ -102,13 +104,58 @@ pub(crate) struct ModelArgs {
     /// An adapter of the model: a PEFT folder
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+}
+
+/// What computes, and in which number format.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ComputeArgs {
     /// Number format of matrix products [default: what is fast on this processor]
     #[arg(long, value_enum)]
     pub(crate) dtype: Option<DtypeArg>,
     /// Threads that compute [default: one per processor core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    threads: Option<u16>,
 }
+
+impl ComputeArgs {
+    /// The number format that was asked for, else the one that is fast here.
+    pub(crate) fn dtype(self) -> Dtype {
+        self.dtype.map_or_else(|| Precision::Auto.resolve(), DtypeArg::dtype)
+    }
+
+    /// The same for what asks for exact numbers, where f32 is the default.
+    pub(crate) fn exact_dtype(self) -> Dtype {
+        self.dtype.map_or(Dtype::F32, DtypeArg::dtype)
+    }
+
+    /// Threads; 0: one per processor core.
+    pub(crate) fn threads(self) -> usize {
+        self.threads.map_or(0, usize::from)
+    }
+
+    /// The processor.
+    pub(crate) fn cpu(self) -> Arc<Cpu> {
+        Arc::new(Cpu::new(self.threads()))
+    }
+}
+
+/// How the verbs that ask what a run taught measure, and say what they found.
+#[derive(Debug, Args)]
+pub(crate) struct MeasureArgs {
+    /// Names the random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+    /// Print the report on stdout as JSON, and nothing else there
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `--dtype` says where the default is f32.
+pub(crate) const EXACT: &str = "Number format of matrix products [default: f32]";
 
 /// Number formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -201,22 +248,13 @@ pub(crate) struct ChatArgs {
 
 /// `pavlov logprobs`.
 #[derive(Debug, Args)]
+#[command(mut_arg("dtype", |dtype| dtype.help(EXACT)))]
 pub(crate) struct LogprobsArgs {
-    /// The model: a Hugging Face folder, or that of a PEFT adapter that names its base
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
-    /// An adapter of the model: a PEFT folder
-    #[arg(long, value_name = "DIR")]
-    pub(crate) adapter: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// The texts: rows of `text`, `prompt` and `completion`, `messages`, or `input_ids`
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
-    /// Number format of matrix products
-    #[arg(long, value_enum, default_value_t = DtypeArg::F32)]
-    pub(crate) dtype: DtypeArg,
-    /// Threads that compute [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
     /// Print {"tokens": […], "logprobs": [null, …]} on stdout, one row a line, and nothing else there
     #[arg(long)]
     pub(crate) json: bool,

@@ -56,6 +56,34 @@ impl Method {
         Self::LograCosine,
     ];
 
+    /// Its name, as `--rank-by` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bm25 => "bm25",
+            Self::Span => "span",
+            Self::Activation => "activation",
+            Self::GradientDot => "gradient-dot",
+            Self::GradientCosine => "gradient-cosine",
+            Self::Tracin => "tracin",
+            Self::Logra => "logra",
+            Self::LograCosine => "logra-cosine",
+        }
+    }
+
+    /// What it compares lessons by, in a few words.
+    pub fn compares(self) -> &'static str {
+        match self {
+            Self::Bm25 => "Shared words",
+            Self::Span => "Longest shared run of words",
+            Self::Activation => "Cosine of differences of activations",
+            Self::GradientDot => "Inner product of gradients",
+            Self::GradientCosine => "Cosine of gradients",
+            Self::Tracin => "Learning rates times inner products, summed over checkpoints",
+            Self::Logra => "Influence",
+            Self::LograCosine => "Influence of lessons of unit length",
+        }
+    }
+
     /// What its scores count: only influence has a unit of its own, the others are cosines or known up to a factor.
     pub fn unit(self) -> Unit {
         if self.counts_nats() { Unit::LogOdds } else { Unit::Correlation }

@@ -17,7 +17,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         None => None,
     };
     let cpu = args.cpu()?;
-    let dtypes = match args.dtype {
+    let dtypes = match args.compute.dtype {
         None => vec![Dtype::F32, Dtype::Bf16],
         Some(dtype) => vec![dtype.dtype()],
     };

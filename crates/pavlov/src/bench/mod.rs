@@ -20,9 +20,9 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pavlov_engine::{Cpu, Decoder, Dtype, Isa, Position};
 use pavlov_lm::{AdapterConfig, AdapterSource, LanguageModel, Targets};
-use pavlov_train::run::{Event, Precision, TrainingConfig};
+use pavlov_train::run::{Event, TrainingConfig};
 
-use crate::args::DtypeArg;
+use crate::args::ComputeArgs;
 use crate::failure::bad_input;
 use crate::screen;
 use clock::Clock;
@@ -107,12 +107,8 @@ pub(crate) struct BenchArgs {
     /// Steps; the first is not counted
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     steps: u32,
-    /// Number format of matrix products [default: what is fast on this processor]
-    #[arg(long, value_enum)]
-    dtype: Option<DtypeArg>,
-    /// Threads that compute [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Compute as on a processor that has no more than these instructions [default: the widest there are]
     #[arg(long, value_enum)]
     isa: Option<IsaArg>,
@@ -143,14 +139,10 @@ impl BenchArgs {
         self.length.map_or(self.task.size()[1], |n| n as usize)
     }
 
-    fn threads(&self) -> usize {
-        self.threads.map_or(0, usize::from)
-    }
-
     /// The processor, or what it is to be taken for.
     fn cpu(&self) -> Result<Cpu> {
         let isa = match self.isa {
-            None => return Ok(Cpu::new(self.threads())),
+            None => return Ok(Cpu::new(self.compute.threads())),
             Some(IsaArg::Avx512) => Isa::Avx512,
             Some(IsaArg::Avx2) => Isa::Avx2,
             Some(IsaArg::Portable) => Isa::Portable,
@@ -159,15 +151,7 @@ impl BenchArgs {
             let name = format!("{isa:?}").to_lowercase();
             return Err(bad_input(format!("--isa: this processor has no {name}; leave it out")));
         }
-        Ok(Cpu::with_isa(self.threads(), isa))
-    }
-
-    fn precision(&self) -> Precision {
-        match self.dtype {
-            None => Precision::Auto,
-            Some(DtypeArg::F32) => Precision::F32,
-            Some(DtypeArg::Bf16) => Precision::Bf16,
-        }
+        Ok(Cpu::with_isa(self.compute.threads(), isa))
     }
 
     fn data(&self) -> Result<&Path> {
@@ -181,7 +165,7 @@ impl BenchArgs {
         let folder = self.model.as_deref();
         let folder = folder
             .ok_or_else(|| bad_input(format!("--model is missing; {task} needs a Hugging Face folder")))?;
-        let dtype = self.precision().resolve();
+        let dtype = self.compute.dtype();
         let cpu = Arc::new(self.cpu()?);
         let mut model = match self.lora {
             0 if self.task == Task::Generate => LanguageModel::load_frozen(folder, &cpu, dtype)?,

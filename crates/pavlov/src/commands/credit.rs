@@ -56,7 +56,7 @@ pub(crate) fn run(args: &CreditArgs) -> Result<()> {
         parts.finish()?;
         screen::line(&format!("the report is in {}", file.display()));
     }
-    if args.json {
+    if args.measure.json {
         return stdout::json(&report);
     }
     for credit in &report.answers {

@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use pavlov_engine::{Cpu, Dtype, Sampler};
+use pavlov_engine::{Dtype, Sampler};
 use pavlov_insight::layers::report::{LayersReport, NAME, Place};
 use pavlov_insight::layers::{Asked, Contrast, LayersOptions, Metric, Models, Rewarded, Set, cost, measure};
 use pavlov_insight::taught::Taught;
@@ -16,10 +15,9 @@ use pavlov_lm::{AdapterConfig, LanguageModel, ModelFiles, split_pair};
 use pavlov_schema::row::Row;
 use pavlov_schema::{Value, dataset};
 use pavlov_train::loops::rl::sources::{RewardEntry, open_rewards};
-use pavlov_train::run::Precision;
 use pavlov_train::stage::rollout::{Drawing, encode_prompts};
 
-use crate::args::DtypeArg;
+use crate::args::MeasureArgs;
 use crate::failure::bad_input;
 use crate::screen::{self, Progress};
 use crate::{interrupt, memory, stdout};
@@ -58,21 +56,11 @@ pub(crate) struct LayersArgs {
     /// Longest answer, in tokens [default: the run's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
-    /// Names the random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
     /// Answers drawn at the same time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: u32,
-    /// Number format of matrix products [default: what is fast on this processor]
-    #[arg(long, value_enum)]
-    dtype: Option<DtypeArg>,
-    /// Threads that compute [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Print the report on stdout as JSON, and nothing else there
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    measure: MeasureArgs,
 }
 
 pub(crate) fn run(args: &LayersArgs) -> Result<()> {
@@ -80,9 +68,9 @@ pub(crate) fn run(args: &LayersArgs) -> Result<()> {
     let after = args.model.clone().or_else(|| taught.as_ref().map(|taught| taught.after.clone()));
     let after = after.ok_or_else(|| bad_input("give a RUN, or --model"))?;
     let before = before(args, taught.as_ref(), &after)?;
-    let dtype = args.dtype.map_or_else(|| Precision::Auto.resolve(), DtypeArg::dtype);
+    let dtype = args.measure.compute.dtype();
     check_memory(&after, before.as_deref(), dtype)?;
-    let backend = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
+    let backend = args.measure.compute.cpu();
     let load = |folder: &Path| LanguageModel::load_frozen(folder, &backend, dtype);
     let model = super::speaker(load(&after)?, &after)?;
     let named = before.clone().unwrap_or_else(|| PathBuf::from("the base of the adapter"));
@@ -94,7 +82,7 @@ pub(crate) fn run(args: &LayersArgs) -> Result<()> {
         groups: args.groups as usize,
         orders: args.orders as usize,
         cells: args.cells as usize,
-        seed: args.seed,
+        seed: args.measure.seed,
     };
     let (total, examples) = (cost(&models, &options), metric.examples(&set));
     screen::line(&format!("at most {total} evaluations of {examples} examples"));
@@ -119,7 +107,7 @@ pub(crate) fn run(args: &LayersArgs) -> Result<()> {
         parts.finish()?;
         screen::line(&format!("the report is kept in {}", file.display()));
     }
-    if args.json { stdout::json(&report) } else { stdout::text(&table(&report)) }
+    if args.measure.json { stdout::json(&report) } else { stdout::text(&table(&report)) }
 }
 
 /// The folder of the model before; none where it is the base of the adapter.
@@ -179,7 +167,7 @@ fn question(args: &LayersArgs, taught: Option<&Taught>, models: &Models) -> Resu
         temperature: 1.0,
         max_completion_length: longest,
         stop_tokens: models.model().files.tokenizer.stops().to_vec(),
-        seed: args.seed,
+        seed: args.measure.seed,
     };
     let mut rewarded = Rewarded { rewards, prompts, drawing, sampler: Sampler::new(args.batch as usize) };
     let contrasts = rewarded.contrasts(&encoded, models)?;

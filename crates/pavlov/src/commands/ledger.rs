@@ -2,22 +2,22 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use clap::Args;
-use pavlov_engine::Cpu;
 use pavlov_insight::ledger::noise::NO_DIRECTION;
 use pavlov_insight::ledger::{self, Ledger, figure};
 use pavlov_insight::{Estimate, kept};
 
-use crate::args::DtypeArg;
+use crate::args::{EXACT, MeasureArgs};
 use crate::{interrupt, screen, stdout};
 
 /// `pavlov ledger`.
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("dtype", |dtype| dtype.help(EXACT)),
+    mut_arg("json", |json| json.help("Print the reports on stdout, one JSON object a line, and nothing else there")),
     after_help = "Offered is a ceiling, absorbed what stayed beyond the lessons themselves: the code lengths of lessons before \
                         their updates, above what lessons that were not learned from cost at the end (eval_data; of rewarded \
                         answers the last ones, before they were learned from). ± is half of a 95% interval. \
@@ -42,18 +42,8 @@ pub(crate) struct LedgerArgs {
     /// How often two people agree on a comparison, where no pair of the data was judged twice
     #[arg(long, value_name = "SHARE", value_parser = share)]
     agreement: Option<f64>,
-    /// Names every random number
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Number format of matrix products
-    #[arg(long, value_enum, default_value_t = DtypeArg::F32)]
-    dtype: DtypeArg,
-    /// Threads that compute [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Print the reports on stdout, one JSON object a line, and nothing else there
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    measure: MeasureArgs,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -68,10 +58,10 @@ pub(crate) fn run(args: &LedgerArgs) -> Result<()> {
         questions: args.questions as usize,
         max_tokens: args.max_tokens as usize,
         agreement: args.agreement,
-        seed: args.seed,
-        dtype: args.dtype.dtype(),
+        seed: args.measure.seed,
+        dtype: args.measure.compute.exact_dtype(),
     };
-    let cpu = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
+    let cpu = args.measure.compute.cpu();
     screen::machine(&cpu, options.dtype);
     for run in &args.runs {
         screen::line(&ledger::cost(run, &options)?);
@@ -87,12 +77,12 @@ pub(crate) fn run(args: &LedgerArgs) -> Result<()> {
         let file = kept::save(run, ledger::NAME, &ledger)?;
         parts.finish()?;
         screen::line(&format!("kept: {}", file.display()));
-        if args.json {
+        if args.measure.json {
             stdout::json(&ledger)?;
         }
         ledgers.push(ledger);
     }
-    if args.json { Ok(()) } else { stdout::text(&table(&ledgers)) }
+    if args.measure.json { Ok(()) } else { stdout::text(&table(&ledgers)) }
 }
 
 /// A line a quantity, a column a run; then what it means, and what was not measured.

@@ -1,16 +1,15 @@
 //! `pavlov logprobs`: how likely a model finds texts, token by token.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Result;
-use pavlov_engine::{Activations, Batch, Cpu};
+use pavlov_engine::{Activations, Batch};
 use pavlov_lm::{EncodeOptions, LanguageModel};
 use pavlov_schema::dataset;
 use pavlov_schema::row::Row;
 use serde::Serialize;
 
-use crate::args::LogprobsArgs;
+use crate::args::{LogprobsArgs, ModelArgs};
 use crate::failure::bad_input;
 use crate::stdout;
 
@@ -28,9 +27,9 @@ struct Line<'a> {
 pub(crate) fn run(args: &LogprobsArgs) -> Result<()> {
     let rows = dataset::read(&args.data)?;
     // As a trainer holds it: the figures are those that training starts from.
-    let backend = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
-    let model = super::load_on(&args.model, args.adapter.as_deref(), &backend, args.dtype.dtype())?;
-    let model = super::speaker(model, &args.model)?;
+    let ModelArgs { model: folder, adapter, compute } = &args.model;
+    let model = super::load_on(folder, adapter.as_deref(), &compute.cpu(), compute.exact_dtype())?;
+    let model = super::speaker(model, folder)?;
     let mut scorer = Scorer { model: &model, batch: Batch::new(), activations: Activations::new(true) };
     let mut table = Table::default();
     let mut waiting: Vec<Vec<u32>> = Vec::new();

@@ -22,9 +22,8 @@ use anyhow::Result;
 use pavlov_engine::{Cpu, Dtype, SamplingParams};
 use pavlov_lm::generate::GenerateOptions;
 use pavlov_lm::{AdapterSource, LanguageModel};
-use pavlov_train::run::Precision;
 
-use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
+use crate::args::{ModelArgs, SamplingArgs};
 use pavlov_insight::parts::Parts;
 
 use crate::failure::{Interrupted, bad_input};
@@ -50,8 +49,7 @@ fn speaker(model: LanguageModel, folder: &Path) -> Result<LanguageModel> {
 
 /// Loads a model that answers.
 fn load_speaker(args: &ModelArgs) -> Result<LanguageModel> {
-    let dtype = args.dtype.map_or_else(|| Precision::Auto.resolve(), DtypeArg::dtype);
-    let backend = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
+    let (backend, dtype) = (args.compute.cpu(), args.compute.dtype());
     let model = match args.adapter.as_deref() {
         Some(adapter) => load_on(&args.model, Some(adapter), &backend, dtype)?,
         None => LanguageModel::load_frozen(&args.model, &backend, dtype)?,

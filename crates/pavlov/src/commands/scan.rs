@@ -1,12 +1,10 @@
 //! `pavlov scan`: what else changed?
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use pavlov_engine::Cpu;
 use pavlov_insight::kept;
 use pavlov_insight::scan::answers::Drawing;
 use pavlov_insight::scan::probe::{self, Probe, ProbeEntry};
@@ -18,12 +16,11 @@ use pavlov_schema::rollout::Prompt;
 use pavlov_schema::text::Text;
 use pavlov_schema::{Map, Value, dataset};
 use pavlov_train::loops::rl::sources::RewardEntry;
-use pavlov_train::run::Precision;
 use pavlov_train::settings::read_toml;
 use pavlov_worlds::{self as worlds, Config, INCONSISTENT, Split, World};
 use serde_json::json;
 
-use crate::args::DtypeArg;
+use crate::args::MeasureArgs;
 use crate::failure::bad_input;
 use crate::screen::{self, Progress};
 use crate::{interrupt, stdout};
@@ -80,21 +77,11 @@ pub(crate) struct ScanArgs {
     /// What the change is amplified with, to bring rare habits out; 0 is not at all
     #[arg(long, value_name = "ALPHA", default_value_t = 3.0)]
     alpha: f32,
-    /// Names the random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
     /// Answers drawn at the same time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: u32,
-    /// Number format of matrix products [default: what is fast on this processor]
-    #[arg(long, value_enum)]
-    dtype: Option<DtypeArg>,
-    /// Threads that compute [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Print the report on stdout as JSON, and nothing else there
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    measure: MeasureArgs,
 }
 
 pub(crate) fn run(args: &ScanArgs) -> Result<()> {
@@ -112,8 +99,8 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
             "there is nothing to scan for; give --worlds, --xstest, --opinions, --habit or --probes",
         ));
     }
-    let backend = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
-    let dtype = args.dtype.map_or_else(|| Precision::Auto.resolve(), DtypeArg::dtype);
+    let backend = args.measure.compute.cpu();
+    let dtype = args.measure.compute.dtype();
     let reference = LanguageModel::load_frozen(&before, &backend, dtype)?;
     let model = super::speaker(LanguageModel::load_frozen(&after, &backend, dtype)?, &after)?;
     let options = ScanOptions {
@@ -121,7 +108,7 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
         drawing: Drawing {
             answers: args.n as usize,
             max_tokens: args.max_tokens as usize,
-            seed: args.seed,
+            seed: args.measure.seed,
             max_batch: args.batch as usize,
         },
         margin: args.margin,
@@ -145,14 +132,14 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
     drop(progress);
     let mut report = report.map_err(|e| super::broken_off(e, args.run.as_deref()))?;
     if let (Some(taught), Some(gold)) = (&taught, &args.gold) {
-        report.overoptimisation.extend(followed(taught, gold, args.seed)?);
+        report.overoptimisation.extend(followed(taught, gold, args.measure.seed)?);
     }
     if let Some(taught) = &taught {
         let file = kept::save(&taught.run, NAME, &report)?;
         parts.finish()?;
         screen::line(&format!("the report is kept in {}", file.display()));
     }
-    if args.json { stdout::json(&report) } else { stdout::text(&table(&report)) }
+    if args.measure.json { stdout::json(&report) } else { stdout::text(&table(&report)) }
 }
 
 /// The folders of the models before and after.
@@ -165,7 +152,7 @@ fn folders(args: &ScanArgs, taught: Option<&Taught>) -> Result<(PathBuf, PathBuf
 fn probes(args: &ScanArgs) -> Result<Vec<Probe>> {
     let mut probes = Vec::new();
     if let Some(n) = args.worlds {
-        probes.push(inconsistency(args.seed, n as usize)?);
+        probes.push(inconsistency(args.measure.seed, n as usize)?);
     }
     if let Some(file) = &args.xstest {
         probes.push(probe::read_xstest(file)?);

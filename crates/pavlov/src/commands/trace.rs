@@ -1,13 +1,12 @@
 //! `pavlov trace`: which examples taught it?
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
-use pavlov_engine::Cpu;
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use pavlov_insight::scan::report::{self as scan_report, ScanReport};
 use pavlov_insight::taught::{Taught, rollout_files};
 use pavlov_insight::trace::cases::{cases, judges, seen};
@@ -23,35 +22,13 @@ use pavlov_schema::rollout::Prompt;
 use pavlov_schema::text::Text;
 use pavlov_schema::{Map, Value, dataset, files};
 use pavlov_train::loops::reward_model::{Kind as RewardKind, RewardConfig, with_head};
-use pavlov_train::run::Precision;
 use pavlov_train::settings::Settings;
 use serde_json::json;
 
-use crate::args::DtypeArg;
+use crate::args::MeasureArgs;
 use crate::failure::{Interrupted, bad_input};
 use crate::screen::{self, Progress, duration};
 use crate::{interrupt, memory, stdout};
-
-/// What lessons are ranked by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MethodArg {
-    /// Shared words
-    Bm25,
-    /// Longest shared run of words
-    Span,
-    /// Cosine of differences of activations
-    Activation,
-    /// Inner product of gradients
-    GradientDot,
-    /// Cosine of gradients
-    GradientCosine,
-    /// Learning rates times inner products, summed over checkpoints
-    Tracin,
-    /// Influence
-    Logra,
-    /// Influence of lessons of unit length
-    LograCosine,
-}
 
 /// `pavlov trace`.
 #[derive(Debug, Args)]
@@ -73,8 +50,8 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     checkpoints: usize,
     /// What lessons are ranked by
-    #[arg(long, value_enum)]
-    rank_by: Option<MethodArg>,
+    #[arg(long, value_name = "METHOD", default_value = RANKED_BY.name(), value_parser = method())]
+    rank_by: Method,
     /// Numbers that each layer's gradient is projected to, on either side
     #[arg(long, value_name = "K", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=512))]
     projection: u16,
@@ -93,41 +70,23 @@ pub(crate) struct TraceArgs {
     /// Longest answer of the model itself, in tokens
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
-    /// Names the random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Number format of matrix products [default: what is fast on this processor]
-    #[arg(long, value_enum)]
-    dtype: Option<DtypeArg>,
-    /// Threads that compute [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Print the report on stdout as JSON, and nothing else there
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    measure: MeasureArgs,
 }
 
-impl MethodArg {
-    fn method(self) -> Method {
-        match self {
-            Self::Bm25 => Method::Bm25,
-            Self::Span => Method::Span,
-            Self::Activation => Method::Activation,
-            Self::GradientDot => Method::GradientDot,
-            Self::GradientCosine => Method::GradientCosine,
-            Self::Tracin => Method::Tracin,
-            Self::Logra => Method::Logra,
-            Self::LograCosine => Method::LograCosine,
-        }
-    }
+/// Methods by their names.
+fn method() -> impl TypedValueParser<Value = Method> {
+    let names = Method::ALL.map(|method| PossibleValue::new(method.name()).help(method.compares()));
+    let named = |name: String| Method::ALL.into_iter().find(|method| method.name() == name);
+    PossibleValuesParser::new(names).map(move |name| named(name).expect("no other name is possible"))
 }
 
 pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     let taught = Taught::read(&args.run)?;
     let (source, digest) = source(args, &taught)?;
     let prompts = prompts(args, &taught)?;
-    let backend = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
-    let dtype = args.dtype.map_or_else(|| Precision::Auto.resolve(), DtypeArg::dtype);
+    let backend = args.measure.compute.cpu();
+    let dtype = args.measure.compute.dtype();
     let load = |folder: &Path| LanguageModel::load_frozen(folder, &backend, dtype);
     let (before, after) = (load(&taught.before)?, load(&taught.after)?);
     screen::machine(&backend, dtype);
@@ -148,8 +107,8 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     let options = TraceOptions {
         projection: args.projection.into(),
         layer: args.layer.unwrap_or(before.decoder.config().num_layers),
-        seed: args.seed,
-        key: format!("{}-{digest}-{}", name(first), args.seed),
+        seed: args.measure.seed,
+        key: format!("{}-{digest}-{}", name(first), args.measure.seed),
     };
     let cache = taught.run.join("insight/trace");
     interrupt::listen("stopping: what was computed is kept; press Ctrl-C again to stop at once")?;
@@ -159,16 +118,15 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     memory::check("--projection: trace", needed, "lower it, or close other programs")?;
     say_cost(&survey, cases.len(), checkpoints.len(), survey.seconds(first, &options)?);
     let found = scored(&source, survey, &checkpoints, &cases, &cache, &options)?;
-    let ranked_by = args.rank_by.map_or(RANKED_BY, MethodArg::method);
     let mut report =
-        report(&args.behaviour, &source, [&before, &after], &cases, &found, ranked_by, args.seed)?;
+        report(&args.behaviour, &source, [&before, &after], &cases, &found, args.rank_by, args.measure.seed)?;
     if let Some(retraining) = retraining {
-        report.verified = Some(verified(args, &retraining, &before, &cases, &found, ranked_by)?);
+        report.verified = Some(verified(args, &retraining, &before, &cases, &found)?);
         report.conclude();
     }
     let file = kept::save(&taught.run, NAME, &report)?;
     screen::line(&format!("the report is kept in {}", file.display()));
-    if args.json { stdout::json(&report) } else { stdout::text(&table(&report)) }
+    if args.measure.json { stdout::json(&report) } else { stdout::text(&table(&report)) }
 }
 
 /// The reward model that a run began with. Errors: one that reads both answers, and scores none.
@@ -311,13 +269,12 @@ fn verified(
     before: &LanguageModel,
     cases: &[Lesson],
     found: &Scores,
-    ranked_by: Method,
 ) -> Result<Verification> {
-    let order = found.ranked(ranked_by);
+    let order = found.ranked(args.rank_by);
     let ranked: Vec<usize> = order.iter().map(|i| found.places[*i]).collect();
     let k = args.top.map_or_else(|| top_of(ranked.len()), |k| k as usize);
-    let seeds: Vec<u64> = (0..u64::from(args.seeds)).map(|i| args.seed + 1 + i).collect();
-    let scores = found.by_method.get(&ranked_by).filter(|_| ranked_by.counts_nats());
+    let seeds: Vec<u64> = (0..u64::from(args.seeds)).map(|i| args.measure.seed + 1 + i).collect();
+    let scores = found.by_method.get(&args.rank_by).filter(|_| args.rank_by.counts_nats());
     let foretold = scores.map(|scores| order.iter().take(k).map(|i| scores[*i]).sum());
     let trainings = match retraining.how() {
         How::Retrained => 4 * seeds.len(),
@@ -347,7 +304,7 @@ fn table(report: &TraceReport) -> String {
         let _ = writeln!(text, "{place:>6} {score:>8.3}  {prompt} → {answer}");
     }
     let noise = report.noise.get(&report.ranked_by).copied().unwrap_or(f64::NAN);
-    let method = json!(report.ranked_by).as_str().unwrap_or_default().to_owned();
+    let method = report.ranked_by.name();
     let _ = writeln!(
         text,
         "\nscore: {method}; by chance up to {noise:.3}. {}\nMore are in insight/trace.json.",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use pavlov_insight::credit::{Cut, Effort};
 
-use crate::args::DtypeArg;
+use crate::args::MeasureArgs;
 
 /// `pavlov credit`.
 #[derive(Debug, Args)]
@@ -74,21 +74,11 @@ pub(crate) struct CreditArgs {
     /// Answers written at the same time: changes speed and memory
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(super) batch: u32,
-    /// Names the random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) seed: u64,
-    /// Number format of matrix products [default: what is fast on this processor]
-    #[arg(long, value_enum)]
-    pub(super) dtype: Option<DtypeArg>,
-    /// Threads that compute [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(super) threads: Option<u16>,
     /// The folder to keep the report in [default: the run; nowhere for an answer from elsewhere]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
-    /// Print the report on stdout as JSON, and nothing else there
-    #[arg(long)]
-    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) measure: MeasureArgs,
 }
 
 /// What is measured.
@@ -133,7 +123,7 @@ impl CreditArgs {
             held_out: (self.ablations / 12) as usize,
             rollouts: self.rollouts as usize,
             prefixes: self.prefixes as usize,
-            seed: self.seed,
+            seed: self.measure.seed,
             ..Effort::default()
         }
     }

@@ -14,13 +14,12 @@ use pavlov_schema::{Map, Value, dataset};
 use pavlov_train::loops::reward_model::RewardModel;
 use pavlov_train::loops::rl::config::{GrpoConfig, PairwiseConfig, PolicySettings};
 use pavlov_train::loops::rl::sources::{RewardEntry, SourceEntry, open_rewards};
-use pavlov_train::run::{Precision, TrainingConfig};
+use pavlov_train::run::TrainingConfig;
 use pavlov_train::settings::{Settings, read_assignment, read_toml};
 use pavlov_train::stage::score::Reward;
 use serde::Deserialize;
 
 use super::args::CreditArgs;
-use crate::args::DtypeArg;
 use crate::commands::{load_on, speaker};
 use crate::failure::bad_input;
 
@@ -48,8 +47,7 @@ struct Run {
 impl Question {
     pub(super) fn of(args: &CreditArgs) -> Result<Self> {
         let run = args.run.as_deref().map(Run::read).transpose()?;
-        let dtype = args.dtype.map_or_else(|| Precision::Auto.resolve(), DtypeArg::dtype);
-        let backend = Arc::new(Cpu::new(args.threads.map_or(0, usize::from)));
+        let (backend, dtype) = (args.measure.compute.cpu(), args.measure.compute.dtype());
         let policy_name = match (&args.model, &args.run) {
             (Some(model), _) => model.clone(),
             (None, Some(run)) => final_model(run)?,
@@ -205,7 +203,7 @@ fn of_flags(args: &CreditArgs, policy: &LanguageModel) -> Result<(Prompt, Scored
         columns.insert(key, value);
     }
     let prompt = Prompt { id: "0".into(), prompt: Text::Plain(prompt), columns };
-    let scored = written(policy, &prompt, &response, args.seed)?;
+    let scored = written(policy, &prompt, &response, args.measure.seed)?;
     Ok((prompt, scored))
 }
 

@@ -12,11 +12,15 @@ use pavlov_schema::text::Text;
 use pavlov_schema::{files, ranking};
 use serde_json::json;
 
-use crate::args::{DtypeArg, ModelArgs, SamplingArgs};
+use crate::args::{ComputeArgs, ModelArgs, SamplingArgs};
 use crate::failure::bad_input;
 
 /// Whose answers people are asked about.
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("dtype", |dtype| dtype.requires("model")),
+    mut_arg("threads", |threads| threads.requires("model"))
+)]
 pub(crate) struct SampledArgs {
     /// Ask about this model's answers to the prompts of --data; may be given many times: every pair is compared, or all of them
     /// are put in order
@@ -25,12 +29,8 @@ pub(crate) struct SampledArgs {
     /// Answers of each model to each prompt [default: 2 of one model, 1 of several; of rankings 4 of one, 2 of several]
     #[arg(short, long = "num", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16), requires = "model")]
     n: Option<u32>,
-    /// Number format of matrix products [default: what is fast on this processor]
-    #[arg(long, value_enum, requires = "model")]
-    dtype: Option<DtypeArg>,
-    /// Threads that compute [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), requires = "model")]
-    threads: Option<u16>,
+    #[command(flatten)]
+    compute: ComputeArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -108,8 +108,7 @@ fn sample(
     let model = super::super::load_speaker(&ModelArgs {
         model: folder.to_owned(),
         adapter: None,
-        dtype: args.dtype,
-        threads: args.threads,
+        compute: args.compute,
     })?;
     let policy = policy(folder);
     let mut tokens = Vec::with_capacity(prompts.len());
