@@ -1,11 +1,14 @@
 //! What was found: credit, layers and the scan, each from the report that its question left in the run.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::chart::{self, Series};
 use super::heat::{heat, spread};
 use super::sections::{Badge, Curve, Section, Shaded, Table, cell, list, number, numbers, strings, text};
 use crate::ledger::figure;
+use crate::scan::length::LengthSplit;
+use crate::scan::overoptimisation::{Fit, Optimiser, Point};
 
 /// Answers that the section on credit shows.
 const SHADED: usize = 6;
@@ -159,14 +162,55 @@ pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
         let kinds = list(probe, "/groups").iter();
         rows.extend(kinds.map(|kind| of(format!("· {}", text(kind, "/name")), "", kind, String::new())));
     }
-    if section.sentences.is_empty() {
+    if section.sentences.is_empty() && !rows.is_empty() {
         section.sentences.push("No habit changed by more than chance would.".into());
     }
     let head = ["habit, uncalled for", "", "before", "after", "change", "verdict"].map(String::from).into();
     section.tables.push(Table { head, rows });
     section.tables.push(kl(&report));
+    // Of another version, they are not shown.
+    if let Some(Ok(split)) = report.pointer("/length").map(LengthSplit::deserialize) {
+        section.sentences.push(split.sentence());
+    }
+    for fit in list(&report, "/overoptimisation") {
+        if let Ok(fit) = Fit::deserialize(fit) {
+            section.sentences.extend(fit.sentences());
+            section.charts.extend(overoptimised(&fit));
+        }
+    }
     section.badge = Some(again(list(&report, "/probes")));
     section
+}
+
+/// What is optimised and what is meant, against the distance to the reference.
+fn overoptimised(fit: &Fit) -> Vec<Curve> {
+    const STEPS: usize = 40;
+    let way = match fit.optimiser {
+        Optimiser::Reinforcement => "along the run",
+        Optimiser::BestOfN => "the best of n",
+    };
+    let mut points = fit.points.clone();
+    points.sort_by(|a, b| a.kl.total_cmp(&b.kl));
+    let measured = |get: fn(&Point) -> f64| points.iter().map(|p| (p.kl, get(p))).collect();
+    let along = (0..=STEPS).map(|i| fit.reach() * i as f64 / STEPS as f64);
+    let fitted = Series { name: "fitted curve".into(), points: along.map(|kl| (kl, fit.at(kl))).collect() };
+    let proxy = Series { name: "measured".into(), points: measured(|p| p.proxy) };
+    let gold = Series { name: "measured".into(), points: measured(|p| p.gold) };
+    [
+        (format!("What is optimised, {way}"), "Mean points of the rewards that were followed.", vec![proxy]),
+        (
+            format!("What is meant, {way}"),
+            "Mean points of the reward that was meant: where it falls while the other rises, the reward's faults are learned.",
+            vec![gold, fitted],
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(title, sentence, series)| {
+        let svg = chart::lines(&series, "KL from the reference, nats an answer")?;
+        let names = series.into_iter().map(|series| series.name).collect();
+        Some(Curve { title, sentence: sentence.into(), names, svg })
+    })
+    .collect()
 }
 
 /// Where the distance to the reference is spent.

@@ -31,6 +31,18 @@ pub struct LengthSplit {
     pub tokens: [f64; 2],
 }
 
+impl LengthSplit {
+    /// What was found, in words.
+    pub fn sentence(&self) -> String {
+        let [before, now] = self.tokens;
+        format!(
+            "Reward: {:+.3} points ({:+.3} to {:+.3}), of which {:+.3} at equal length and {:+.3} by length ({before:.1} tokens \
+             before, {now:.1} now).",
+            self.gain.value, self.gain.low, self.gain.high, self.at_equal_length.value, self.by_length.value,
+        )
+    }
+}
+
 /// Splits the gain over questions, each with the answers of the reference and of the trained model. No question gives NaN.
 pub fn split(questions: &[(Vec<Answer>, Vec<Answer>)], rng: &mut Rng) -> LengthSplit {
     let edges = edges(questions);

@@ -10,6 +10,7 @@ pub mod answers;
 pub mod detection;
 pub mod divergence;
 pub mod diversity;
+pub mod gain;
 pub mod length;
 pub mod normal;
 pub mod overoptimisation;
@@ -21,14 +22,14 @@ use std::collections::BTreeSet;
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::rollout::{Prompt, Scored};
-use pavlov_train::loops::rl::sources::{RewardEntry, open_rewards};
+use pavlov_train::loops::rl::sources::open_rewards;
 
 use crate::parts::Parts;
 use crate::{Error, Estimate, Result, Unit};
 use alarm::{Alarm, LEVEL};
 use answers::{Answers, Drawing};
 use detection::{Asked, Compared, Rates, Verdict};
-use overoptimisation::{Optimiser, Point};
+use gain::{Gain, Gained};
 use probe::{Design, Probe};
 use report::{Amplified, Example, Group, ProbeReport, ScanReport};
 
@@ -48,17 +49,6 @@ pub struct Models<'a> {
     pub reference: &'a LanguageModel,
     /// After.
     pub model: &'a LanguageModel,
-}
-
-/// What the gain of reward is measured on.
-#[derive(Clone, Debug)]
-pub struct Gain {
-    /// Prompts with the columns that rewards read.
-    pub prompts: Vec<Prompt>,
-    /// What was optimised.
-    pub rewards: Vec<RewardEntry>,
-    /// What was meant, if something else can tell.
-    pub gold: Option<RewardEntry>,
 }
 
 /// What is scanned for, and how.
@@ -86,7 +76,7 @@ struct Observed {
 pub fn cost(probes: &[Probe], gain: Option<&Gain>, answers: usize) -> usize {
     let asked =
         |p: &Probe| if p.design == Design::Opinion { 2 * p.questions.len() } else { p.questions.len() };
-    2 * answers * (probes.iter().map(asked).sum::<usize>() + gain.map_or(0, |gain| gain.prompts.len()))
+    2 * answers * (probes.iter().map(asked).sum::<usize>() + gain.map_or(0, |gain| gain.asked().len()))
 }
 
 /// Scans. `on_answers` is told how many answers were drawn since it was last asked and says whether to go on; `parts` keeps them.
@@ -102,6 +92,7 @@ pub fn scan(
         return Err(Error::Question("there is nothing to scan for; give a probe or rewards".into()));
     }
     let seed = options.drawing.seed;
+    let opened = gain.map(|gain| gain.open(models.model, seed)).transpose()?;
     let mut answers = Answers::new(models, options.drawing.clone(), on_answers, parts);
     let mut observed = Vec::with_capacity(probes.len());
     for probe in probes {
@@ -121,12 +112,10 @@ pub fn scan(
     }
 
     let mut rng = Rng::new(seed, Stream::Bootstrap, 2, 0);
-    let (mut length, mut overoptimisation) = (None, Vec::new());
-    if let Some(gain) = gain {
-        let (split, fit) = measure_gain(gain, models, &mut answers, &mut rng)?;
-        length = Some(split);
-        overoptimisation.extend(fit);
-    }
+    let gained = match gain.zip(opened) {
+        Some((gain, opened)) => gain.measure(opened, &mut answers, &mut rng)?,
+        None => Gained::default(),
+    };
     let divergence = match observed.iter().flat_map(|o| &o.model).take(SCORED).collect::<Vec<_>>() {
         drawn if drawn.is_empty() => None,
         drawn => Some(answers.divergence(&drawn, &mut rng)?),
@@ -140,10 +129,11 @@ pub fn scan(
         seed,
         answers: options.drawing.answers,
         probes: reports,
-        length,
+        length: gained.length,
         diversity: measure_diversity(models, &observed, options.drawing.answers, &mut rng),
         divergence,
-        overoptimisation,
+        overoptimisation: gained.overoptimisation,
+        missing: gained.missing,
         amplified,
     })
 }
@@ -323,43 +313,6 @@ fn conclude(report: &mut ProbeReport, adjusted: f64) {
         None => Verdict::Unchanged,
     };
     report.sentence = report.say();
-}
-
-fn measure_gain(
-    gain: &Gain,
-    models: Models<'_>,
-    answers: &mut Answers<'_>,
-    rng: &mut Rng,
-) -> Result<(length::LengthSplit, Option<overoptimisation::Fit>)> {
-    let mut rewards = open_rewards(&gain.rewards, models.model, None)?;
-    let [reference, model] = answers.of(&gain.prompts, &mut rewards)?;
-    let each = answers.each();
-    let answer = |one: &Scored| (one.rollout.tokens.len() as f64, one.reward);
-    let by_question = |scored: &[Scored]| -> Vec<Vec<length::Answer>> {
-        scored.chunks_exact(each).map(|answers| answers.iter().map(answer).collect()).collect()
-    };
-    let split =
-        length::split(&by_question(&reference).into_iter().zip(by_question(&model)).collect::<Vec<_>>(), rng);
-    let Some(gold) = &gain.gold else { return Ok((split, None)) };
-    // The best of n of the reference's own answers: a second look at whether the proxy can be followed.
-    let mut gold = open_rewards(std::slice::from_ref(gold), models.model, None)?;
-    let proxies: Vec<f64> = reference.iter().map(|one| one.reward).collect();
-    let rollouts = reference.into_iter().map(|one| one.rollout).collect();
-    let golds = pavlov_train::stage::score::score(&mut gold, &gain.prompts, rollouts)?;
-    let pairs: Vec<(f64, f64)> = proxies.into_iter().zip(golds.iter().map(|one| one.reward)).collect();
-    let mut curve = vec![(0.0, 0.0); each];
-    let questions = (pairs.len() / each) as f64;
-    for answers in pairs.chunks_exact(each) {
-        for (sum, (proxy, gold)) in curve.iter_mut().zip(overoptimisation::best_of_n(answers)) {
-            *sum = (sum.0 + proxy / questions, sum.1 + gold / questions);
-        }
-    }
-    let points = (1..=each).zip(&curve).map(|(n, (proxy, gold))| Point {
-        kl: overoptimisation::best_of_n_kl(n),
-        proxy: proxy - curve[0].0,
-        gold: gold - curve[0].1,
-    });
-    Ok((split, overoptimisation::fit(points.collect(), Optimiser::BestOfN, rng)))
 }
 
 fn measure_diversity(

@@ -34,6 +34,9 @@ pub struct ScanReport {
     pub divergence: Option<Divergence>,
     /// Proxy against true reward; where both are known.
     pub overoptimisation: Vec<Fit>,
+    /// Curves of it that could not be measured, and what would make them.
+    #[serde(default)]
+    pub missing: Vec<String>,
     /// What is likelier still once the change is amplified.
     pub amplified: Option<Amplified>,
 }

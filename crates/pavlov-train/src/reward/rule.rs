@@ -83,6 +83,20 @@ pub struct RuleReward {
     pattern: Option<Regex>,
 }
 
+impl Rule {
+    /// Its kind, which names it in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Exact { .. } => "exact",
+            Self::Regex { .. } => "regex",
+            Self::Numeric { .. } => "numeric",
+            Self::Length { .. } => "length",
+            Self::SoftOverlong { .. } => "soft_overlong",
+            Self::Format { .. } => "format",
+        }
+    }
+}
+
 impl RuleReward {
     /// Checks the rule. Errors: a pattern that is none, or a length that cannot be.
     pub fn new(rule: Rule) -> Result<Self> {
@@ -112,18 +126,6 @@ impl RuleReward {
         }
     }
 
-    /// The rule's kind, which names it in metrics.
-    pub fn name(&self) -> &'static str {
-        match &self.rule {
-            Rule::Exact { .. } => "exact",
-            Rule::Regex { .. } => "regex",
-            Rule::Numeric { .. } => "numeric",
-            Rule::Length { .. } => "length",
-            Rule::SoftOverlong { .. } => "soft_overlong",
-            Rule::Format { .. } => "format",
-        }
-    }
-
     /// Reward points of every completion.
     pub fn score(&self, completions: &[Completion]) -> Result<Vec<Option<f64>>> {
         completions.iter().enumerate().map(|(row, completion)| self.score_one(row, completion)).collect()
@@ -135,9 +137,8 @@ impl RuleReward {
             Rule::Exact { column, ignore_case } => {
                 let fold = |text: &str| if *ignore_case { text.to_lowercase() } else { text.to_owned() };
                 let same = |reference: &String| fold(reference.trim()) == fold(text.trim());
-                return Ok(
-                    references(self.name(), row, completion, column)?.map(|all| truth(all.iter().any(same)))
-                );
+                return Ok(references(self.rule.name(), row, completion, column)?
+                    .map(|all| truth(all.iter().any(same))));
             }
             Rule::Regex { column, .. } => {
                 let pattern = self.pattern.as_ref();
@@ -148,9 +149,8 @@ impl RuleReward {
                 let Some(column) = column else { return Ok(Some(truth(found.is_some()))) };
                 let same =
                     |reference: &String| found.is_some_and(|found| found.as_str().trim() == reference.trim());
-                return Ok(
-                    references(self.name(), row, completion, column)?.map(|all| truth(all.iter().any(same)))
-                );
+                return Ok(references(self.rule.name(), row, completion, column)?
+                    .map(|all| truth(all.iter().any(same))));
             }
             Rule::Numeric { column } => return self.numeric(row, completion, column),
             Rule::Length { unit, target } => {
@@ -167,13 +167,15 @@ impl RuleReward {
     }
 
     fn numeric(&self, row: usize, completion: &Completion, column: &str) -> Result<Option<f64>> {
-        let Some(references) = references(self.name(), row, completion, column)? else { return Ok(None) };
+        let Some(references) = references(self.rule.name(), row, completion, column)? else {
+            return Ok(None);
+        };
         let given = number::answer(completion.text);
         let mut same = false;
         for reference in references {
             let wanted = number::answer(&reference).ok_or_else(|| {
                 reference_error(
-                    self.name(),
+                    self.rule.name(),
                     row,
                     column,
                     "holds no number; mend the data or use another rule",

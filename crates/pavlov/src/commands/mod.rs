@@ -23,9 +23,11 @@ use pavlov_engine::{Cpu, Dtype, SamplingParams};
 use pavlov_lm::generate::GenerateOptions;
 use pavlov_lm::{AdapterSource, LanguageModel};
 
-use crate::args::{ModelArgs, SamplingArgs};
 use pavlov_insight::parts::Parts;
+use pavlov_train::loops::rl::sources::RewardEntry;
+use pavlov_train::settings::read_assignment;
 
+use crate::args::{ModelArgs, SamplingArgs};
 use crate::failure::{Interrupted, bad_input};
 use crate::screen;
 
@@ -97,6 +99,12 @@ fn generate_options(args: &SamplingArgs) -> GenerateOptions {
         first: 0,
         max_batch: 1,
     }
+}
+
+/// A reward as the key `rewards` has one, from a flag.
+fn reward_entry(flag: &str, text: &str) -> Result<RewardEntry> {
+    let (_, value) = read_assignment(&format!("reward={text}"))?;
+    serde_json::from_value(value).map_err(|e| bad_input(format!("{flag} {text}: {e}")))
 }
 
 /// Refuses a prompt that leaves no room for an answer; `place` names it.

@@ -7,9 +7,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use pavlov_insight::kept;
 use pavlov_insight::scan::answers::Drawing;
+use pavlov_insight::scan::gain::{Gain, Gold};
+use pavlov_insight::scan::overoptimisation::Fit;
 use pavlov_insight::scan::probe::{self, Probe, ProbeEntry};
 use pavlov_insight::scan::report::{NAME, ScanReport};
-use pavlov_insight::scan::{Gain, Models, ScanOptions, cost, overoptimisation, scan};
+use pavlov_insight::scan::{Models, ScanOptions, cost, scan};
 use pavlov_insight::taught::Taught;
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::Prompt;
@@ -20,10 +22,14 @@ use pavlov_train::settings::read_toml;
 use pavlov_worlds::{self as worlds, Config, INCONSISTENT, Split, World};
 use serde_json::json;
 
+use super::reward_entry;
 use crate::args::MeasureArgs;
 use crate::failure::bad_input;
 use crate::screen::{self, Progress};
 use crate::{interrupt, stdout};
+
+/// A reward as `--gold` takes it.
+const EXAMPLE: &str = "'{ rule = \"exact\", column = \"answer\" }'";
 
 /// `pavlov scan`.
 #[derive(Debug, Args)]
@@ -62,8 +68,9 @@ pub(crate) struct ScanArgs {
     /// Prompts of the run's data on which the gain of reward is measured, of runs that have rewards
     #[arg(long, value_name = "N", default_value_t = 200)]
     prompts: usize,
-    /// The name of the run's reward that is meant, the others being what is optimised
-    #[arg(long, value_name = "NAME")]
+    /// What was meant, where another reward was optimised: one of the run's by its name, or any as the key `rewards` has it,
+    /// such as '{ rule = "exact", column = "answer" }'
+    #[arg(long, value_name = "NAME|TOML")]
     gold: Option<String>,
     /// Answers to each question by each model
     #[arg(short, long = "num", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -130,10 +137,7 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
     let mut parts = super::parts(args.run.as_deref(), NAME, &depends_on)?;
     let report = scan(models, &probes, gain.as_ref(), &options, &mut on_answers, &mut parts);
     drop(progress);
-    let mut report = report.map_err(|e| super::broken_off(e, args.run.as_deref()))?;
-    if let (Some(taught), Some(gold)) = (&taught, &args.gold) {
-        report.overoptimisation.extend(followed(taught, gold, args.measure.seed)?);
-    }
+    let report = report.map_err(|e| super::broken_off(e, args.run.as_deref()))?;
     if let Some(taught) = &taught {
         let file = kept::save(&taught.run, NAME, &report)?;
         parts.finish()?;
@@ -224,58 +228,55 @@ fn gain(args: &ScanArgs, taught: &Taught) -> Result<Option<Gain>> {
     };
     let mut rewards: Vec<RewardEntry> =
         serde_json::from_value(rewards.clone()).context("the run's rewards")?;
-    let gold = match &args.gold {
-        Some(name) => {
-            let named = |entry: &RewardEntry| entry.name.as_ref() == Some(name);
-            let place = rewards.iter().position(named);
-            let place =
-                place.ok_or_else(|| bad_input(format!("--gold: no reward of the run has name = {name}")))?;
-            Some(RewardEntry { weight: 1.0, ..rewards.remove(place) })
-        }
-        None => None,
-    };
+    let gold = args.gold.as_ref().map(|gold| meant(gold, &mut rewards)).transpose()?;
     let file = taught.data().ok_or_else(|| bad_input("the run names no data; give probes without a run"))?;
-    let mut prompts = dataset::read_prompts(&file)?;
-    prompts.truncate(args.prompts);
-    Ok((!prompts.is_empty() && !rewards.is_empty()).then_some(Gain { prompts, rewards, gold }))
+    let prompts = dataset::read_prompts(&file)?;
+    let gain = Gain { taught: taught.clone(), prompts, answered: args.prompts, rewards, gold };
+    Ok((!gain.asked().is_empty()).then_some(gain))
 }
 
-/// The curve of over-optimisation along the run, from its metrics.
-fn followed(taught: &Taught, gold: &str, seed: u64) -> Result<Option<overoptimisation::Fit>> {
-    let lines = taught.metrics()?;
-    let number = |line: &Map<String, Value>, key: &str| line.get(key).and_then(Value::as_f64);
-    let gold = format!("rewards/{gold}/mean");
-    let points: Vec<[f64; 3]> = lines
-        .iter()
-        .filter_map(|line| {
-            let kl = number(line, "kl")? * number(line, "completions/mean_length")?;
-            Some([kl, number(line, "reward")?, number(line, &gold)?])
-        })
-        .collect();
-    let Some(&[_, proxy, first]) = points.first() else { return Ok(None) };
-    let points = points.iter().map(|point| overoptimisation::Point {
-        kl: point[0],
-        proxy: point[1] - proxy,
-        gold: point[2] - first,
-    });
-    let mut rng = pavlov_schema::rng::Rng::new(seed, pavlov_schema::rng::Stream::Bootstrap, 3, 0);
-    Ok(overoptimisation::fit(points.collect(), overoptimisation::Optimiser::Reinforcement, &mut rng))
+/// The reward that is meant: one of the run's, which is then taken out of them, or another.
+fn meant(gold: &str, rewards: &mut Vec<RewardEntry>) -> Result<Gold> {
+    if gold.trim_start().starts_with('{') {
+        return Ok(Gold {
+            entry: RewardEntry { weight: 1.0, ..reward_entry("--gold", gold)? },
+            weight: None,
+        });
+    }
+    let names: Vec<&str> = rewards.iter().map(RewardEntry::name).collect();
+    let Some(place) = names.iter().position(|name| *name == gold) else {
+        let names = names.join(", ");
+        return Err(bad_input(format!(
+            "--gold: {gold} is none of the run's rewards ({names}); name one, or give another as {EXAMPLE}"
+        )));
+    };
+    if rewards.len() == 1 {
+        return Err(bad_input(format!(
+            "--gold: {gold} is the run's only reward, the one that was optimised; give another as {EXAMPLE}"
+        )));
+    }
+    let entry = rewards.remove(place);
+    Ok(Gold { weight: Some(entry.weight), entry: RewardEntry { weight: 1.0, ..entry } })
 }
 
 /// The report for people.
 pub(crate) fn table(report: &ScanReport) -> String {
     use std::fmt::Write as _;
     let percent = |x: f64| format!("{:.1}%", 100.0 * x);
-    let mut text = format!(
-        "\n{:<20} {:>8} {:>8} {:>8}   {:<17} {:>9}   {}\n",
-        "habit, uncalled for", "before", "now", "change", "95% interval", "p (Holm)", "finding"
-    );
+    let mut text = String::new();
+    if !report.probes.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "\n{:<20} {:>8} {:>8} {:>8}   {:<17} {:>9}   finding",
+            "habit, uncalled for", "before", "now", "change", "95% interval", "p (Holm)"
+        );
+    }
     for probe in &report.probes {
         let measured = probe.flips.unwrap_or(probe.uncalled);
         let interval = format!("{} to {}", percent(measured.change.low), percent(measured.change.high));
         let finding = json!(probe.verdict).as_str().unwrap_or_default().to_owned();
         let finding = if probe.alarm.raised { format!("ALARM: {finding}") } else { finding };
-        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "{:<20} {:>8} {:>8} {:>8}   {interval:<17} {:>9.2e}   {finding}",
@@ -295,17 +296,13 @@ pub(crate) fn table(report: &ScanReport) -> String {
         }
     }
     if let Some(split) = &report.length {
-        let _ = writeln!(
-            text,
-            "\nreward: {:+.3} points ({:.3} to {:.3}), of which {:+.3} at equal length and {:+.3} by length ({:.1} tokens before, {:.1} now)",
-            split.gain.value,
-            split.gain.low,
-            split.gain.high,
-            split.at_equal_length.value,
-            split.by_length.value,
-            split.tokens[0],
-            split.tokens[1],
-        );
+        let _ = writeln!(text, "\n{}", split.sentence());
+    }
+    for sentence in report.overoptimisation.iter().flat_map(Fit::sentences) {
+        let _ = writeln!(text, "{sentence}");
+    }
+    for missing in &report.missing {
+        let _ = writeln!(text, "not measured: {missing}");
     }
     if let Some(diversity) = &report.diversity {
         let (before, now, change) = (diversity.reference.value, diversity.model.value, diversity.change);
@@ -326,18 +323,6 @@ pub(crate) fn table(report: &ScanReport) -> String {
             estimate.low,
             estimate.high,
             tokens.join(", ")
-        );
-    }
-    for fit in &report.overoptimisation {
-        let peak = fit.peak_kl.map_or("no peak".to_owned(), |kl| format!("peak foretold at {kl:.1} nats"));
-        let turned = if fit.turned { "; ALARM: the proxy rises and the true reward falls" } else { "" };
-        let _ = writeln!(
-            text,
-            "over-optimisation ({}): α {:.3}, β {:.3}, R² {:.2}, {peak}{turned}",
-            json!(fit.optimiser).as_str().unwrap_or_default(),
-            fit.alpha.value,
-            fit.beta.value,
-            fit.r_squared
         );
     }
     if let Some(amplified) = &report.amplified {

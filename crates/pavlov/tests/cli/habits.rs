@@ -143,6 +143,52 @@ fn rollouts_and_judgments_are_traced_too() {
     );
 }
 
+/// The points of a curve of over-optimisation, and the mean points of a reward in the rollouts of its updates.
+#[test]
+fn what_was_meant_is_followed_along_a_run() {
+    let lab = Lab::new();
+    lab.rows("rows.jsonl", &demonstrations(8));
+    lab.file(
+        "run.toml",
+        "model = \"model\"\ndata = \"rows.jsonl\"\noutput_dir = \"run\"\nmax_steps = 6\nlogging_steps = 1\nbeta = 0.1\n\
+         learning_rate = 1e-3\nper_device_train_batch_size = 8\nnum_generations = 4\nmax_completion_length = 6\nthreads = 1\n\
+         dtype = \"f32\"\n\
+         rewards = [{ rule = \"length\", target = 20, unit = \"chars\" }, { rule = \"regex\", pattern = \"a\", weight = 0.5 }]\n",
+    );
+    lab.run(&["grpo", "run.toml"]).ok();
+    let scan = ["scan", "run", "-n", "5", "--max-tokens", "6", "--threads", "1", "--json"];
+    // The same reward, as one of the run's and as one that the run did not know.
+    let of = |gold: &str| lab.run(&[&scan[..], &["--gold", gold]].concat()).ok().json().remove(0);
+    let (own, other) = (of("regex"), of("{ rule = \"regex\", pattern = \"a\" }"));
+    for (report, weight) in [(&own, 0.5), (&other, 0.0)] {
+        let curves = report["overoptimisation"].as_array().unwrap();
+        assert_eq!(curves.len(), 2, "{}", report["missing"]);
+        let points = curves[0]["points"].as_array().unwrap();
+        let lines = lab.json_lines("run/metrics.jsonl");
+        let lines: Vec<&Value> = lines.iter().filter(|line| line["kl"].is_number()).collect();
+        assert_eq!((points.len(), lines.len()), (6, 6));
+        for (point, line) in points.iter().zip(lines) {
+            let number = |value: &Value| value.as_f64().unwrap();
+            let gold = number(&line["rewards/regex/mean"]);
+            assert!((number(&point["gold"]) - gold).abs() < 1e-6, "{point} {line}");
+            assert!((number(&point["proxy"]) - (number(&line["reward"]) - weight * gold)).abs() < 1e-6);
+            let kl = number(&line["kl"]) * number(&line["completions/mean_length"]);
+            assert!((number(&point["kl"]) - kl).abs() < 1e-9);
+        }
+        assert_eq!(curves[1]["points"].as_array().unwrap().len(), 5);
+    }
+    let shown = lab.run(&["report", "run"]).ok();
+    let page = std::fs::read_to_string(lab.path("run/report.html")).unwrap();
+    assert!(page.contains("What is meant, along the run") && page.contains("True reward ="), "{shown:?}");
+    // Too few answers for the best of n are said, not passed over.
+    let few = lab.run(&["scan", "run", "--max-tokens", "6", "--gold", "regex"]).ok();
+    assert!(few.out.contains("not measured: best of n") && few.out.contains("-n 5"), "{few:?}");
+    lab.run(&["scan", "run", "--gold", "truth"]).fails(2, &["--gold: truth", "length, regex", "rule"]);
+    lab.run(&["scan", "run", "--gold", "{ model = \"no\" }"]).fails(2, &["no: there is no such folder"]);
+    lab.run(&["scan", "run", "--gold", "{ rule = \"exact\", column = \"no\" }"])
+        .fails(2, &["'exact'", "column 'no' is not in the data"]);
+}
+
 #[test]
 fn what_cannot_be_asked_is_named() {
     let lab = Lab::new();

@@ -172,6 +172,19 @@ fn seconds(map: &mut Map<String, Value>, otherwise: f64) -> std::result::Result<
     }
 }
 
+impl RewardEntry {
+    /// What it is called in metrics and rollout files.
+    pub fn name(&self) -> &str {
+        let own = match &self.source {
+            SourceEntry::Rule(rule) => rule.name(),
+            SourceEntry::Program { .. } => "program",
+            SourceEntry::Model(_) => "reward_model",
+            SourceEntry::People(_) => "people",
+        };
+        self.name.as_deref().unwrap_or(own)
+    }
+}
+
 /// Opens the rewards of a configuration: rules are checked, programs started, reward models loaded beside the policy. Only
 /// a run that is `asking` may ask people.
 ///
@@ -183,12 +196,9 @@ pub fn open_rewards(
 ) -> Result<Vec<Reward>> {
     let mut rewards: Vec<Reward> = Vec::with_capacity(entries.len());
     for entry in entries {
-        let (own, source) = match &entry.source {
-            SourceEntry::Rule(rule) => {
-                let rule = RuleReward::new(rule.clone())?;
-                (rule.name(), Source::Rule(rule))
-            }
-            SourceEntry::Program { argv, timeout } => ("program", Source::Program(start(argv, *timeout)?)),
+        let source = match &entry.source {
+            SourceEntry::Rule(rule) => Source::Rule(RuleReward::new(rule.clone())?),
+            SourceEntry::Program { argv, timeout } => Source::Program(start(argv, *timeout)?),
             SourceEntry::Model(folder) => {
                 let model = load(folder, policy)?;
                 if model.head().is_joint() {
@@ -196,7 +206,7 @@ pub fn open_rewards(
                         "compares two answers and gives no points; use it as the judge of pavlov pairwise";
                     return Err(Error::setting("rewards", format!("{} {problem}", folder.display())));
                 }
-                ("reward_model", Source::Model(Box::new(model)))
+                Source::Model(Box::new(model))
             }
             SourceEntry::People(people) => {
                 let asking = asking.ok_or_else(|| {
@@ -204,10 +214,10 @@ pub fn open_rewards(
                                    or a reward model";
                     Error::setting("rewards", problem)
                 })?;
-                ("people", Source::People(asking.people(people)?))
+                Source::People(asking.people(people)?)
             }
         };
-        let name = entry.name.clone().unwrap_or_else(|| own.to_owned());
+        let name = entry.name().to_owned();
         if rewards.iter().any(|reward| reward.name == name) {
             let problem = format!("two are named '{name}'; give one another name = …");
             return Err(Error::setting("rewards", problem));

@@ -13,14 +13,14 @@ use pavlov_schema::text::Text;
 use pavlov_schema::{Map, Value, dataset};
 use pavlov_train::loops::reward_model::RewardModel;
 use pavlov_train::loops::rl::config::{GrpoConfig, PairwiseConfig, PolicySettings};
-use pavlov_train::loops::rl::sources::{RewardEntry, SourceEntry, open_rewards};
+use pavlov_train::loops::rl::sources::{SourceEntry, open_rewards};
 use pavlov_train::run::TrainingConfig;
 use pavlov_train::settings::{Settings, read_assignment, read_toml};
 use pavlov_train::stage::score::Reward;
 use serde::Deserialize;
 
 use super::args::CreditArgs;
-use crate::commands::{load_on, speaker};
+use crate::commands::{load_on, reward_entry, speaker};
 use crate::failure::bad_input;
 
 /// Everything that is asked, and asked about.
@@ -57,7 +57,7 @@ impl Question {
         let (reference, reference_name) = reference(args, run.as_ref(), &policy, (&backend, dtype))?;
         let entries = match (args.rewards.is_empty(), &run) {
             (true, Some(run)) => run.policy.rewards.clone(),
-            _ => args.rewards.iter().map(|text| entry(text)).collect::<Result<_>>()?,
+            _ => args.rewards.iter().map(|text| reward_entry("--reward", text)).collect::<Result<_>>()?,
         };
         if entries.is_empty() {
             let what = "--reward: is needed: the run learned from a judge, and one answer alone earns nothing from it";
@@ -119,11 +119,6 @@ fn final_model(run: &Path) -> Result<PathBuf> {
     }
     let what = "has no final model; name a checkpoint with --model";
     Err(bad_input(format!("{}: {what}", run.display())))
-}
-
-fn entry(text: &str) -> Result<RewardEntry> {
-    let (_, value) = read_assignment(&format!("reward={text}"))?;
-    serde_json::from_value(value).map_err(|e| bad_input(format!("--reward {text}: {e}")))
 }
 
 /// The policy of the beginning: of an adapter its base, else the run's reference or the model it began with.
