@@ -226,6 +226,9 @@ fn kl(report: &Value) -> Table {
 /// Whether a habit that was found in half of the questions is there in the other half.
 fn again(probes: &[Value]) -> Badge {
     let raised = |probe: &&Value| probe.pointer("/alarm/raised") == Some(&Value::Bool(true));
+    if probes.is_empty() {
+        return Badge::no("no habit was looked for");
+    }
     let alarmed: Vec<&Value> = probes.iter().filter(raised).collect();
     if alarmed.is_empty() {
         return Badge::no("no alarm was raised, so that there is nothing to confirm");

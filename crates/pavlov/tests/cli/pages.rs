@@ -35,7 +35,51 @@ fn lab() -> Lab {
         }],
     });
     lab.file("run/insight/credit.json", &credit.to_string());
+    let trace = json!({"examples": [{
+        "place": 1, "score": 0.5, "prompt": "word".repeat(200), "answer": "No.", "labels": {"source": "planted"},
+        "sentence": "pushes for the behaviour",
+    }]});
+    lab.file("run/insight/trace.json", &trace.to_string());
     lab
+}
+
+/// A browser, if there is one; it says so if there is none.
+fn browser() -> Option<&'static str> {
+    let browser = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|found| found.status.success()));
+    if browser.is_none() {
+        eprintln!("NOT TESTED: no chromium and no google-chrome here, so no browser has seen the pages");
+    }
+    browser
+}
+
+/// What is on a page once its scripts have run.
+fn seen(browser: &str, lab: &Lab, address: &str) -> String {
+    let seen = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000", "--dump-dom"])
+        .arg("--window-size=720,1000")
+        .arg(format!("--user-data-dir={}", lab.path("browser").display()))
+        .arg(address)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&seen.stdout).into_owned()
+}
+
+#[test]
+fn a_printed_page_is_no_wider_than_the_paper() {
+    let Some(browser) = browser() else { return };
+    let lab = lab();
+    lab.run(&["report", "run"]).ok();
+    // The rules for paper on a screen as wide as A4 between its margins, and a script that measures.
+    let page = fs::read_to_string(lab.path("run/report.html")).unwrap();
+    assert!(page.contains("@media print {"));
+    let measure = "<script>document.title = [...document.querySelectorAll('main, .wide')].map(e => \
+                   e.scrollWidth - e.clientWidth).join(' ') + ' at ' + innerWidth</script></body>";
+    let paper = page.replace("@media print {", "@media screen {").replace("</body>", measure);
+    lab.file("paper.html", &paper);
+    let page = seen(browser, &lab, &format!("file://{}", lab.path("paper.html").display()));
+    assert!(page.contains("<title>0 0 at 720</title>"), "{}", page.get(..600).unwrap_or(&page));
 }
 
 #[test]
@@ -48,7 +92,7 @@ fn a_report_is_one_file_that_says_what_is_not_measured() {
         "<svg",
         "pavlov ledger run",
         "pavlov layers run",
-        "pavlov trace run",
+        "pavlov scan run",
         "✓ validated on this run",
         "One token did it.",
         "class=\"p5\" title=\"+1.00\"",
@@ -142,26 +186,14 @@ fn a_watched_run_is_shown_as_it_is_now_and_only_here() {
 
 #[test]
 fn a_browser_shows_the_page_and_refreshes_it() {
-    let browser = ["chromium", "chromium-browser", "google-chrome"]
-        .into_iter()
-        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|found| found.status.success()));
-    let Some(browser) = browser else {
-        eprintln!("NOT TESTED: no chromium and no google-chrome here, so no browser has seen pavlov watch");
-        return;
-    };
+    let Some(browser) = browser() else { return };
     let lab = lab();
     // Clocks of file systems tick every few milliseconds; the line has to be later than the model.
     std::thread::sleep(std::time::Duration::from_millis(50));
     let mut metrics = fs::OpenOptions::new().append(true).open(lab.path("run/metrics.jsonl")).unwrap();
     metrics.write_all(b"{\"step\":4,\"reward\":0.5}\n").unwrap();
     let watch = watch(&lab, &["run"]);
-    let seen = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", lab.path("browser").display()))
-        .arg(format!("http://{}/", watch.host))
-        .output()
-        .unwrap();
-    let page = String::from_utf8_lossy(&seen.stdout);
+    let page = seen(browser, &lab, &format!("http://{}/", watch.host));
     assert!(page.contains("live, last line "), "the script ran and was answered: {page}");
     assert!(page.contains("<h1>run</h1>") && page.contains("One token did it."), "{page}");
     assert!(!page.contains("<title>taken</title>"), "hostile text did not run");
