@@ -60,6 +60,8 @@ pub enum Operation {
     Text,
     /// Rewards and credit, on the host (a reward model's own operations are counted again).
     Reward,
+    /// What each lesson was worth before its update, counted and written, on the host.
+    Lessons,
     /// Files of a run, on the host.
     Files,
 }
@@ -92,6 +94,7 @@ impl Operation {
             Self::Pack => "packing",
             Self::Text => "tokens to text",
             Self::Reward => "rewards",
+            Self::Lessons => "lessons",
             Self::Files => "files",
         }
     }

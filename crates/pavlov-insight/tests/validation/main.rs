@@ -8,6 +8,7 @@ mod credit;
 mod foretell;
 mod layers;
 mod ledger;
+mod observing;
 mod planted;
 mod resumed;
 mod retrained;

@@ -281,7 +281,9 @@ impl<'a> Learner<'a> {
             let mut metrics = self.metrics(&answers, place, &sums);
             metrics.insert("grad_norm".into(), json!(norm));
             metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
+            let timer = model.decoder.backend().profile().time(Operation::Lessons, Work::default);
             session.log_lessons(&LessonLine { step, gradient: pair, ..LessonLine::default() })?;
+            drop(timer);
             session.report(training, &mut state, rate, metrics)?;
             if place.on_policy && self.shows(step) {
                 show(&mut session, step, &answers.credited[..self.batches.group]);

@@ -223,7 +223,9 @@ pub(crate) fn teach(
         let mut metrics = sums.metrics("");
         metrics.insert("grad_norm".into(), json!(norm));
         metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
+        let timer = model.decoder.backend().profile().time(Operation::Lessons, Work::default);
         session.log_lessons(&LessonLine { step, rows, ..told })?;
+        drop(timer);
         session.report(training, &mut state, rate, metrics)?;
 
         // 7. The held-out rows.
@@ -281,12 +283,14 @@ impl Workspace {
             drop(timer);
             let outputs = model.decoder.forward(&model.params, &self.batch, 1.0, &mut self.activations)?;
             sums.add(&outputs);
+            let timer = model.decoder.backend().profile().time(Operation::Lessons, Work::default);
             let mut logp = outputs.logp.as_slice();
             for row in part {
                 let (own, others) = logp.split_at(learned(row));
                 tell(&mut told, own);
                 logp = others;
             }
+            drop(timer);
             let loss = nll(&outputs.logp, &vec![1.0; outputs.logp.len()], tokens);
             self.derivatives.logp = loss.d_logp;
             model.decoder.backward(

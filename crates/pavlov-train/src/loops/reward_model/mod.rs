@@ -17,6 +17,8 @@ mod retrain;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use pavlov_engine::backend::Backend;
+use pavlov_engine::profile::{Operation, Work};
 use pavlov_engine::{AdamW, OutputGradients, Parameters};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::lessons::{GradientPair, LessonLine};
@@ -207,7 +209,9 @@ pub fn train(
         state.extra.insert("head_optimizer".into(), json!(head_optimizer));
         metrics.insert("grad_norm".into(), json!(norm));
         metrics.insert("step_time".into(), json!(started.elapsed().as_secs_f64()));
+        let timer = model.decoder.backend().profile().time(Operation::Lessons, Work::default);
         session.log_lessons(&LessonLine { step, rows: data_rows, ..learned.told })?;
+        drop(timer);
         session.report(training, &mut state, rate, metrics)?;
 
         // 7. The held-out lessons.
@@ -290,9 +294,11 @@ fn accumulate(
             &mut work.activations,
             gradients,
         )?;
+        let timer = model.decoder.backend().profile().time(Operation::Lessons, Work::default);
         for nats in head.surprisals(part, &scores) {
             tell(&mut learned.told, &[-nats as f32]);
         }
+        drop(timer);
         if parts.len() > 1 && small.is_none() {
             small = Some(mean_square(gradients, optimizer, part.len(), total));
         }
