@@ -65,7 +65,7 @@ pub use leases::{Idle, Lease, Served, Shown, on_screen};
 pub use members::Member;
 pub use progress::{Progress, SessionStats, Tally};
 pub use projects::{NewProject, Project};
-pub use sealed::Sealed;
+pub use sealed::{Sealed, Version};
 pub use sessions::Session;
 pub use submit::{Lesson, Submission, Submitted};
 pub use tasks::{Added, MOST_TASKS, Task, TaskResponse, TaskRole, TaskState, Words};
