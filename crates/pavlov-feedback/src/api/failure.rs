@@ -77,7 +77,7 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let retry_after = matches!(error, Error::Full { .. }).then_some(10);
+        let retry_after = matches!(error, Error::Full { .. } | Error::Storage { .. }).then_some(10);
         Self { retry_after, ..Self::new(status(&error), told(&error)) }
     }
 }

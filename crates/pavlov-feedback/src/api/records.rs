@@ -1,13 +1,18 @@
 //! What trainers read, sealed records by cursor, exports and figures; and what they tell of it.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::{Body as Content, Bytes, HttpBody};
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
 use pavlov_schema::feedback::{Learned, SealedRecord};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,10 +20,11 @@ use super::Api;
 use super::caller::Inside;
 use super::failure::{Asked, Body, Failure, Named, Result};
 use super::route::{Method, Route, Routes, Who};
-use crate::io::export::{self, Format};
+use crate::io::export::Format;
+use crate::io::log::Pages;
 use crate::quality::Quality;
 use crate::roles::Action;
-use crate::store::{Progress, ProjectId, Store};
+use crate::store::Progress;
 
 /// The longest that a request waits for records.
 const LONGEST_WAIT_S: u64 = 30;
@@ -26,6 +32,8 @@ const LONGEST_WAIT_S: u64 = 30;
 const LOOK: Duration = Duration::from_millis(250);
 /// Records in one page at most.
 const MOST: u32 = 1_000;
+/// What of an export became no row, as a trailer.
+const LEFT_OUT: &str = "pavlov-left-out";
 
 pub(super) fn add(routes: &mut Routes) {
     use Method::{Get, Post};
@@ -43,7 +51,7 @@ pub(super) fn add(routes: &mut Routes) {
         Get,
         "/projects/{project}/export/{format}",
         read,
-        "All sealed records as `log`, `judgments`, `dpo`, `kto` or `sft` rows",
+        "All sealed records as `log`, `judgments`, `dpo`, `kto`, `ranking` or `sft` rows",
     )
     .text_answer("application/x-ndjson")
     .to(routes, export);
@@ -119,19 +127,6 @@ async fn records(
     }
 }
 
-/// All sealed records of a project.
-pub(crate) async fn all(store: &Store, project: ProjectId) -> crate::Result<Vec<SealedRecord>> {
-    let (mut records, mut after) = (Vec::new(), 0);
-    loop {
-        let page = store.sealed(project, after, MOST).await?;
-        records.extend(page.records);
-        after = page.cursor;
-        if !page.more {
-            return Ok(records);
-        }
-    }
-}
-
 async fn export(
     State(api): State<Api>,
     inside: Inside,
@@ -139,19 +134,54 @@ async fn export(
 ) -> Result<Response> {
     let format = Format::ALL.into_iter().find(|known| known.name() == format);
     let format = format.ok_or_else(|| {
-        Failure::not_found("there is no such format; ask for log, judgments, dpo, kto or sft")
+        Failure::not_found("there is no such format; ask for log, judgments, dpo, kto, ranking or sft")
     })?;
-    let records = all(api.store(), inside.project.id).await?;
-    let made = tokio::task::spawn_blocking(move || export::export(&records, format)).await;
-    let made = made.map_err(|error| crate::Error::Bug(error.to_string()))?;
-    let left_out = serde_json::json!(made.left_out).to_string();
     let name = format!("attachment; filename=\"{}-{}.jsonl\"", inside.project.name, format.name());
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson".to_owned()),
         (header::CONTENT_DISPOSITION, name),
-        (header::HeaderName::from_static("pavlov-left-out"), left_out),
+        (header::TRAILER, LEFT_OUT.to_owned()),
     ];
-    Ok((headers, made.lines()).into_response())
+    let (store, project) = (api.store().clone(), inside.project.id);
+    let begun = tokio::task::spawn_blocking(move || Pages::begin(&store, project, format)).await;
+    let pages = begun.map_err(|error| crate::Error::Bug(error.to_string()))??;
+    Ok((headers, Content::new(Lines::of(pages))).into_response())
+}
+
+/// The body of an export, a page of the log at a time. The trailer says what was left out, which is known at the end. A database
+/// that fails meanwhile breaks the answer off, so that nobody takes a part for the whole.
+struct Lines(Receiver<crate::Result<Frame<Bytes>>>);
+
+impl Lines {
+    fn of(mut pages: Pages) -> Self {
+        let (send, lines) = channel(1);
+        // Ends when the log does, or whoever asked is gone.
+        tokio::task::spawn_blocking(move || {
+            let mut page = || Some(pages.next()?.map(|lines| Frame::data(lines.into())));
+            while let Some(frame) = page() {
+                if send.blocking_send(frame).is_err() {
+                    return;
+                }
+            }
+            let left_out = serde_json::json!(pages.so_far().left_out).to_string();
+            let trailers =
+                HeaderValue::try_from(left_out).map(|told| (HeaderName::from_static(LEFT_OUT), told));
+            drop(send.blocking_send(Ok(Frame::trailers(HeaderMap::from_iter(trailers)))));
+        });
+        Self(lines)
+    }
+}
+
+impl HttpBody for Lines {
+    type Data = Bytes;
+    type Error = crate::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<crate::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(context)
+    }
 }
 
 async fn quality(State(api): State<Api>, inside: Inside) -> Result<Response> {

@@ -15,7 +15,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use pavlov_schema::feedback::{RecordKind, SealedRecord, standing};
+use pavlov_schema::feedback::{RecordKind, SealedRecord};
 use pavlov_schema::judgment::{Choice, Comparison, Judgment, Verdict};
 use pavlov_schema::ranking::Ranked;
 use pavlov_schema::row::Row;
@@ -23,6 +23,8 @@ use pavlov_schema::text::{Message, Text};
 use pavlov_schema::{Map, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+use crate::store::Version;
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -89,14 +91,14 @@ impl Export {
 }
 
 /// Makes the rows of one format from records in the order of the log.
-pub fn export(records: &[SealedRecord], format: Format) -> Export {
+pub fn export(versions: &[Version], format: Format) -> Export {
     let mut out = Export::default();
-    if format == Format::Log {
-        out.rows = records.iter().map(|record| object(json!(record))).collect();
-        return out;
-    }
-    for record in standing(records) {
-        let Some(judgment) = record.judgment() else { continue };
+    for Version { record, holds } in versions {
+        if format == Format::Log {
+            out.rows.push(object(json!(record)));
+            continue;
+        }
+        let Some(judgment) = record.judgment().filter(|_| *holds) else { continue };
         if format == Format::Judgments {
             out.rows.push(with_place(record, &judgment));
             continue;

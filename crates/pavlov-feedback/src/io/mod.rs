@@ -3,3 +3,4 @@
 mod dialogue;
 pub mod export;
 pub mod import;
+pub mod log;

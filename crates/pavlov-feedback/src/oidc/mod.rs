@@ -218,7 +218,8 @@ impl Provider {
         }
         if let Some(error) = &returned.error {
             let why = returned.error_description.as_ref().unwrap_or(error);
-            return Err(Error::Forbidden(format!("{name} did not let you in: {}", told(why))));
+            let what = format!("{name} did not let you in ({}); sign in again, or by password", told(why));
+            return Err(Error::Forbidden(what));
         }
         let code = returned.code.as_deref().unwrap_or_default();
         if code.is_empty() {
@@ -267,7 +268,13 @@ impl Provider {
         if !status.is_success() {
             let why = serde_json::from_slice::<Refusal>(&body).map_or(status.to_string(), |said| said.error);
             let why: String = why.chars().filter(char::is_ascii_graphic).take(100).collect();
-            let what = format!("{} does not take the code ({why}); sign in again", self.name());
+            // RFC 6749, 5.2: it is us that it does not know, and nobody who signs in can mend that.
+            let what = if why == "invalid_client" {
+                let mend = "whoever runs this server must check its client id, its secret, and how it was registered there";
+                format!("{} does not know this server ({why}); {mend}", self.name())
+            } else {
+                format!("{} does not take the code ({why}); sign in again", self.name())
+            };
             return Err(Error::Forbidden(what));
         }
         let tokens = serde_json::from_slice::<Tokens>(&body);

@@ -29,7 +29,9 @@ pub(super) enum Refused {
     Form,
     #[error("its token is not signed in a way that is taken here (RS256, PS256, ES256, ES384, EdDSA)")]
     Algorithm,
-    #[error("its token is signed with a key that it does not list")]
+    #[error(
+        "its token is signed with a key that it does not list; if it has new ones, sign in again in a minute"
+    )]
     UnknownKey,
     #[error("its token's signature is wrong")]
     Signature,

@@ -18,6 +18,7 @@
 mod accounts;
 mod answers;
 mod audit;
+mod backup;
 mod drafts;
 mod exclusions;
 mod identities;
@@ -64,7 +65,7 @@ pub use leases::{Idle, Lease, Served, Shown, on_screen};
 pub use members::Member;
 pub use progress::{Progress, SessionStats, Tally};
 pub use projects::{NewProject, Project};
-pub use sealed::Sealed;
+pub use sealed::{Sealed, Version};
 pub use sessions::Session;
 pub use submit::{Lesson, Submission, Submitted};
 pub use tasks::{Added, MOST_TASKS, Task, TaskResponse, TaskRole, TaskState, Words};
@@ -155,20 +156,6 @@ impl Store {
         F: FnOnce(&Read<'_>) -> Result<T> + Send + 'static,
     {
         self.ask(question)?.blocking_recv().map_err(|_| Error::Closed)?
-    }
-
-    /// Copies the database into a new file while it is in use.
-    pub fn backup(&self, to: &Path) -> Result<()> {
-        if to.exists() {
-            let what = "exists; name a new file".into();
-            return Err(Error::Storage { file: to.to_owned(), what });
-        }
-        let copy = || -> Result<()> {
-            let from = open::reader(&self.inner.path)?;
-            from.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
-            Ok(())
-        };
-        copy().map_err(|error| error.in_file(to))
     }
 
     /// Lets the file grow by so many pages of 4 KiB and no further, like a disk that is full then; none: without a bound.

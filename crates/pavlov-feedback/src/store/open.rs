@@ -67,9 +67,13 @@ fn configure(db: &Connection) -> Result<()> {
 }
 
 fn migrate(db: &mut Connection) -> Result<()> {
-    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let version: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let newest = MIGRATIONS.len() as u32;
+    // Nothing is written where nothing is to be done: a backup is what one makes of a database whose disk is full.
+    if version(db)? == newest {
+        return Ok(());
+    }
+    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version = version(&transaction)?;
     if version > newest {
         let what = format!(
             "the database has version {version} and this program knows {newest}; use the newer program"
@@ -85,4 +89,8 @@ fn migrate(db: &mut Connection) -> Result<()> {
     transaction.pragma_update(None, "user_version", newest)?;
     transaction.commit()?;
     Ok(())
+}
+
+fn version(db: &Connection) -> Result<u32> {
+    Ok(db.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }

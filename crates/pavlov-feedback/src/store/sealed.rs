@@ -26,6 +26,15 @@ pub struct Sealed {
     pub more: bool,
 }
 
+/// A sealed record as an export reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    /// The record.
+    pub record: SealedRecord,
+    /// Of the sealed records of its answer it is the last one, and no retraction.
+    pub holds: bool,
+}
+
 impl Store {
     /// The sealed records behind a cursor (0: from the start), at most `limit`. The same cursor gives the same records again, and
     /// whoever stores the cursor with what was learned misses nothing. Excluded answers are left out.
@@ -51,23 +60,9 @@ impl Read<'_> {
     }
 
     fn sealed(&self, project: ProjectId, after: u64, limit: u32, through: u64) -> Result<Sealed> {
-        let sql = "SELECT j.seq, j.id, root.id, j.record, projects.name, tasks.code, tasks.key, tasks.policy_version, tasks.role,
-                          members.pseudonym, j.at_ms, j.guideline_version, j.active_ms, j.shown, j.propensity, j.pass,
-                          words.prompt, words.responses, j.payload
-                   FROM judgments j
-                   JOIN judgments root ON root.seq = coalesce(j.first, j.seq)
-                   JOIN projects ON projects.id = j.project
-                   JOIN tasks ON tasks.id = j.task
-                   JOIN words ON words.task = j.task
-                   JOIN members ON members.project = j.project AND members.account = j.rater
-                   WHERE j.project = ?1 AND j.seq > ?2 AND j.seq <= ?3
-                   AND j.record IN ('judgment', 'correction', 'retraction', 'adjudication')
-                   AND NOT EXISTS (SELECT 1 FROM judgments later WHERE later.supersedes = j.seq AND later.at_ms < j.seals_at_ms)
-                   AND NOT EXISTS (SELECT 1 FROM exclusions WHERE exclusions.project = j.project AND exclusions.rater = j.rater
-                                   AND (exclusions.seq IS NULL OR exclusions.seq IN (j.seq, j.first)) AND lifted_at IS NULL)
-                   ORDER BY j.seq LIMIT ?4";
+        let sql = select("");
         let after_row = i64::try_from(after).unwrap_or(i64::MAX);
-        let records = self.list(sql, params![project, after_row, through as i64, limit], record)?;
+        let records = self.list(&sql, params![project, after_row, through as i64, limit], record)?;
         let more = limit > 0 && records.len() == limit as usize;
         let cursor = match records.last() {
             Some(last) if more => last.seq,
@@ -76,6 +71,52 @@ impl Read<'_> {
         };
         Ok(Sealed { records, cursor, more })
     }
+
+    /// The records behind `after` of a log that was sealed up to `through`, at most `limit`, and which of them hold there.
+    pub fn versions(&self, project: ProjectId, after: u64, through: u64, limit: u32) -> Result<Vec<Version>> {
+        let sql = select(&format!(", {}", holds()));
+        let version = |row: &Row<'_>| Ok(Version { record: record(row)?, holds: row.get(19)? });
+        self.list(&sql, params![project, after as i64, through as i64, limit], version)
+    }
+}
+
+/// Sealed records of project ?1 behind ?2 up to ?3, at most ?4: the columns of [`record`], and `more`.
+fn select(more: &str) -> String {
+    let shown = shown_to_training("j");
+    format!(
+        "SELECT j.seq, j.id, root.id, j.record, projects.name, tasks.code, tasks.key, tasks.policy_version, tasks.role,
+                members.pseudonym, j.at_ms, j.guideline_version, j.active_ms, j.shown, j.propensity, j.pass,
+                words.prompt, words.responses, j.payload{more}
+         FROM judgments j
+         JOIN judgments root ON root.seq = coalesce(j.first, j.seq)
+         JOIN projects ON projects.id = j.project
+         JOIN tasks ON tasks.id = j.task
+         JOIN words ON words.task = j.task
+         JOIN members ON members.project = j.project AND members.account = j.rater
+         WHERE j.project = ?1 AND j.seq > ?2 AND j.seq <= ?3 AND {shown}
+         ORDER BY j.seq LIMIT ?4"
+    )
+}
+
+/// Whether a record was said, not taken back within its window, and is not excluded.
+fn shown_to_training(j: &str) -> String {
+    format!(
+        "{j}.record IN ('judgment', 'correction', 'retraction', 'adjudication')
+         AND NOT EXISTS (SELECT 1 FROM judgments next WHERE next.supersedes = {j}.seq AND next.at_ms < {j}.seals_at_ms)
+         AND NOT EXISTS (SELECT 1 FROM exclusions WHERE exclusions.project = {j}.project AND exclusions.rater = {j}.rater
+                         AND (exclusions.seq IS NULL OR exclusions.seq IN ({j}.seq, {j}.first)) AND lifted_at IS NULL)"
+    )
+}
+
+/// Whether record `j` holds among the records up to ?3. Few are superseded at all, and that one look tells.
+fn holds() -> String {
+    let shown = shown_to_training("later");
+    format!(
+        "j.record <> 'retraction'
+         AND NOT (EXISTS (SELECT 1 FROM judgments next WHERE next.supersedes = j.seq)
+                  AND EXISTS (SELECT 1 FROM judgments later WHERE later.task = j.task AND later.first = coalesce(j.first, j.seq)
+                              AND later.seq > j.seq AND later.seq <= ?3 AND {shown}))"
+    )
 }
 
 impl Write<'_> {

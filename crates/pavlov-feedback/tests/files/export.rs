@@ -1,6 +1,9 @@
-use pavlov_feedback::io::export::{Format, export, margin};
+use pavlov_feedback::io::export::{self, Export, Format, margin};
+use pavlov_feedback::store::Version;
 use pavlov_schema::Value;
-use pavlov_schema::feedback::{Answer, Edited, Flag, Marks, RecordKind, Said, Score, SealedRecord, Span};
+use pavlov_schema::feedback::{
+    Answer, Edited, Flag, Marks, RecordKind, Said, Score, SealedRecord, Span, standing,
+};
 use pavlov_schema::judgment::{Choice, Judgment, Response, Side, Verdict};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::{Message, Text};
@@ -34,6 +37,13 @@ fn record(seq: u64, said: Said, responses: &[Text]) -> SealedRecord {
 fn pair(choice: Choice, strength: Option<u8>, edit: Option<(Side, &str)>) -> SealedRecord {
     let edit = edit.map(|(of, text)| Edited { of, text: text.into() });
     record(1, Said::Pairwise { choice, strength, edit }, &["x".into(), "y".into()])
+}
+
+fn export(records: &[SealedRecord], format: Format) -> Export {
+    let holds: Vec<u64> = standing(records).iter().map(|record| record.seq).collect();
+    let version =
+        |record: &SealedRecord| Version { record: record.clone(), holds: holds.contains(&record.seq) };
+    export::export(&records.iter().map(version).collect::<Vec<_>>(), format)
 }
 
 fn rows(records: &[SealedRecord], format: Format) -> Value {

@@ -8,3 +8,4 @@ mod queue;
 mod rankings;
 mod rounds;
 mod setup;
+mod versions;

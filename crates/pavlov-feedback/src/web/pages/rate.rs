@@ -17,7 +17,7 @@ use crate::store::{
     AccountId, Idle, Lease, MyAnswer, ProjectId, Read, Served, SessionStats, Standing, Submission,
 };
 use crate::web::App;
-use crate::web::failure::{Failure, Result};
+use crate::web::failure::{Failure, Result, status, told};
 use crate::web::fields::{Fields, Form, Script};
 use crate::web::render::markdown;
 use crate::web::session::{Inside, Viewer};
@@ -72,7 +72,17 @@ async fn desk(
     sent: Option<(&Fields, String)>,
 ) -> Result<Response> {
     let (project, account) = (here.project.id, here.viewer.account.id);
-    let served = app.store().write(move |w| w.claim(project, account)).await?;
+    let (served, trouble) = match app.store().write(move |w| w.claim(project, account)).await {
+        Err(error @ Error::Storage { .. }) => {
+            // Nothing can be claimed, but what is held can be read: what somebody wrote stays before them.
+            let held = app.store().read(move |r| r.holding(project, account)).await?;
+            let message = told(&error);
+            (Served::Task(Box::new(held.ok_or(error)?)), Some(message))
+        }
+        served => (served?, None),
+    };
+    let trouble = trouble.filter(|_| sent.is_none());
+    let notice = trouble.as_deref().or(notice);
     let read =
         app.store().read(move |r| Ok((r.session_stats(project, account)?, undoable(r, project, account)?)));
     let (stats, last) = read.await?;
@@ -180,10 +190,10 @@ pub(super) async fn answer(
         },
         Err(Error::Answered) => Ok(back(&here, "/rate?note=answered")),
         // What was written is on the page again, with the reason.
-        Err(error @ (Error::Invalid(_) | Error::Conflict(_) | Error::LeaseLost)) => {
-            let status = crate::web::failure::status(&error);
-            let page = desk(&app, &here, look, None, Some((&fields, format!("Not taken: {error}.")))).await?;
-            Ok((status, page).into_response())
+        Err(error @ (Error::Invalid(_) | Error::Conflict(_) | Error::LeaseLost | Error::Storage { .. })) => {
+            let why = format!("Not taken: {}.", told(&error));
+            let page = desk(&app, &here, look, None, Some((&fields, why))).await?;
+            Ok((status(&error), page).into_response())
         }
         Err(error) => Err(error.into()),
     }

@@ -163,6 +163,11 @@ fn a_provider_that_is_down_or_odd_harms_nobody() {
         (Answers::So(StatusCode::OK, r#"{"id_token": "a.b"}"#.into()), 403, "no signed ID token"),
         (Answers::So(StatusCode::INTERNAL_SERVER_ERROR, html), 403, "500"),
         (
+            Answers::So(StatusCode::UNAUTHORIZED, r#"{"error": "invalid_client"}"#.into()),
+            403,
+            "whoever runs this server must check its client id",
+        ),
+        (
             Answers::So(StatusCode::BAD_REQUEST, r#"{"error": "<b>invalid</b>\u202e"}"#.into()),
             403,
             "&lt;b&gt;invalid&lt;&#x2f;b&gt;)",

@@ -1,6 +1,6 @@
 //! `pavlov feedback import|export|stats|invite|backup`: what needs no server, and works while one runs.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -8,11 +8,12 @@ use clap::{Args, ValueEnum};
 use pavlov_feedback::api::Scope;
 use pavlov_feedback::io::export;
 use pavlov_feedback::io::import::{self, Imported};
+use pavlov_feedback::io::log::{Pages, SoFar};
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::Settings;
 use pavlov_feedback::store::{Added, MOST_TASKS, NewProject, NewToken, Project, TaskState};
 use pavlov_feedback::{Error, Store};
-use pavlov_schema::feedback::{NewTask, SealedRecord, TaskKind};
+use pavlov_schema::feedback::{NewTask, TaskKind};
 use pavlov_schema::files;
 use serde_json::json;
 
@@ -235,6 +236,8 @@ enum FormatArg {
     Dpo,
     /// {"prompt", "completion", "label"}
     Kto,
+    /// {"prompt", "completions", "ranks"}: answers that people put in order
+    Ranking,
     /// {"prompt", "completion"}, or {"messages"}: answers that people wrote or mended
     Sft,
 }
@@ -246,6 +249,7 @@ impl FormatArg {
             Self::Judgments => export::Format::Judgments,
             Self::Dpo => export::Format::Dpo,
             Self::Kto => export::Format::Kto,
+            Self::Ranking => export::Format::Ranking,
             Self::Sft => export::Format::Sft,
         }
     }
@@ -253,26 +257,20 @@ impl FormatArg {
 
 pub(crate) fn export(args: &ExportArgs) -> Result<()> {
     let (store, project) = args.project.open()?;
-    let (mut records, mut after): (Vec<SealedRecord>, u64) = (Vec::new(), 0);
-    loop {
-        let page = store.sealed_now(project.id, after, 1000).map_err(wrong)?;
-        records.extend(page.records);
-        after = page.cursor;
-        if !page.more {
-            break;
-        }
-    }
-    let made = export::export(&records, args.format.format());
+    let mut pages = Pages::begin(&store, project.id, args.format.format()).map_err(wrong)?;
     match &args.out {
-        Some(path) => files::write_atomic(path, |file| file.write_all(made.lines().as_bytes()))?,
-        None => stdout::text(&made.lines())?,
+        Some(path) => files::write_atomic(path, |file| {
+            pages.try_for_each(|page| file.write_all(page.map_err(io::Error::other)?.as_bytes()))
+        })?,
+        None => pages.try_for_each(|page| stdout::text(&page.map_err(wrong)?))?,
     }
-    screen::line(&format!("{} rows of {} sealed records", made.rows.len(), records.len()));
-    if store.read_now(move |r| r.last_seq(project.id)).map_err(wrong)? > after {
+    let SoFar { records, rows, left_out } = pages.so_far();
+    screen::line(&format!("{rows} rows of {records} sealed records"));
+    if store.read_now(move |r| r.last_seq(project.id)).map_err(wrong)? > pages.through() {
         let window = project.settings.undo_window_s;
         screen::line(&format!("answers of the last {window} s can still be undone; export again for these"));
     }
-    for (why, n) in &made.left_out {
+    for (why, n) in left_out {
         screen::line(&format!("left out: {n} {why}"));
     }
     Ok(())
