@@ -37,7 +37,9 @@ pub(crate) fn run(args: &CreditArgs) -> Result<()> {
     if !args.tiers.contains(&Tier::A) {
         (question.reference, question.reward_model) = (None, None);
     }
-    let folder = args.out.as_deref().or(args.run.as_deref());
+    // What is kept with a run is of its own answers.
+    let of_run = args.run.as_deref().filter(|_| args.prompt.is_none());
+    let folder = args.out.as_deref().or(of_run);
     if effort.ablate || effort.values {
         tell_cost(&mut question, &effort, args.batch as usize).map_err(|e| broken_off(e, folder))?;
     }

@@ -98,6 +98,30 @@ fn an_answer_from_elsewhere_is_asked_about() {
 }
 
 #[test]
+fn an_answer_from_elsewhere_is_asked_about_with_a_runs_policy_and_data() {
+    let lab = lab();
+    let row = &demonstrations(8)[3];
+    let (prompt, answer) = (row["prompt"].as_str().unwrap(), row["answer"].as_str().unwrap());
+    let exact = "{ rule = \"exact\", column = \"answer\" }";
+    let asked = ["credit", "run", "--prompt", prompt, "--response", answer, "--max-tokens", "12", "--json"];
+    let own = &lab.run(&[&asked[..], &FEW].concat()).ok().json()[0];
+    assert_eq!(own["model"], "run/model");
+    let ran = lab.run(&[&asked[..], &FEW, &["--reward", exact]].concat()).ok();
+    assert_eq!(ran.json()[0]["answers"][0]["reward"], 1.0, "the column is that of the row");
+    let other = lab.run(&[&asked[..], &FEW, &["--reward", exact, "--column", "answer=no"]].concat()).ok();
+    assert_eq!(other.json()[0]["answers"][0]["reward"], 0.0);
+    assert!(!lab.path("run/insight/credit.json").exists(), "what is kept with a run is of its own answers");
+    for (args, missing) in [
+        (&["credit", "run", "--prompt", "x"][..], "--response"),
+        (&["credit", "--prompt", "x", "--response", "y", "--model", "model"], "--reward"),
+        (&["credit", "--prompt", "x", "--response", "y", "--reward", exact], "--model"),
+    ] {
+        let refused = lab.run(args);
+        assert!(refused.code == Some(2) && refused.err.contains(missing), "{}", refused.err);
+    }
+}
+
+#[test]
 fn what_cannot_be_answered_is_said() {
     let lab = lab();
     lab.run(&["credit", "run", "--step", "99"]).fails(2, &["step-000099"]);

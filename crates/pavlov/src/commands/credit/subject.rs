@@ -9,7 +9,7 @@ use pavlov_engine::{Cpu, Dtype};
 use pavlov_insight::credit::{Mark, Reference};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rollout::{self, Finish, Prompt, Rollout, Scored};
-use pavlov_schema::text::Text;
+use pavlov_schema::text::{Message, Text};
 use pavlov_schema::{Map, Value, dataset};
 use pavlov_train::loops::reward_model::RewardModel;
 use pavlov_train::loops::rl::config::{GrpoConfig, PairwiseConfig, PolicySettings};
@@ -74,9 +74,12 @@ impl Question {
         if let Some(model) = &mut reward_model {
             model.set_now(policy.files.now());
         }
-        let answers = match (&run, &args.run) {
-            (Some(run), Some(folder)) => of_run(args, run, folder)?,
-            _ => vec![of_flags(args, &policy)?],
+        let answers = match (&run, &args.run, &args.prompt) {
+            (Some(run), Some(folder), None) => of_run(args, run, folder)?,
+            (run, _, prompt) => {
+                let prompt = prompted(prompt.as_deref().unwrap_or_default(), run.as_ref())?;
+                vec![of_flags(args, prompt, &policy)?]
+            }
         };
         let own = run.as_ref().map(|run| &run.policy);
         Ok(Self {
@@ -183,11 +186,24 @@ fn last_rollouts(folder: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The answer of `--prompt` and `--response`.
-fn of_flags(args: &CreditArgs, policy: &LanguageModel) -> Result<(Prompt, Scored)> {
-    let (prompt, response) =
-        (args.prompt.clone().unwrap_or_default(), args.response.clone().unwrap_or_default());
-    let mut columns = Map::new();
+/// The prompt of these words: of a run the first of its data that asks them, which has what the rewards read; else the words alone,
+/// said by a user where the data are conversations.
+fn prompted(words: &str, run: Option<&Run>) -> Result<Prompt> {
+    let prompts = run.map_or(Ok(Vec::new()), |run| dataset::read_prompts(&run.training.data))?;
+    let asks = |prompt: &Prompt| match &prompt.prompt {
+        Text::Plain(text) => text == words,
+        Text::Chat(messages) => messages.last().is_some_and(|last| last.content == words),
+    };
+    let prompt = match prompts.first() {
+        Some(Prompt { prompt: Text::Chat(_), .. }) => Text::Chat(vec![Message::new("user", words)]),
+        _ => Text::from(words),
+    };
+    let alone = Prompt { id: "0".into(), prompt, columns: Map::new() };
+    Ok(prompts.into_iter().find(asks).unwrap_or(alone))
+}
+
+/// The answer of `--response`, and what `--column` says beside its prompt.
+fn of_flags(args: &CreditArgs, mut prompt: Prompt, policy: &LanguageModel) -> Result<(Prompt, Scored)> {
     for column in &args.columns {
         let (key, value) = read_assignment(column)?;
         // `answer=4` is what a reward reads as text.
@@ -195,10 +211,10 @@ fn of_flags(args: &CreditArgs, policy: &LanguageModel) -> Result<(Prompt, Scored
             Value::Number(number) => Value::from(number.to_string()),
             other => other,
         };
-        columns.insert(key, value);
+        prompt.columns.insert(key, value);
     }
-    let prompt = Prompt { id: "0".into(), prompt: Text::Plain(prompt), columns };
-    let scored = written(policy, &prompt, &response, args.measure.seed)?;
+    let response = args.response.as_deref().unwrap_or_default();
+    let scored = written(policy, &prompt, response, args.measure.seed)?;
     Ok((prompt, scored))
 }
 
