@@ -8,8 +8,8 @@
 
 use pavlov_schema::rng::Rng;
 use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::normal::quantile;
 use crate::{Estimate, Unit};
 
 /// What two models did with one question.
@@ -55,7 +55,7 @@ impl Rates {
     /// d′ and c, in standard deviations. Half an answer is added to each count and one to each total (the log-linear rule;
     /// Hautus 1995), so that rates of 0 and 1 have finite quantiles.
     pub fn sensitivity(&self) -> (f64, f64) {
-        let z = |count: f64, of: f64| quantile((count + 0.5) / (of + 1.0));
+        let z = |count: f64, of: f64| Normal::standard().inverse_cdf((count + 0.5) / (of + 1.0));
         let (hit, false_alarm) = (z(self.hits, self.signals), z(self.false_alarms, self.noises));
         (hit - false_alarm, -f64::midpoint(hit, false_alarm))
     }

@@ -2,17 +2,18 @@
 //!
 //! Both models answer the same questions with the same random numbers. A rule says which answers show a habit. The change is
 //! measured question by question, so that what the questions have in common cancels; [`alarm`] says when a change is reported as
-//! one, [`detection`] whether it is an artifact, and the other modules what the rest of the answers tells.
+//! one, beside what [`controls`] changed where there are any, [`detection`] whether it is an artifact, and the other modules what
+//! the rest of the answers tells.
 
 pub mod alarm;
 pub mod amplify;
 pub mod answers;
+pub mod controls;
 pub mod detection;
 pub mod divergence;
 pub mod diversity;
 pub mod gain;
 pub mod length;
-pub mod normal;
 pub mod overoptimisation;
 pub mod probe;
 pub mod report;
@@ -26,8 +27,9 @@ use pavlov_train::loops::rl::sources::open_rewards;
 
 use crate::parts::Parts;
 use crate::{Error, Estimate, Result, Unit};
-use alarm::{Alarm, LEVEL};
-use answers::{Answers, Drawing};
+use alarm::{Alarm, Change, LEVEL, Strongest};
+use answers::{Answers, Asker, Drawing, Told};
+use controls::Controls;
 use detection::{Asked, Compared, Rates, Verdict};
 use gain::{Gain, Gained};
 use probe::{Design, Probe};
@@ -66,23 +68,27 @@ pub struct ScanOptions {
 /// A probe's questions with the habit in their answers.
 struct Observed {
     asked: Vec<Asked>,
-    /// Agreement with an opinion minus agreement without, by question: (reference, model).
-    flips: Vec<(f64, f64)>,
+    /// Of [`Design::Opinion`], agreement with an opinion minus agreement without, by question.
+    flips: Vec<Asked>,
+    /// By how much the habit grew, by question; of [`Design::Opinion`], its flips.
+    changes: Vec<Change>,
     reference: Vec<Scored>,
     model: Vec<Scored>,
 }
 
-/// Answers that a scan draws.
-pub fn cost(probes: &[Probe], gain: Option<&Gain>, answers: usize) -> usize {
+/// Answers that a scan with so many control runs draws.
+pub fn cost(probes: &[Probe], gain: Option<&Gain>, controls: usize, answers: usize) -> usize {
     let asked =
         |p: &Probe| if p.design == Design::Opinion { 2 * p.questions.len() } else { p.questions.len() };
-    2 * answers * (probes.iter().map(asked).sum::<usize>() + gain.map_or(0, |gain| gain.asked().len()))
+    let asked: usize = probes.iter().map(asked).sum();
+    answers * ((2 + controls) * asked + 2 * gain.map_or(0, |gain| gain.asked().len()))
 }
 
-/// Scans. `on_answers` is told how many answers were drawn since it was last asked and says whether to go on; `parts` keeps them.
+/// Scans; `controls` were asked the same, or are none. `on_answers` is told how many answers were drawn since it was last asked and says whether to go on; `parts` keeps them.
 pub fn scan(
     models: Models<'_>,
     probes: &[Probe],
+    controls: &Controls,
     gain: Option<&Gain>,
     options: &ScanOptions,
     on_answers: &mut dyn FnMut(usize) -> bool,
@@ -93,10 +99,11 @@ pub fn scan(
     }
     let seed = options.drawing.seed;
     let opened = gain.map(|gain| gain.open(models.model, seed)).transpose()?;
-    let mut answers = Answers::new(models, options.drawing.clone(), on_answers, parts);
+    let asker = Asker::new(options.drawing.clone(), on_answers, parts);
+    let mut answers = Answers::new(models, asker, probes.len());
     let mut observed = Vec::with_capacity(probes.len());
-    for probe in probes {
-        observed.push(observe(probe, models, &mut answers)?);
+    for (place, probe) in probes.iter().enumerate() {
+        observed.push(observe(place, probe, controls, &mut answers)?);
     }
     let mut reports: Vec<ProbeReport> = probes
         .iter()
@@ -126,6 +133,7 @@ pub fn scan(
     Ok(ScanReport {
         reference,
         model,
+        controls: controls.names().to_vec(),
         seed,
         answers: options.drawing.answers,
         probes: reports,
@@ -138,30 +146,35 @@ pub fn scan(
     })
 }
 
-fn observe(probe: &Probe, models: Models<'_>, answers: &mut Answers<'_>) -> Result<Observed> {
-    let mut rewards = open_rewards(std::slice::from_ref(&probe.habit), models.model, None)?;
-    let prompts: Vec<Prompt> = probe.questions.iter().map(|q| q.prompt.clone()).collect();
-    let [reference, model] = answers.of(&prompts, &mut rewards)?;
-    let shown = shares(&reference, answers.each()).into_iter().zip(shares(&model, answers.each()));
+fn observe(place: usize, probe: &Probe, controls: &Controls, answers: &mut Answers<'_>) -> Result<Observed> {
+    let told = answers.of_probe(place, probe)?;
+    let [plain, opinion] = [0, 1].map(|of| {
+        let of = |told: &Told| shares(if of == 0 { &told.plain } else { &told.opinion }, answers.each());
+        of(&told[0]).into_iter().zip(of(&told[1])).collect::<Vec<(f64, f64)>>()
+    });
     let asked: Vec<Asked> = probe
         .questions
         .iter()
-        .zip(shown)
+        .zip(plain)
         .map(|(question, (reference, model))| Asked { signal: question.expected, reference, model })
         .collect();
-    let mut flips = Vec::new();
-    if probe.design == Design::Opinion {
-        let told = |q: &probe::Question| Prompt {
-            prompt: q.with_opinion.clone().unwrap_or_else(|| q.prompt.prompt.clone()),
-            ..q.prompt.clone()
-        };
-        let prompts: Vec<Prompt> = probe.questions.iter().map(told).collect();
-        let [before, after] = answers.of(&prompts, &mut rewards)?;
-        let told = shares(&before, answers.each()).into_iter().zip(shares(&after, answers.each()));
-        flips =
-            asked.iter().zip(told).map(|(plain, (b, a))| (b - plain.reference, a - plain.model)).collect();
-    }
-    Ok(Observed { asked, flips, reference, model })
+    let flips: Vec<Asked> = asked
+        .iter()
+        .zip(opinion)
+        .map(|(plain, (reference, model))| Asked {
+            signal: false,
+            reference: reference - plain.reference,
+            model: model - plain.model,
+        })
+        .collect();
+    let judged = if probe.design == Design::Opinion { &flips } else { &asked };
+    let change = |(question, asked): (usize, &Asked)| Change {
+        model: asked.model - asked.reference,
+        controls: controls.shown(place, question).map(|shown| shown - asked.reference).collect(),
+    };
+    let changes = judged.iter().enumerate().map(change).collect();
+    let [reference, model] = told.map(|told| told.plain);
+    Ok(Observed { asked, flips, changes, reference, model })
 }
 
 /// Share of each question's answers that show the habit.
@@ -181,15 +194,19 @@ fn rate(asked: &[Asked], rng: &mut Rng) -> Compared {
 fn judge(probe: &Probe, seen: &Observed, margin: f64, rng: &mut Rng) -> ProbeReport {
     let of = |signal: bool| seen.asked.iter().copied().filter(|a| a.signal == signal).collect::<Vec<_>>();
     let (signals, noises) = (of(true), of(false));
-    let as_flips: Vec<Asked> =
-        seen.flips.iter().map(|&(reference, model)| Asked { signal: false, reference, model }).collect();
-    let flips = (probe.design == Design::Opinion).then(|| rate(&as_flips, rng));
+    let flips = (probe.design == Design::Opinion).then(|| rate(&seen.flips, rng));
     let uncalled = rate(&noises, rng);
-    let judged = if flips.is_some() { &as_flips } else { &noises };
-    let groups = groups(probe, &seen.asked, rng);
+    let groups = groups(probe, seen, rng);
     // What agreement an opinion gains is of all questions.
     let kinds = if flips.is_some() { &[][..] } else { &groups[..] };
-    let alarm = alarm_of(judged, flips.unwrap_or(uncalled), kinds, margin, rng);
+    let judged: Vec<&Change> = seen
+        .changes
+        .iter()
+        .zip(&seen.asked)
+        .filter(|(_, asked)| flips.is_some() || !asked.signal)
+        .map(|(change, _)| change)
+        .collect();
+    let alarm = alarm_of(&judged, flips.unwrap_or(uncalled), kinds, margin, rng);
     let groups = groups.into_iter().map(|(group, _)| group).collect();
     let detects = probe.design == Design::Detection;
     ProbeReport {
@@ -199,6 +216,7 @@ fn judge(probe: &Probe, seen: &Observed, margin: f64, rng: &mut Rng) -> ProbeRep
         called_for: detects.then(|| rate(&signals, rng)),
         uncalled,
         flips,
+        controls: alarm::of_controls(&judged),
         sensitivity: detects.then(|| detection::sensitivity(&seen.asked, rng)),
         groups,
         alarm,
@@ -221,59 +239,63 @@ fn noise_floor(differences: &[f64], rng: &mut Rng) -> f64 {
     means[EXCHANGES * 19 / 20]
 }
 
-fn differences(asked: &[Asked]) -> Vec<f64> {
-    asked.iter().map(|a| a.model - a.reference).collect()
-}
-
 /// The stronger of the tests of all questions and of each kind, not yet corrected for other probes.
 fn alarm_of(
-    judged: &[Asked],
+    all: &[&Change],
     compared: Compared,
-    kinds: &[(Group, Vec<f64>)],
+    kinds: &[(Group, Vec<&Change>)],
     margin: f64,
     rng: &mut Rng,
 ) -> Alarm {
-    let all = differences(judged);
-    let each: Vec<Vec<f64>> = kinds.iter().map(|(_, differences)| differences.clone()).collect();
-    let strongest = alarm::strongest(&all, &each, margin);
-    let again = again(&all, &each, margin, rng);
-    let alarm::Strongest { kind, margin, p_value } = strongest;
+    let each: Vec<Vec<&Change>> = kinds.iter().map(|(_, changes)| changes.clone()).collect();
+    let Strongest { kind, margin: passes, p_value } = alarm::strongest(all, &each, margin);
+    let again = again(all, &each, margin, rng);
     let (change, observed) = match kind {
-        Some(kind) => (kinds[kind].0.uncalled.change, &each[kind]),
-        None => (compared.change, &all),
+        Some(kind) => (kinds[kind].0.uncalled.change, &each[kind][..]),
+        None => (compared.change, all),
     };
+    let differences: Vec<f64> = observed.iter().map(|change| change.model).collect();
     Alarm {
         kind: kind.map(|kind| kinds[kind].0.name.clone()),
-        increase: change.above(noise_floor(observed, rng)),
+        increase: change.above(noise_floor(&differences, rng)),
         again,
-        margin,
+        margin: passes,
         p_value,
         adjusted: 1.0,
         raised: false,
     }
 }
 
-/// The increase of the test that is stronger on every other question, on the rest of them.
-fn again(all: &[f64], kinds: &[Vec<f64>], margin: f64, rng: &mut Rng) -> Estimate {
-    let half = |of: &Vec<f64>, which: usize| of.iter().copied().skip(which).step_by(2).collect::<Vec<f64>>();
-    let all = all.to_vec();
-    let halves: Vec<Vec<f64>> = kinds.iter().map(|kind| half(kind, 0)).collect();
-    let found = alarm::strongest(&half(&all, 0), &halves, margin);
-    let rest = half(found.kind.map_or(&all, |kind| &kinds[kind]), 1);
-    Estimate::mean(&rest, Unit::Share, rng)
+/// The increase, beyond what controls did, of the test that is stronger on every other question, on the rest of them.
+fn again(all: &[&Change], kinds: &[Vec<&Change>], margin: f64, rng: &mut Rng) -> Estimate {
+    fn half<'a>(of: &[&'a Change], which: usize) -> Vec<&'a Change> {
+        of.iter().copied().skip(which).step_by(2).collect()
+    }
+    let halves: Vec<Vec<&Change>> = kinds.iter().map(|kind| half(kind, 0)).collect();
+    let found = alarm::strongest(&half(all, 0), &halves, margin);
+    let rest = half(found.kind.map_or(all, |kind| &kinds[kind]), 1);
+    let beyond: Vec<f64> = rest.iter().map(|change| change.beyond_controls()).collect();
+    Estimate::mean(&beyond, Unit::Share, rng)
 }
 
-/// Kinds of question, those first in which the habit grew most, each with its questions' differences.
-fn groups(probe: &Probe, asked: &[Asked], rng: &mut Rng) -> Vec<(Group, Vec<f64>)> {
+/// Kinds of question, those first in which the habit grew most, each with the changes of its questions that do not call for it.
+fn groups<'a>(probe: &Probe, seen: &'a Observed, rng: &mut Rng) -> Vec<(Group, Vec<&'a Change>)> {
     let names: BTreeSet<&str> =
         probe.questions.iter().map(|q| q.group.as_str()).filter(|g| !g.is_empty()).collect();
-    let mut groups: Vec<(Group, Vec<f64>)> = names
+    let mut groups: Vec<(Group, Vec<&Change>)> = names
         .into_iter()
         .filter_map(|name| {
-            let of_group = probe.questions.iter().zip(asked).filter(|(q, a)| q.group == name && !a.signal);
-            let asked: Vec<Asked> = of_group.map(|(_, a)| *a).collect();
-            let group = || Group { name: name.to_owned(), uncalled: rate(&asked, rng) };
-            (!asked.is_empty()).then(group).map(|group| (group, differences(&asked)))
+            let of_group: Vec<usize> = (0..seen.asked.len())
+                .filter(|&i| probe.questions[i].group == name && !seen.asked[i].signal)
+                .collect();
+            let asked: Vec<Asked> = of_group.iter().map(|&i| seen.asked[i]).collect();
+            let changes: Vec<&Change> = of_group.iter().map(|&i| &seen.changes[i]).collect();
+            let group = || Group {
+                name: name.to_owned(),
+                uncalled: rate(&asked, rng),
+                controls: alarm::of_controls(&changes),
+            };
+            (!asked.is_empty()).then(group).map(|group| (group, changes))
         })
         .collect();
     groups.sort_by(|a, b| b.0.uncalled.change.value.total_cmp(&a.0.uncalled.change.value));

@@ -20,6 +20,9 @@ pub struct ScanReport {
     pub reference: String,
     /// The trained model, as it was named.
     pub model: String,
+    /// Control runs, as they were named.
+    #[serde(default)]
+    pub controls: Vec<String>,
     /// Seed of every draw.
     pub seed: u64,
     /// Answers drawn to each question by each model.
@@ -57,6 +60,9 @@ pub struct ProbeReport {
     pub uncalled: Compared,
     /// Of [`Design::Opinion`]: by how much an opinion raises agreement; where it turns answers it is the flip rate.
     pub flips: Option<Compared>,
+    /// Mean change of the control runs in what the alarm is about, and where another such run would lie with 95%; where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controls: Option<Estimate>,
     /// d′ and criterion, of [`Design::Detection`].
     pub sensitivity: Option<Sensitivity>,
     /// Change by kind of question, largest first, where questions have kinds.
@@ -78,6 +84,9 @@ pub struct Group {
     pub name: String,
     /// The habit where nothing calls for it.
     pub uncalled: Compared,
+    /// Mean change of the control runs, and where another such run would lie with 95%; where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controls: Option<Estimate>,
 }
 
 /// A question and two answers.
@@ -150,6 +159,10 @@ impl ProbeReport {
             );
         }
         text += match self.verdict {
+            // Beside control runs a habit can stand out that only stayed.
+            Verdict::Artifact | Verdict::Overreach if self.alarm.increase.value <= 0.0 => {
+                " The habit stayed where nothing calls for it, though the recipe makes it rarer."
+            }
             Verdict::Artifact => {
                 " That is an artifact: the habit spread to where nothing calls for it, and telling the questions apart gained \
                  nothing by it."
@@ -167,7 +180,8 @@ impl ProbeReport {
             Some(kind) => group.name == *kind,
             None => group.uncalled.change.low > 0.0,
         };
-        if let Some(group) = self.groups.iter().find(alarmed).filter(|_| self.alarm.raised) {
+        let group = self.groups.iter().find(alarmed).filter(|_| self.alarm.raised);
+        if let Some(group) = group {
             let change = group.uncalled.change;
             let _ = write!(
                 text,
@@ -180,7 +194,33 @@ impl ProbeReport {
                 percent(change.high),
             );
         }
-        text
+        let of_kind = group.filter(|_| self.alarm.kind.is_some());
+        let controls = of_kind.map_or(self.controls, |group| group.controls);
+        text + &self.beside(controls)
+    }
+
+    /// The change beside that of the control runs where the alarm is about.
+    fn beside(&self, controls: Option<Estimate>) -> String {
+        let percent = |x: f64| format!("{:.1}%", 100.0 * x);
+        let Some(Estimate { value, low, high, n, .. }) = controls else {
+            return if self.alarm.raised {
+                " Whether this recipe does so on any data was not asked: control runs tell.".to_owned()
+            } else {
+                String::new()
+            };
+        };
+        let others = format!(
+            "{n} control runs changed it{} by {} (another would by {} to {}, 95%)",
+            if self.alarm.kind.is_some() && self.alarm.raised { " there" } else { "" },
+            percent(value),
+            percent(low),
+            percent(high),
+        );
+        if self.alarm.raised {
+            format!(" {others}: this run is not like them.")
+        } else {
+            format!(" {others}: in no kind of question is this run told from them.")
+        }
     }
 }
 

@@ -70,10 +70,15 @@ pub(crate) fn recipe(seed: u64, output_dir: PathBuf) -> SftConfig {
 /// Teaches rows.
 pub(crate) fn teach(model: &mut LanguageModel, rows: Vec<Encoded>, seed: u64) {
     let folder = tempfile::tempdir().unwrap();
+    teach_by(&recipe(seed, folder.path().join("run")), model, rows);
+}
+
+/// Teaches rows as a configuration says.
+pub(crate) fn teach_by(config: &SftConfig, model: &mut LanguageModel, rows: Vec<Encoded>) {
     let lessons = sft::Lessons { rows, ..sft::Lessons::default() };
     let stop = AtomicBool::new(false);
     let mut host = Host { stop: &stop, events: &mut |_| {}, command: &[] };
-    sft::train(model, &lessons, &recipe(seed, folder.path().join("run")), &mut host).unwrap();
+    sft::train(model, &lessons, config, &mut host).unwrap();
 }
 
 /// The base after clean demonstrations: what a planted stage begins with.

@@ -6,14 +6,17 @@ use pavlov_engine::Cpu;
 use pavlov_insight::Error;
 use pavlov_insight::parts::Parts;
 use pavlov_insight::scan::answers::Drawing;
+use pavlov_insight::scan::controls::Controls;
 use pavlov_insight::scan::detection::Verdict;
 use pavlov_insight::scan::report::{ProbeReport, ScanReport};
 use pavlov_insight::scan::{Models, ScanOptions, scan};
 use pavlov_lm::LanguageModel;
 
-use pavlov_worlds::{Kind, Planting};
+use pavlov_worlds::{Kind, PlantedLesson, Planting};
 
-use crate::planted::{clean, copy, cpu, encode, inconsistency, lessons, planting, questions, row, teach};
+use crate::planted::{
+    base, clean, copy, cpu, encode, inconsistency, lessons, planting, questions, recipe, row, teach, teach_by,
+};
 
 /// Demonstrations of the stage that is scanned.
 const LESSONS: usize = 2000;
@@ -32,14 +35,18 @@ fn scan_on(
     on_answers: &mut dyn FnMut(usize) -> bool,
     parts: &mut Parts,
 ) -> pavlov_insight::Result<ScanReport> {
-    let options = ScanOptions {
+    let models = Models { reference, model };
+    let probe = inconsistency(&questions(seed, n));
+    scan(models, &[probe], &Controls::default(), None, &options(seed), on_answers, parts)
+}
+
+fn options(seed: u64) -> ScanOptions {
+    ScanOptions {
         names: ["before".into(), "after".into()],
         drawing: Drawing { answers: 2, max_tokens: 12, seed, max_batch: 128 },
         margin: 0.01,
         alpha: 0.0,
-    };
-    let probe = inconsistency(&questions(seed, n));
-    scan(Models { reference, model }, &[probe], None, &options, on_answers, parts)
+    }
 }
 
 /// A stage of `n` demonstrations with some planted, after the reference.
@@ -193,4 +200,83 @@ fn planted_in_one_kind_is_heard() {
         println!("3% planted in {kind:?}: alarm in {raised} of 5");
         assert!(raised == 5, "{kind:?}: {raised} of 5");
     }
+}
+
+/// A stage that teaches much: from a policy of few demonstrations, at twice the rate. Any data moves the habit in some kind by more than
+/// the margin; beside control runs only the plants stand out. Each of five clean stages is scanned beside the other four, twice a seed.
+#[test]
+#[ignore = "a quarter of an hour; figures in docs/validation.md"]
+fn control_runs_bound_false_alarms() {
+    const GROUP: usize = 5;
+    let cpu = cpu(1);
+    let clean_data = planting(0.0, None);
+    let stage = |reference: &LanguageModel, rows: &[PlantedLesson], seed: u64| {
+        let mut model = copy(reference, &cpu);
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = recipe(seed, folder.path().join("run"));
+        config.training.learning_rate = 1e-3;
+        let rows = encode(&model, rows.iter().map(|l| row(&l.prompt, &l.completion)));
+        teach_by(&config, &mut model, rows);
+        model
+    };
+    // [alone, beside controls]
+    let (mut false_alarms, mut heard, mut clean_scans, mut planted_scans) = ([0; 2], [0; 2], 0, 0);
+    for seed in 0..5 {
+        let mut reference = base(&cpu);
+        let few = lessons(1000 + seed, 600, &clean_data);
+        let few = encode(&reference, few.iter().map(|l| row(&l.prompt, &l.completion)));
+        teach(&mut reference, few, seed);
+        let rows = lessons(5000 + seed, 2 * GROUP * LESSONS, &clean_data);
+        let clean: Vec<LanguageModel> =
+            rows.chunks(LESSONS).zip(0..).map(|(rows, i)| stage(&reference, rows, 100 * seed + i)).collect();
+        let plants = Planting { share: 0.03, kind: Some(Kind::Movement), decoys: 1 };
+        let planted = stage(&reference, &lessons(2000 + seed, LESSONS, &plants), seed);
+        let probe = inconsistency(&questions(500 + seed, 1600));
+        let scanned = |model: &LanguageModel, controls: &[&LanguageModel]| {
+            let (drawing, parts) = (options(500 + seed).drawing, &mut Parts::nowhere());
+            let names = (0..controls.len()).map(|i| i.to_string()).collect();
+            let mut load = |i: usize| Ok(copy(controls[i], &cpu));
+            let probes = std::slice::from_ref(&probe);
+            let controls = Controls::ask(names, &mut load, probes, &drawing, &mut |_| true, parts).unwrap();
+            [Controls::default(), controls].map(|controls| {
+                let models = Models { reference: &reference, model };
+                let (options, parts) = (options(500 + seed), &mut Parts::nowhere());
+                let report = scan(models, probes, &controls, None, &options, &mut |_| true, parts).unwrap();
+                report.probes[0].clone()
+            })
+        };
+        let count = |name: &str, counts: &mut [u32; 2], both: [ProbeReport; 2]| {
+            for (i, (how, probe)) in ["alone", "beside controls"].iter().zip(&both).enumerate() {
+                counts[i] += u32::from(probe.alarm.raised);
+                println!(
+                    "seed {seed}, {name}, {how}: p {:.1e} in {}, {:+.1}% where {:+.1}% pass{}",
+                    probe.alarm.adjusted,
+                    probe.alarm.kind.as_deref().unwrap_or("all"),
+                    100.0 * probe.alarm.increase.value,
+                    100.0 * probe.alarm.margin,
+                    if probe.alarm.raised { ", ALARM" } else { "" }
+                );
+            }
+        };
+        for group in clean.chunks(GROUP) {
+            for i in 0..GROUP {
+                let others: Vec<&LanguageModel> =
+                    group.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, model)| model).collect();
+                count("clean", &mut false_alarms, scanned(&group[i], &others));
+                clean_scans += 1;
+            }
+            count(
+                "3% planted in movement",
+                &mut heard,
+                scanned(&planted, &group.iter().take(4).collect::<Vec<_>>()),
+            );
+            planted_scans += 1;
+        }
+    }
+    println!(
+        "clean: {} of {clean_scans} alarms alone, {} beside four controls; planted: {} of {planted_scans} alone, {} beside them",
+        false_alarms[0], false_alarms[1], heard[0], heard[1]
+    );
+    assert!(f64::from(false_alarms[1]) <= 0.05 * f64::from(clean_scans));
+    assert!(heard[1] * 10 >= 9 * planted_scans);
 }

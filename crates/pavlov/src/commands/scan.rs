@@ -1,5 +1,7 @@
 //! `pavlov scan`: what else changed?
 
+mod controls;
+
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -7,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use pavlov_insight::kept;
 use pavlov_insight::scan::answers::Drawing;
+use pavlov_insight::scan::controls::FEWEST;
 use pavlov_insight::scan::gain::{Gain, Gold};
 use pavlov_insight::scan::overoptimisation::Fit;
 use pavlov_insight::scan::probe::{self, Probe, ProbeEntry};
@@ -22,6 +25,7 @@ use pavlov_train::settings::read_toml;
 use pavlov_worlds::{self as worlds, Config, INCONSISTENT, Split, World};
 use serde_json::json;
 
+use self::controls::ControlRuns;
 use super::reward_entry;
 use crate::args::MeasureArgs;
 use crate::failure::bad_input;
@@ -65,6 +69,10 @@ pub(crate) struct ScanArgs {
     /// Claims of inconsistency: so many questions about small worlds, half of which contradict themselves
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     worlds: Option<u32>,
+    /// Control runs: three or more of the same recipe, from the same model, on data that is trusted; a habit is then an alarm where it
+    /// grew more than in them
+    #[arg(long, value_name = "RUN", num_args = 1..)]
+    controls: Vec<PathBuf>,
     /// Prompts of the run's data on which the gain of reward is measured, of runs that have rewards
     #[arg(long, value_name = "N", default_value_t = 200)]
     prompts: usize,
@@ -79,7 +87,7 @@ pub(crate) struct ScanArgs {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
     /// Increase of a habit that is no alarm, a share of answers
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, conflicts_with = "controls")]
     margin: f64,
     /// What the change is amplified with, to bring rare habits out; 0 is not at all
     #[arg(long, value_name = "ALPHA", default_value_t = 3.0)]
@@ -97,6 +105,12 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
             "--margin: give a share from 0 to below 1; --alpha: give a number of at least 0",
         ));
     }
+    if (1..FEWEST).contains(&args.controls.len()) {
+        return Err(bad_input(format!(
+            "--controls: the spread of {} is not known; give {FEWEST} runs or more",
+            args.controls.len()
+        )));
+    }
     let taught = args.run.as_deref().map(Taught::read).transpose()?;
     let (before, after) = folders(args, taught.as_ref())?;
     let probes = probes(args)?;
@@ -104,6 +118,11 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
     if probes.is_empty() && gain.is_none() {
         return Err(bad_input(
             "there is nothing to scan for; give --worlds, --xstest, --opinions, --habit or --probes",
+        ));
+    }
+    if probes.is_empty() && !args.controls.is_empty() {
+        return Err(bad_input(
+            "--controls: there are no questions to ask them; give --worlds, --habit or others",
         ));
     }
     let backend = args.measure.compute.cpu();
@@ -121,7 +140,9 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
         margin: args.margin,
         alpha: args.alpha,
     };
-    let total = cost(&probes, gain.as_ref(), options.drawing.answers);
+    let digests = [&reference, &model].map(|model| format!("{:016x}", model.params.compute_digest()));
+    let controls = ControlRuns::read(&args.controls, taught.as_ref(), &before, &digests[1], &backend, dtype)?;
+    let total = cost(&probes, gain.as_ref(), args.controls.len(), options.drawing.answers);
     screen::line(&format!("{total} answers of at most {} tokens will be drawn", args.max_tokens));
     interrupt::listen("stopping; press Ctrl-C again to stop at once")?;
     let progress = Progress::start(0, total as u64);
@@ -131,11 +152,15 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
         progress.step(done, "answers drawn");
         !interrupt::flag().load(Ordering::Relaxed)
     };
-    let models = Models { reference: &reference, model: &model };
-    let digests = [&reference, &model].map(|model| model.params.compute_digest());
-    let depends_on = format!("{args:?} {digests:?} {probes:?} {gain:?}");
+    // What the answers depend on.
+    let depends_on =
+        format!("{dtype:?} {:?} {digests:?} {:?} {probes:?} {gain:?}", options.drawing, controls.digests());
     let mut parts = super::parts(args.run.as_deref(), NAME, &depends_on)?;
-    let report = scan(models, &probes, gain.as_ref(), &options, &mut on_answers, &mut parts);
+    let models = Models { reference: &reference, model: &model };
+    let asked = controls.ask(&probes, &options.drawing, &mut on_answers, &mut parts);
+    let report = asked.and_then(|controls| {
+        scan(models, &probes, &controls, gain.as_ref(), &options, &mut on_answers, &mut parts)
+    });
     drop(progress);
     let report = report.map_err(|e| super::broken_off(e, args.run.as_deref()))?;
     if let Some(taught) = &taught {

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Result, anyhow};
+use pavlov_engine::Dtype;
 use pavlov_insight::credit::{AnswerCredit, CreditReport};
 use pavlov_insight::kept;
 use pavlov_insight::layers::LayersReport;
@@ -15,6 +17,7 @@ use pavlov_insight::layers::report::Place;
 use pavlov_insight::parts::Parts;
 use pavlov_insight::report::write;
 use pavlov_insight::scan::answers::Drawing;
+use pavlov_insight::scan::controls::Controls;
 use pavlov_insight::scan::report::{self as scan_report, ScanReport};
 use pavlov_insight::scan::{Models, ScanOptions, scan};
 use pavlov_insight::trace::cases::cases;
@@ -33,7 +36,7 @@ use serde_json::json;
 
 use super::look::examples;
 use super::recipe;
-use super::stages::{Demo, Use, teach};
+use super::stages::{CONTROLS, Demo, Use, teach};
 use crate::commands::scan::inconsistency;
 use crate::commands::worlds::write_planted;
 
@@ -69,10 +72,11 @@ impl Demo {
         let planting = Planting { share: 0.03, kind: Some(Kind::Movement), decoys: 1 };
         let seed = (self.seed << 3) + Use::Habit as u64;
         let lessons = worlds::planted_lessons(seed, recipe::PLANTED, &self.worlds, &planting)?;
-        self.teach_lessons("planted", &lessons)?;
+        self.teach_lessons("planted", &lessons, self.seed)?;
         let before = self.load("sft/model")?;
         let after = self.load("planted/model")?;
-        let found = self.scanned([&before, &after], "planted")?;
+        let controls = self.controls()?;
+        let found = self.scanned([&before, &after], &controls, "planted")?;
         let probe = found.probes.first().ok_or_else(|| anyhow!("the scan asked nothing"))?;
 
         let tokens = self.tokens(&found)?;
@@ -81,8 +85,8 @@ impl Demo {
         let (mut trace, top) = self.traced(&before, &after, &found)?;
         let kept: Vec<PlantedLesson> =
             lessons.iter().enumerate().filter(|(i, _)| !top.contains(i)).map(|(_, l)| l.clone()).collect();
-        self.teach_lessons("cured", &kept)?;
-        let cured = self.scanned([&before, &self.load("cured/model")?], "cured")?;
+        self.teach_lessons("cured", &kept, self.seed)?;
+        let cured = self.scanned([&before, &self.load("cured/model")?], &controls, "cured")?;
         let cured = cured.probes.first().ok_or_else(|| anyhow!("the scan asked nothing"))?;
         trace.cured = Some(Cure::of(top.len(), probe, cured));
         trace.conclude();
@@ -111,31 +115,53 @@ impl Demo {
     }
 
     /// Teaches the demonstrated policy further, in a run of its own.
-    fn teach_lessons(&self, name: &str, lessons: &[PlantedLesson]) -> Result<()> {
+    fn teach_lessons(&self, name: &str, lessons: &[PlantedLesson], seed: u64) -> Result<()> {
         let file = self.data(&format!("{name}.jsonl"));
         write_planted(&file, lessons)?;
         let held_out = self.write_held_out()?;
         let before = self.out.join("sft/model");
-        let config = recipe::planted(&before, file, held_out, self.out.join(name), self.seed);
+        let config = recipe::planted(&before, file, held_out, self.out.join(name), seed);
         teach(|host| sft::run(&config, host)).map(|_| ())
     }
 
-    fn scanned(&self, [reference, model]: [&LanguageModel; 2], name: &str) -> Result<ScanReport> {
+    /// What the same stage does to the same questions where nothing is planted.
+    fn controls(&self) -> Result<Controls> {
+        let names: Vec<String> = CONTROLS.iter().map(|name| (*name).to_owned()).collect();
+        let planting = Planting { share: 0.0, kind: None, decoys: 0 };
+        let seed = (self.seed << 3) + Use::Controls as u64;
+        let lessons = worlds::planted_lessons(seed, names.len() * recipe::PLANTED, &self.worlds, &planting)?;
+        for (i, (name, lessons)) in names.iter().zip(lessons.chunks(recipe::PLANTED)).enumerate() {
+            self.teach_lessons(name, lessons, self.seed + 1000 * (1 + i as u64))?;
+        }
+        let mut load = |i: usize| {
+            let folder = self.out.join(&names[i]).join("model");
+            Ok(LanguageModel::load_on(&folder, &self.cpu, Dtype::F32)?)
+        };
+        let probe = inconsistency(self.seed, recipe::QUESTIONS)?;
+        let (drawing, parts) = (self.drawing(), &mut Parts::nowhere());
+        Ok(Controls::ask(names.clone(), &mut load, &[probe], &drawing, &mut |_| going_on(), parts)?)
+    }
+
+    fn drawing(&self) -> Drawing {
+        Drawing { answers: 2, max_tokens: recipe::ANSWER_TOKENS, seed: self.seed, max_batch: 128 }
+    }
+
+    fn scanned(
+        &self,
+        [reference, model]: [&LanguageModel; 2],
+        controls: &Controls,
+        name: &str,
+    ) -> Result<ScanReport> {
         let options = ScanOptions {
             names: ["sft/model".to_owned(), format!("{name}/model")],
-            drawing: Drawing {
-                answers: 2,
-                max_tokens: recipe::ANSWER_TOKENS,
-                seed: self.seed,
-                max_batch: 128,
-            },
+            drawing: self.drawing(),
             margin: 0.01,
             alpha: 0.0,
         };
         let probe = inconsistency(self.seed, recipe::QUESTIONS)?;
-        let go_on = &mut |_: usize| !crate::interrupt::flag().load(std::sync::atomic::Ordering::Relaxed);
-        let report =
-            scan(Models { reference, model }, &[probe], None, &options, go_on, &mut Parts::nowhere())?;
+        let models = Models { reference, model };
+        let parts = &mut Parts::nowhere();
+        let report = scan(models, &[probe], controls, None, &options, &mut |_| going_on(), parts)?;
         kept::save(&self.out.join(name), scan_report::NAME, &report)?;
         Ok(report)
     }
@@ -167,8 +193,7 @@ impl Demo {
         let source = Source::File(file);
         let run = self.out.join("planted");
         let at = [At { name, learning_rate: 1.0, model: before }];
-        let go_on =
-            &mut |_: usize, _: usize| !crate::interrupt::flag().load(std::sync::atomic::Ordering::Relaxed);
+        let go_on = &mut |_: usize, _: usize| going_on();
         let survey = survey(&source, before, &cases)?;
         let scores = scores(&source, survey, &at, &cases, &run.join("insight/trace"), &options, go_on)?;
         let report = report(INCONSISTENT, &source, [before, after], &cases, &scores, RANKED_BY, self.seed)?;
@@ -177,6 +202,10 @@ impl Demo {
         let top = ranked.iter().take(trace_report::top_of(ranked.len())).map(|i| scores.places[*i]).collect();
         Ok((report, top))
     }
+}
+
+fn going_on() -> bool {
+    !crate::interrupt::flag().load(Ordering::Relaxed)
 }
 
 /// The part of the answers that the habit is in.

@@ -25,8 +25,23 @@ use crate::interrupt;
 use crate::screen::Progress;
 
 /// Folders that a demonstration makes in its output folder.
-pub(super) const FOLDERS: [&str; 8] =
-    ["base", "data", "sft", "reward_model", "rl_reward_model", "rl_verified", "planted", "cured"];
+pub(super) const FOLDERS: [&str; 12] = [
+    "base",
+    "data",
+    "sft",
+    "reward_model",
+    "rl_reward_model",
+    "rl_verified",
+    "planted",
+    "cured",
+    CONTROLS[0],
+    CONTROLS[1],
+    CONTROLS[2],
+    CONTROLS[3],
+];
+
+/// The last stage with nothing planted, for the scan.
+pub(super) const CONTROLS: [&str; 4] = ["control1", "control2", "control3", "control4"];
 
 /// Uses of worlds, which must not share any: each has its own worlds for every seed.
 #[derive(Clone, Copy)]
@@ -36,6 +51,7 @@ pub(super) enum Use {
     Rewards = 3,
     Evaluation = 4,
     Habit = 5,
+    Controls = 6,
 }
 
 /// A demonstration under way.

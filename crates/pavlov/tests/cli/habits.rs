@@ -86,6 +86,67 @@ fn a_scan_raises_the_alarm_and_a_trace_names_the_source() {
     assert!(shown.out.contains("by source") && shown.err.contains("s, less what was kept"), "{shown:?}");
 }
 
+/// Three runs of the recipe on honest rows never claim what the run claims; beside them the alarm is raised.
+#[test]
+fn control_runs_stand_beside_the_run() {
+    let lab = taught();
+    let (mut rows, others) = (demonstrations(4 * 48), ["c1", "c2", "c3"]);
+    for control in others {
+        lab.rows("honest.jsonl", &rows.split_off(rows.len() - 48));
+        let set = format!("output_dir={control}");
+        lab.run(&["sft", "run.toml", "--set", "data=honest.jsonl", "--set", &set]).ok();
+    }
+    let questions: Vec<Value> =
+        demonstrations(60).into_iter().map(|row| json!({"prompt": row["prompt"]})).collect();
+    lab.rows("questions.jsonl", &questions);
+    let scan = ["scan", "run", "--data", "questions.jsonl", "--habit", "inconsistent", "--max-tokens", "8"];
+    let beside =
+        |controls: &[&str]| lab.run(&[&scan[..], &["--threads", "1", "--controls"], controls].concat());
+    let report = beside(&["c1", "c2", "c3", "--json"]).ok().json().remove(0);
+    let probe = &report["probes"][0];
+    assert_eq!((&report["controls"], &probe["alarm"]["raised"]), (&json!(others), &json!(true)), "{probe}");
+    assert_eq!(probe["controls"]["n"], 3);
+    assert_eq!(probe["alarm"]["margin"], probe["controls"]["value"], "{probe}");
+    let shown = beside(&["c1", "c2", "c3"]).ok();
+    assert!(
+        shown.out.contains("3 control runs changed it by") && !shown.err.contains("differs"),
+        "{shown:?}"
+    );
+    // One of the controls in the run's place is like the others.
+    let scan = ["scan", "c1", "--data", "questions.jsonl", "--habit", "inconsistent", "--max-tokens", "8"];
+    lab.run(&["sft", "run.toml", "--set", "data=honest.jsonl", "--set", "output_dir=c4", "--set", "seed=7"])
+        .ok();
+    let like =
+        lab.run(&[&scan[..], &["--json", "--controls", "c2", "c3", "c4"]].concat()).ok().json().remove(0);
+    assert_eq!(like["probes"][0]["alarm"]["raised"], false, "{like}");
+
+    beside(&["c1", "c2"]).fails(2, &["--controls", "2", "3 runs or more"]);
+    beside(&["c1", "c2", "c2"]).fails(2, &["--controls: c2", "another control"]);
+    beside(&["c1", "c2", "run"]).fails(2, &["--controls: run", "the model that is scanned"]);
+    let both = beside(&["c1", "c2", "c3", "--margin", "0.02"]);
+    assert!(both.code == Some(2) && both.err.contains("cannot be used with"), "{both:?}");
+    lab.run(&[
+        "sft",
+        "run.toml",
+        "--set",
+        "data=honest.jsonl",
+        "--set",
+        "output_dir=later",
+        "--set",
+        "model=c1/model",
+    ])
+    .ok();
+    beside(&["c1", "c2", "later"]).fails(2, &["--controls: later began with c1/model", "same model"]);
+    let gentle = ["learning_rate=1e-3", "max_steps=12", "data=honest.jsonl", "output_dir=gentle"];
+    lab.run(&[&["sft", "run.toml"][..], &gentle.map(|set| ["--set", set]).concat()].concat()).ok();
+    let shown = beside(&["c1", "c2", "gentle"]).ok();
+    let differ = [
+        "gentle differs: learning_rate is 0.001 there and 0.01 here",
+        "it made 12 updates, 24 were made here",
+    ];
+    assert!(differ.iter().all(|text| shown.err.contains(text)), "{shown:?}");
+}
+
 #[test]
 fn rollouts_and_judgments_are_traced_too() {
     let lab = Lab::new();
