@@ -1,8 +1,12 @@
 //! What a rater's page or program sends: in terms of what was on the screen, checked and turned into an [`Answer`].
 
-use pavlov_schema::feedback::{Answer, Edited, Flag, Marks, Said, Score, Span, TaskKind};
-use pavlov_schema::judgment::{Choice, Side};
+use pavlov_schema::comparison::Edited;
+use pavlov_schema::comparison::{Choice, Side};
+use pavlov_schema::feedback::{Answer, Said, TaskKind};
+use pavlov_schema::judgment::Flag;
+use pavlov_schema::marks::{Marks, Span};
 use pavlov_schema::ranking::Order;
+use pavlov_schema::rating::Score;
 use pavlov_schema::text::Text;
 use serde::{Deserialize, Serialize};
 

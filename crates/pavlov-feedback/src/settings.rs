@@ -1,6 +1,7 @@
 //! The settings of a project: what raters see and how the queue behaves.
 
-use pavlov_schema::feedback::{Said, Score, TaskKind};
+use pavlov_schema::feedback::{Said, TaskKind};
+use pavlov_schema::rating::Score;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};

@@ -68,9 +68,19 @@ pub fn each(path: &Path, on_row: OnRow<'_>) -> Result<()> {
     let mut reader = BufReader::with_capacity(1 << 20, file);
     if reader.fill_buf().map_err(Error::io(path, "read"))?.starts_with(b"PAR1") {
         drop(reader);
-        return counted(path, on_row, |on_row| parquet_file::each(path, on_row));
+        return counted(path, on_row, |on_row| each_record(path, on_row));
     }
     each_in(path, reader, on_row)
+}
+
+/// Calls `on_row` for every row of a Parquet file. Numbers that JSON lacks (NaN, infinity) become null.
+fn each_record(path: &Path, on_row: OnRow<'_>) -> Result<()> {
+    parquet_file::read(path, |row, number| {
+        let Value::Object(object) = row.to_json_value() else {
+            return Err("is no record; write columns".into());
+        };
+        on_row(number, object)
+    })
 }
 
 /// Calls `on_row` for every row of JSON lines or a JSON array that came by another way than a file; `name` is for errors.

@@ -1,10 +1,14 @@
 //! What people, or simulated raters, say about answers: one JSON object a line, and the typed lessons read from it.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::feedback::{self, Edited, Flag, Marks, Score};
+use crate::comparison::{Choice, Comparison, Edited, Side};
+use crate::marks::{self, Marks};
 use crate::ranking::{self, Order, Ranked};
+use crate::rating::{self, Rated, Score};
 use crate::text::Text;
 
 /// One judgment of one annotator.
@@ -121,64 +125,19 @@ pub enum Verdict {
     },
 }
 
-/// The verdict of a comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What can be wrong with a task beyond quality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Choice {
-    /// The first answer is better.
-    A,
-    /// The second answer is better.
-    B,
-    /// Equally good.
-    Tie,
-    /// Neither will do. Not a tie: it says nothing about which is better.
-    BothBad,
-}
-
-/// One of the two answers of a comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Side {
-    /// The first response.
-    A,
-    /// The second response.
-    B,
-}
-
-/// Two answers to one prompt, as reward training reads them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Comparison {
-    /// What was asked; empty where the answers carry the prompt themselves.
-    pub prompt: Text,
-    /// The first answer.
-    pub a: Text,
-    /// The second answer.
-    pub b: Text,
-    /// Which is better.
-    pub choice: Choice,
-    /// How clearly, from 1 to 4.
-    pub strength: Option<u8>,
-    /// By how many reward points the better one should lead.
-    pub margin: Option<f64>,
-    /// Who judged.
-    pub annotator: Option<String>,
-}
-
-/// One answer with its rating, as reward training reads it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rated {
-    /// What was asked.
-    pub prompt: Text,
-    /// The answer.
-    pub response: Text,
-    /// Points on the scale.
-    pub rating: f64,
-    /// The lowest and the highest possible rating, where known.
-    pub scale: Option<(f64, f64)>,
-    /// Who judged.
-    pub annotator: Option<String>,
+pub enum Flag {
+    /// Harmful if followed.
+    Unsafe,
+    /// Advertising or noise.
+    Spam,
+    /// Names a private person's data.
+    Pii,
+    /// The prompt cannot be answered.
+    PromptBroken,
 }
 
 /// An answer to imitate.
@@ -231,7 +190,7 @@ impl Judgment {
             Verdict::Skip { .. } => ("skip", 0..=found),
         };
         if !wanted.contains(&found) {
-            let wanted = feedback::in_words(&wanted);
+            let wanted = in_words(&wanted);
             return Err(format!("a {name} needs `responses` of length {wanted}, found {found}"));
         }
         if self.prompt.is_empty() {
@@ -249,7 +208,7 @@ impl Judgment {
             return Err(format!("`shown` names {named} of {found} answers; name each once, or leave it out"));
         }
         match &self.verdict {
-            Verdict::Rating { rating, scale } => check_rating(*rating, *scale),
+            Verdict::Rating { rating, scale } => rating::check(*rating, *scale),
             Verdict::Comparison { strength: Some(strength), .. } if !(1..=4).contains(strength) => {
                 Err(format!("`strength` is {strength}; it goes from 1 (negligibly) to 4 (significantly)"))
             }
@@ -259,9 +218,9 @@ impl Judgment {
     }
 
     fn validate_additions(&self, name: &str) -> Result<(), String> {
-        feedback::check_scores(&self.ratings)?;
+        rating::check_scores(&self.ratings)?;
         let texts: Vec<&Text> = self.responses.iter().map(|response| &response.text).collect();
-        feedback::check_marks(&self.marks, &texts)?;
+        marks::check(&self.marks, &texts)?;
         match &self.edited {
             Some(edited) if edited.text.is_empty() => {
                 Err("`edited` is empty; leave it out, or give it text".into())
@@ -356,15 +315,10 @@ impl Judgment {
     }
 }
 
-/// A rating must lie on its scale. (A NaN lies on none.)
-pub(crate) fn check_rating(rating: f64, (low, high): (f64, f64)) -> Result<(), String> {
-    if !(low.is_finite() && high.is_finite() && low < high) {
-        return Err(format!("`scale` is [{low}, {high}]; write [lowest, highest]"));
-    }
-    if !(low..=high).contains(&rating) {
-        return Err(format!("`rating` is {rating}, off its scale [{low}, {high}]; correct one of them"));
-    }
-    Ok(())
+/// A number of answers in words: `2`, or `2 to 9`.
+pub(crate) fn in_words(lengths: &RangeInclusive<usize>) -> String {
+    let (least, most) = (lengths.start(), lengths.end());
+    if least == most { least.to_string() } else { format!("{least} to {most}") }
 }
 
 #[cfg(test)]
@@ -490,11 +444,6 @@ mod tests {
             judgment.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
             let what = read(&judgment).unwrap_err();
             assert!(what.contains(wanted), "{what}");
-        }
-        for (rating, scale) in
-            [(6.0, (1.0, 5.0)), (f64::NAN, (1.0, 5.0)), (1.0, (5.0, 1.0)), (1.0, (f64::NAN, 1.0))]
-        {
-            assert!(check_rating(rating, scale).is_err());
         }
     }
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use crate::dataset::OnRow;
 use crate::error::{Error, Result};
 
 thread_local! {
@@ -17,16 +16,6 @@ thread_local! {
 /// Whether a panic of this thread is caught and becomes an error that names the file: a panic hook has nothing to tell.
 pub fn panics_are_caught() -> bool {
     CATCHING.get()
-}
-
-/// Calls `on_row` for every row of a Parquet file. Numbers that JSON lacks (NaN, infinity) become null.
-pub(crate) fn each(path: &Path, on_row: OnRow<'_>) -> Result<()> {
-    read(path, |row, number| {
-        let serde_json::Value::Object(object) = row.to_json_value() else {
-            return Err("is no record; write columns".into());
-        };
-        on_row(number, object)
-    })
 }
 
 /// Calls `on_row` for every row and its number, from 1.

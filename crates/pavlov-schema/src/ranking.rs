@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::judgment::{Choice, Comparison};
+use crate::comparison::{Choice, Comparison};
 use crate::text::Text;
 
 /// The most answers that are put in order at once: InstructGPT's 9 (arXiv:2203.02155).

@@ -78,5 +78,3 @@ pub struct Credited {
     /// The estimator that made the weights.
     pub method: String,
 }
-
-pub use crate::rollout_file::{read, write};

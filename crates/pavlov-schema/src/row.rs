@@ -3,8 +3,10 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::judgment::{Choice, Comparison, Demonstration, Judgment, Rated, check_rating};
+use crate::comparison::{Choice, Comparison};
+use crate::judgment::{Demonstration, Judgment};
 use crate::ranking::{self, Ranked};
+use crate::rating::{self, Rated};
 use crate::text::{Message, Text, kind};
 
 /// One row of a data set.
@@ -348,7 +350,7 @@ fn completion(mut object: Map<String, Value>) -> Result<Row, String> {
             let scale = object.shift_remove("scale").unwrap_or_default();
             let scale = <(f64, f64)>::deserialize(scale)
                 .map_err(|_| "`rating` needs `scale`: [lowest, highest]".to_owned())?;
-            check_rating(score, scale)?;
+            rating::check(score, scale)?;
             Ok(Row::Rating { prompt, completion, score, scale: Some(scale) })
         }
         _ => Err("has more than one of `label`, `score` and `rating`; keep one".into()),

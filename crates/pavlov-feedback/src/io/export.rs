@@ -15,8 +15,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use pavlov_schema::comparison::{Choice, Comparison};
 use pavlov_schema::feedback::{RecordKind, SealedRecord};
-use pavlov_schema::judgment::{Choice, Comparison, Judgment, Verdict};
+use pavlov_schema::judgment::{Judgment, Verdict};
 use pavlov_schema::ranking::Ranked;
 use pavlov_schema::row::Row;
 use pavlov_schema::text::{Message, Text};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pavlov_schema::judgment::Choice;
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::rng::{Rng, Stream};
 
 use super::{Agreement, Disagreement, Quality, policies, rankings, raters};

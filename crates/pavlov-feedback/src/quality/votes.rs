@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pavlov_schema::judgment::Choice;
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::ranking::preferred;
 
 use super::compute::Answers;

@@ -1,6 +1,6 @@
 //! Tasks that are not worth a rater's time, or would tell which policy wrote an answer.
 
-use pavlov_schema::feedback::marked_text;
+use pavlov_schema::marks::marked_text;
 use pavlov_schema::text::Text;
 
 /// Names by which answers of well-known models give themselves away, in lower case.

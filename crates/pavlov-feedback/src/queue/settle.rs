@@ -1,7 +1,7 @@
 //! Whether people agree on a task, or more of them or a reviewer must be asked.
 
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::feedback::Said;
-use pavlov_schema::judgment::Choice;
 
 use super::rankings;
 use crate::settings::Settings;

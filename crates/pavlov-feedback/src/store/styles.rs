@@ -1,6 +1,6 @@
 //! How answers look, counted once when their task comes: statistics read a million answers without a text.
 
-use pavlov_schema::feedback::marked_text;
+use pavlov_schema::marks::marked_text;
 use pavlov_schema::text::Text;
 use rusqlite::{Connection, params};
 use serde::Deserialize;

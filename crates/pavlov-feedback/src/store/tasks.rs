@@ -1,6 +1,7 @@
 //! Tasks: what people are asked.
 
-use pavlov_schema::feedback::{Answer, NewResponse, NewTask, TaskKind, marked_text};
+use pavlov_schema::feedback::{Answer, NewResponse, NewTask, TaskKind};
+use pavlov_schema::marks::marked_text;
 use pavlov_schema::text::Text;
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};

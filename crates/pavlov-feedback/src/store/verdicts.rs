@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
-use pavlov_schema::feedback::{TaskKind, marked_text};
-use pavlov_schema::judgment::Choice;
+use pavlov_schema::comparison::Choice;
+use pavlov_schema::feedback::TaskKind;
+use pavlov_schema::marks::marked_text;
 use pavlov_schema::ranking::Order;
 use rusqlite::{Connection, Row, params};
 use serde::Deserialize;

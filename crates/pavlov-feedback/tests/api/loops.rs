@@ -1,8 +1,8 @@
 //! From a task that is sent to a record that is read, as a trainer and raters go through it.
 
 use pavlov_feedback::settings::{Question, Scale, Settings};
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::feedback::{Said, SealedRecord, TaskKind};
-use pavlov_schema::judgment::Choice;
 use serde_json::{Value, json};
 
 use super::setup::{Place, pick, plain};

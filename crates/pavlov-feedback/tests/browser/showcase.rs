@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use pavlov_feedback::reply::{Pick, Reply, ScreenSaid};
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::store::{AccountId, Lease, Project, Served, Submission, TaskState, Write};
-use pavlov_schema::feedback::{TaskKind, marked_text};
+use pavlov_schema::feedback::TaskKind;
+use pavlov_schema::marks::marked_text;
 use pavlov_schema::rng::{Rng, Stream};
 use serde_json::{Value, json};
 

@@ -1,10 +1,13 @@
 use pavlov_feedback::io::export::{self, Export, Format, margin};
 use pavlov_feedback::store::Version;
 use pavlov_schema::Value;
-use pavlov_schema::feedback::{
-    Answer, Edited, Flag, Marks, RecordKind, Said, Score, SealedRecord, Span, standing,
-};
-use pavlov_schema::judgment::{Choice, Judgment, Response, Side, Verdict};
+use pavlov_schema::comparison::Edited;
+use pavlov_schema::comparison::{Choice, Side};
+use pavlov_schema::feedback::{Answer, RecordKind, Said, SealedRecord, standing};
+use pavlov_schema::judgment::Flag;
+use pavlov_schema::judgment::{Judgment, Response, Verdict};
+use pavlov_schema::marks::{Marks, Span};
+use pavlov_schema::rating::Score;
 use pavlov_schema::row::Row;
 use pavlov_schema::text::{Message, Text};
 use proptest::prelude::*;

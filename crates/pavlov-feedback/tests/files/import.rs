@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use pavlov_feedback::io::import::{Options, bytes, file};
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::feedback::{NewTask, Said, TaskKind};
-use pavlov_schema::judgment::Choice;
 use pavlov_schema::text::{Message, Text};
 use proptest::prelude::*;
 

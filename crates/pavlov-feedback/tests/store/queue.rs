@@ -7,8 +7,8 @@ use pavlov_feedback::Error;
 use pavlov_feedback::reply::Pick;
 use pavlov_feedback::settings::{Selection, Settings};
 use pavlov_feedback::store::{Idle, Served, TaskState, Verdicts};
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::feedback::{Answer, NewTask, RecordKind, Said};
-use pavlov_schema::judgment::Choice;
 
 use crate::setup::{Place, pair, plain};
 

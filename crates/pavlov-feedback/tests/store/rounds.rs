@@ -2,8 +2,8 @@
 
 use pavlov_feedback::reply::Pick;
 use pavlov_feedback::store::{Idle, Served};
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::feedback::{RecordKind, Said};
-use pavlov_schema::judgment::Choice;
 
 use crate::setup::{Place, plain};
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pavlov_engine::{Cpu, Dtype};
-use pavlov_schema::judgment::Choice;
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::row::Row;
 use pavlov_schema::{Value, dataset};

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use pavlov_engine::Cpu;
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rng::Rng;
-use pavlov_schema::rollout::{self, Rollout};
+use pavlov_schema::rollout::Rollout;
+use pavlov_schema::rollout_file;
 use pavlov_schema::{Value, dataset, files};
 use pavlov_train::loops::reward_model::{REWARD_FILE, RewardConfig, RewardModel, read_lessons};
 use pavlov_train::loops::sft::{self, SftConfig};
@@ -169,7 +170,7 @@ impl<'a, 'b> Measuring<'a, 'b> {
         let temperature = config.get("temperature").and_then(Value::as_f64).unwrap_or(1.0) as f32;
         let mut groups = Vec::new();
         for path in &self.run.rollouts {
-            let answers: Vec<_> = rollout::read(path)?.into_iter().map(|(_, answer)| answer).collect();
+            let answers: Vec<_> = rollout_file::read(path)?.into_iter().map(|(_, answer)| answer).collect();
             let rollouts: Vec<&Rollout> = answers.iter().map(|answer| &answer.scored.rollout).collect();
             let ratios =
                 self.each("scoring rewarded answers under the model before", &rollouts, |rollouts, _| {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use pavlov_schema::lessons::{self, LessonLine};
-use pavlov_schema::rollout::{self, Credited};
+use pavlov_schema::rollout::Credited;
+use pavlov_schema::rollout_file;
 use pavlov_schema::{Map, Value};
 use pavlov_train::loops::reward_model::{Head, REWARD_FILE, RewardFile};
 use pavlov_train::settings::read_toml;
@@ -87,7 +88,8 @@ impl Run {
     /// Groups of answers to one prompt, a file after another; `see` is told each group.
     pub(super) fn groups(&self, mut see: impl FnMut(&[Credited])) -> Result<()> {
         for path in &self.rollouts {
-            let answers: Vec<Credited> = rollout::read(path)?.into_iter().map(|(_, answer)| answer).collect();
+            let answers: Vec<Credited> =
+                rollout_file::read(path)?.into_iter().map(|(_, answer)| answer).collect();
             groups(&answers).for_each(&mut see);
         }
         Ok(())

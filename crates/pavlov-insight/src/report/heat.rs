@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use pavlov_lm::{ModelFiles, Tokenizer};
-use pavlov_schema::rollout::{self, Credited};
+use pavlov_schema::rollout::Credited;
+use pavlov_schema::rollout_file;
 use pavlov_schema::{Map, Value};
 use serde::Serialize;
 
@@ -88,7 +89,7 @@ pub(super) fn newest(run: &Path, tokenizer: Option<&Tokenizer>, most: usize) -> 
     let Some(file) = newest.max_by_key(|file| (file.as_os_str().len(), file.clone())) else {
         return Ok(Vec::new());
     };
-    let answers = rollout::read(&file)?;
+    let answers = rollout_file::read(&file)?;
     let same = |a: &(u64, Credited), b: &(u64, Credited)| {
         a.1.scored.rollout.prompt_index == b.1.scored.rollout.prompt_index
     };

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rng::{Rng, Stream};
-use pavlov_schema::rollout::{self, Credited, Prompt, Scored};
+use pavlov_schema::rollout::{Credited, Prompt, Scored};
+use pavlov_schema::rollout_file;
 use pavlov_train::loops::rl::sources::{RewardEntry, open_rewards};
 use pavlov_train::stage::score::{Reward, score};
 
@@ -195,7 +196,7 @@ impl Gain {
             if i % every != 0 {
                 continue;
             }
-            let answers = rollout::read(file)?;
+            let answers = rollout_file::read(file)?;
             if i == 0 {
                 every = (files.len() * answers.len()).div_ceil(FOLLOWED).max(1);
             }

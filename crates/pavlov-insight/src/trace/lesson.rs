@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use pavlov_lm::Encoder;
-use pavlov_schema::judgment::Choice;
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::ranking::Ranked;
-use pavlov_schema::rollout::{self, Credited};
+use pavlov_schema::rollout::Credited;
+use pavlov_schema::rollout_file;
 use pavlov_schema::row::Row;
 use pavlov_schema::text::Text;
 use pavlov_schema::{Map, Value, dataset};
@@ -224,7 +225,7 @@ fn each_rollout(files: &[PathBuf], on_chunk: &mut dyn FnMut(&[Lesson]) -> Result
     let mut place = 0;
     for file in files {
         let rollouts: Vec<Credited> =
-            rollout::read(file)?.into_iter().map(|(_, credited)| credited).collect();
+            rollout_file::read(file)?.into_iter().map(|(_, credited)| credited).collect();
         let lessons: Vec<Lesson> =
             (0..rollouts.len()).filter_map(|i| of_rollout(&rollouts, i, place + i)).collect();
         place += rollouts.len();

@@ -14,7 +14,8 @@ use pavlov_insight::trace::score::{Method, Scores};
 use pavlov_insight::trace::verify::{How, Ranking, Verification, verify};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::rng::{Rng, Stream};
-use pavlov_schema::rollout::{self, Prompt, Rollout};
+use pavlov_schema::rollout::{Prompt, Rollout};
+use pavlov_schema::rollout_file;
 use pavlov_schema::text::Text;
 use pavlov_train::loops::reward_model::{self, RewardConfig, with_head};
 use pavlov_train::loops::rl::config::GrpoConfig;
@@ -220,7 +221,7 @@ fn rewards_planted_among_others() {
     for seed in 0..3 {
         let (stage, paid) = taught_by_rewards(seed, 60, &cpu);
         let files = rollout_files(&stage.taught.run).unwrap();
-        let answers: Vec<_> = files.iter().flat_map(|file| rollout::read(file).unwrap()).collect();
+        let answers: Vec<_> = files.iter().flat_map(|file| rollout_file::read(file).unwrap()).collect();
         let is_cause = |place: usize| {
             let scored = &answers[place].1.scored;
             paid[scored.rollout.prompt_index] && scored.reward > 0.0

@@ -1,7 +1,8 @@
 use std::path::Path;
 
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::dataset::{read, read_prompts, write};
-use pavlov_schema::judgment::{Choice, Verdict};
+use pavlov_schema::judgment::Verdict;
 use pavlov_schema::row::Row;
 use pavlov_schema::text::{Message, Text};
 use serde_json::{Value, json};

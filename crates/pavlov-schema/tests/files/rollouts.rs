@@ -1,4 +1,5 @@
-use pavlov_schema::rollout::{Credited, Finish, Rollout, Scored, read, write};
+use pavlov_schema::rollout::{Credited, Finish, Rollout, Scored};
+use pavlov_schema::rollout_file::{read, write};
 
 fn rollout(tokens: &[u32], parts: &[(&str, f64)]) -> Credited {
     let rollout = Rollout {

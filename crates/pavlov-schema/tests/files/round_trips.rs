@@ -1,7 +1,11 @@
-use pavlov_schema::feedback::{Edited, Flag, Score};
-use pavlov_schema::judgment::{Choice, Judgment, Response, Side, Verdict};
+use pavlov_schema::comparison::Edited;
+use pavlov_schema::comparison::{Choice, Side};
+use pavlov_schema::judgment::Flag;
+use pavlov_schema::judgment::{Judgment, Response, Verdict};
 use pavlov_schema::ranking::Order;
-use pavlov_schema::rollout::{self, Credited, Finish, Rollout, Scored};
+use pavlov_schema::rating::Score;
+use pavlov_schema::rollout::{Credited, Finish, Rollout, Scored};
+use pavlov_schema::rollout_file;
 use pavlov_schema::row::Row;
 use pavlov_schema::text::{Message, Text};
 use pavlov_schema::{Map, Value, dataset};
@@ -196,8 +200,8 @@ proptest! {
     #[test]
     fn rollouts(rollouts in vec(credited(), 1..5), step in any::<u64>()) {
         let (_folder, path) = file("");
-        rollout::write(&path, step, &rollouts).unwrap();
-        let read = rollout::read(&path).unwrap();
+        rollout_file::write(&path, step, &rollouts).unwrap();
+        let read = rollout_file::read(&path).unwrap();
         prop_assert!(read.iter().all(|(read, _)| *read == step));
         // Parts come back in the order of the file's columns, the order of first appearance.
         let sorted = |mut rollout: Credited| {

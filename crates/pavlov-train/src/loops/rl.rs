@@ -30,7 +30,8 @@ use pavlov_engine::{AdamW, Parameters, Sampler};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::dataset;
 use pavlov_schema::lessons::{GradientPair, LessonLine};
-use pavlov_schema::rollout::{self, Credited, Prompt};
+use pavlov_schema::rollout::{Credited, Prompt};
+use pavlov_schema::rollout_file;
 use pavlov_schema::run::DataFile;
 use serde_json::json;
 
@@ -336,7 +337,7 @@ impl<'a> Learner<'a> {
         let (decoder, micro) = (&model.decoder, self.batches.micro);
         if !place.on_policy {
             let credited: Vec<Credited> =
-                rollout::read(&path)?.into_iter().map(|(_, answer)| answer).collect();
+                rollout_file::read(&path)?.into_iter().map(|(_, answer)| answer).collect();
             if credited.len() != self.batches.prompts * self.batches.group {
                 let problem = format!(
                     "holds {} answers and the run needs {}; resume from another checkpoint",
@@ -352,7 +353,7 @@ impl<'a> Learner<'a> {
             let credited = given.batch(place.generation, &self.batches);
             preflight::trained_tokens(&credited, &self.drawing.stop_tokens)?;
             let ref_logps = self.ref_logps(model, &credited)?;
-            rollout::write(&path, place.first_step, &credited)?;
+            rollout_file::write(&path, place.first_step, &credited)?;
             return Ok(Some(Generation { number: place.generation, credited, ref_logps }));
         }
         // 1. Draw.
@@ -407,7 +408,7 @@ impl<'a> Learner<'a> {
         }
         // 6. Save.
         let _timer = profile.time(Operation::Files, Work::default);
-        rollout::write(&path, place.first_step, &credited)?;
+        rollout_file::write(&path, place.first_step, &credited)?;
         Ok(Some(Generation { number: place.generation, credited, ref_logps }))
     }
 

@@ -12,8 +12,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::feedback::{Answer, NewResponse, NewTask, RecordKind, Said, SealedRecord, TaskKind};
-use pavlov_schema::judgment::Choice;
 use pavlov_schema::rollout::{Prompt, Rollout};
 use pavlov_schema::text::Text;
 use serde::{Deserialize, Serialize};

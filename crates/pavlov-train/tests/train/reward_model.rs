@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::tiny::{curve, host_run, metrics, weights};
 use pavlov_engine::Dtype;
 use pavlov_lm::{LanguageModel, LoadOptions};
-use pavlov_schema::judgment::{Choice, Judgment, Response, Verdict};
+use pavlov_schema::comparison::Choice;
+use pavlov_schema::judgment::{Judgment, Response, Verdict};
 use pavlov_schema::row::Row;
 use pavlov_schema::text::Text;
 use pavlov_train::loops::reward_model::{

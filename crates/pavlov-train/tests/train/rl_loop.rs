@@ -107,7 +107,7 @@ fn pairwise_with_a_sure_judge_learns_it() {
         let mut model = model(seed, 16, Dtype::F32);
         host_run(None, |host| pairwise(&mut model, &prompts(16), sure_judge(), &config, host)).0.unwrap();
         let rollouts =
-            pavlov_schema::rollout::read(&folder.path().join("rollouts/step-000060.parquet")).unwrap();
+            pavlov_schema::rollout_file::read(&folder.path().join("rollouts/step-000060.parquet")).unwrap();
         let right = rollouts.iter().map(|(_, answer)| first_token(&answer.scored.rollout)).sum::<f64>();
         assert!(right / rollouts.len() as f64 > 0.9, "{right} of {}", rollouts.len());
         // A judge who only compares gives ½ on average, and ties teach nothing.
@@ -282,7 +282,11 @@ fn answers(run: &Path) -> Vec<Credited> {
     let entries = std::fs::read_dir(run.join("rollouts")).unwrap();
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    files.iter().flat_map(|file| pavlov_schema::rollout::read(file).unwrap()).map(|(_, one)| one).collect()
+    files
+        .iter()
+        .flat_map(|file| pavlov_schema::rollout_file::read(file).unwrap())
+        .map(|(_, one)| one)
+        .collect()
 }
 
 /// With several updates on the same answers, with the KL in the loss and in the credit, and of pairs.
@@ -416,7 +420,8 @@ fn rollouts_are_saved_with_the_credit_that_trained() {
     let mut config = config(folder.path(), 8);
     config.training.max_steps = 1;
     let events = train(&mut model(8, 16, Dtype::F32), &config, None).1;
-    let rollouts = pavlov_schema::rollout::read(&folder.path().join("rollouts/step-000001.parquet")).unwrap();
+    let rollouts =
+        pavlov_schema::rollout_file::read(&folder.path().join("rollouts/step-000001.parquet")).unwrap();
     assert_eq!(rollouts.len(), 32);
     for (i, (step, answer)) in rollouts.iter().enumerate() {
         let rollout = &answer.scored.rollout;

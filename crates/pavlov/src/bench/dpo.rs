@@ -5,8 +5,8 @@ use anyhow::Result;
 use pavlov_engine::{Activations, AdamW, Batch, OutputGradients, Parameters};
 use pavlov_lm::{LanguageModel, split_pair};
 
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::dataset;
-use pavlov_schema::judgment::Choice;
 use pavlov_schema::row::Row;
 use pavlov_train::loss::{Answers, dpo};
 use pavlov_train::run::update;

@@ -15,7 +15,7 @@ use pavlov_insight::credit::{
 };
 use pavlov_insight::kept;
 use pavlov_insight::parts::Parts;
-use pavlov_schema::rollout;
+use pavlov_schema::rollout_file;
 
 pub(crate) use args::CreditArgs;
 use args::Tier;
@@ -194,7 +194,7 @@ fn keep_credited(folder: &Path, credits: &[AnswerCredit], question: &Question) -
     let path = folder.join("insight").join("credit.parquet");
     std::fs::create_dir_all(folder.join("insight"))
         .map_err(|e| bad_input(format!("{}: cannot be made: {e}", folder.display())))?;
-    rollout::write(&path, 0, &credited)?;
+    rollout_file::write(&path, 0, &credited)?;
     screen::line(&format!("the credit of each token is in {}", path.display()));
     Ok(())
 }

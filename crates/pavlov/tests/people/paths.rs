@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pavlov_feedback::roles::Role;
 use pavlov_feedback::settings::Settings;
+use pavlov_schema::comparison::Choice;
 use pavlov_schema::feedback::TaskKind;
-use pavlov_schema::judgment::Choice;
 use pavlov_schema::rollout::{Credited, Finish, Prompt, Rollout};
 use pavlov_schema::text::Text;
 use pavlov_schema::{Map, dataset};

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pavlov_feedback::settings::Settings as ProjectSettings;
-use pavlov_schema::rollout::{Credited, read};
+use pavlov_schema::rollout::Credited;
+use pavlov_schema::rollout_file::read;
 use pavlov_train::loops::reward_model::{self, RewardConfig};
 use pavlov_train::loops::rl::config::{GrpoConfig, PairwiseConfig};
 use pavlov_train::loops::rl::{run_grpo, run_pairwise};

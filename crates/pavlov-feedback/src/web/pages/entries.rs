@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use pavlov_schema::feedback::{Answer, Flag, Said, TaskKind, marked_text};
-use pavlov_schema::judgment::{Choice, Side};
+use pavlov_schema::comparison::{Choice, Side};
+use pavlov_schema::feedback::{Answer, Said, TaskKind};
+use pavlov_schema::judgment::Flag;
+use pavlov_schema::marks::marked_text;
 use pavlov_schema::ranking::Order;
 use serde::{Deserialize, Serialize};
 
@@ -259,7 +261,7 @@ pub(super) fn in_words(answer: &Answer, shown: Option<Order>) -> String {
             }
         }
         Said::Pointwise { scores } => {
-            let score = |score: &pavlov_schema::feedback::Score| {
+            let score = |score: &pavlov_schema::rating::Score| {
                 let name = score.question.replace('_', " ");
                 match score.scale {
                     (0.0, 1.0) => format!("{name}: {}", if score.value > 0.5 { "👍" } else { "👎" }),
@@ -278,7 +280,8 @@ mod tests {
     use super::*;
     use crate::reply::Asked;
     use crate::settings::{Question, Scale};
-    use pavlov_schema::feedback::{NewResponse, Span};
+    use pavlov_schema::feedback::NewResponse;
+    use pavlov_schema::marks::Span;
 
     fn responses() -> Vec<TaskResponse> {
         let response = |id: &str, text: &str| TaskResponse {

@@ -3,7 +3,8 @@
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
 use minijinja::{Value, context};
-use pavlov_schema::feedback::{Answer, Said, marked_text};
+use pavlov_schema::feedback::{Answer, Said};
+use pavlov_schema::marks::marked_text;
 use pavlov_schema::ranking::Order;
 
 use super::show::{self, Look};

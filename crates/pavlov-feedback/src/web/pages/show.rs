@@ -1,7 +1,8 @@
 //! A task on the screen: its prompt, answers and form. No name of a policy, no seed, no score comes here.
 
 use minijinja::{Value, context};
-use pavlov_schema::feedback::{TaskKind, marked_text};
+use pavlov_schema::feedback::TaskKind;
+use pavlov_schema::marks::marked_text;
 use pavlov_schema::text::Text;
 
 use super::entries::{FLAGS, PICKS, STRENGTHS, rank_field};

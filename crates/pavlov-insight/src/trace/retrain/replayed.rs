@@ -9,7 +9,8 @@
 use std::path::{Path, PathBuf};
 
 use pavlov_lm::LanguageModel;
-use pavlov_schema::rollout::{self, Credited};
+use pavlov_schema::rollout::Credited;
+use pavlov_schema::rollout_file;
 use pavlov_train::estimator::TokenCredit;
 use pavlov_train::loops::rl::config::{GrpoConfig, PairwiseConfig};
 use pavlov_train::loops::rl::{Prompts, replay};
@@ -43,7 +44,7 @@ impl Replayed {
         let prompts = Prompts::read(&config.training)?;
         let mut answers = Vec::new();
         for file in files {
-            answers.extend(rollout::read(file)?.into_iter().map(|(_, credited)| credited));
+            answers.extend(rollout_file::read(file)?.into_iter().map(|(_, credited)| credited));
         }
         Ok(Self { config, prompts, answers })
     }

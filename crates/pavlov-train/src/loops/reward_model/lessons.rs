@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pavlov_lm::{ModelFiles, split_pair};
-use pavlov_schema::judgment::{Choice, Comparison};
+use pavlov_schema::comparison::{Choice, Comparison};
 use pavlov_schema::ranking::Ranked;
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::row::Row;

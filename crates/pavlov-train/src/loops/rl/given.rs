@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use pavlov_lm::LanguageModel;
-use pavlov_schema::rollout::{self, Credited};
+use pavlov_schema::rollout::Credited;
+use pavlov_schema::rollout_file;
 
 use super::config::{Batches, GrpoConfig, batches};
 use super::credit::Feedback;
@@ -58,7 +59,7 @@ impl Given {
         (prompts, vocabulary): (usize, usize),
         seed: u64,
     ) -> Result<Self> {
-        let read = rollout::read(path)?;
+        let read = rollout_file::read(path)?;
         if read.is_empty() {
             return Err(Error::setting("credit", format!("{} holds no answer", path.display())));
         }

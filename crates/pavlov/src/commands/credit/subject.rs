@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use pavlov_engine::{Cpu, Dtype};
 use pavlov_insight::credit::{Mark, Reference};
 use pavlov_lm::LanguageModel;
-use pavlov_schema::rollout::{self, Finish, Prompt, Rollout, Scored};
+use pavlov_schema::rollout::{Finish, Prompt, Rollout, Scored};
+use pavlov_schema::rollout_file;
 use pavlov_schema::text::{Message, Text};
 use pavlov_schema::{Map, Value, dataset};
 use pavlov_train::loops::reward_model::RewardModel;
@@ -157,7 +158,7 @@ fn of_run(args: &CreditArgs, run: &Run, folder: &Path) -> Result<Vec<(Prompt, Sc
         Some(step) => folder.join(format!("rollouts/step-{step:06}.parquet")),
         None => last_rollouts(folder)?,
     };
-    let mut answers: Vec<_> = rollout::read(&file)?.into_iter().map(|(_, credited)| credited).collect();
+    let mut answers: Vec<_> = rollout_file::read(&file)?.into_iter().map(|(_, credited)| credited).collect();
     answers.sort_by(|a, b| b.advantage.abs().total_cmp(&a.advantage.abs()));
     answers.truncate(args.answers as usize);
     // Answers to one prompt lie together, so that they share its forward pass.
