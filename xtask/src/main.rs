@@ -1,6 +1,8 @@
 //! Pavlov's development tasks: `cargo xtask test` is what CI runs, and it needs a Rust toolchain and a C compiler only.
 
 mod bench;
+#[cfg(test)]
+mod circles;
 mod steps;
 #[cfg(test)]
 mod tidy;

@@ -10,7 +10,7 @@ use crate::steps::root;
 const LONGEST_FILE: usize = 700;
 
 /// Every file of the source whose name ends so, with its text, by path from the root.
-fn files(extensions: &[&str]) -> Vec<(PathBuf, String)> {
+pub(crate) fn files(extensions: &[&str]) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     walk(root(), &mut |path| {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
@@ -46,13 +46,13 @@ fn without_tests(text: &str) -> &str {
 }
 
 /// Lines of code, numbered from 1, without those that are only a comment.
-fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = without_tests(text).lines().enumerate().map(|(i, line)| (i + 1, line));
     lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 #[track_caller]
-fn assert_none(found: &[String], mend: &str) {
+pub(crate) fn assert_none(found: &[String], mend: &str) {
     assert!(found.is_empty(), "{mend}:\n{}", found.join("\n"));
 }
 
