@@ -41,10 +41,10 @@ pub struct SealedRecord {
     pub project: String,
     /// The task.
     pub task: String,
-    /// [`NewTask::key`].
+    /// [`NewTask::key`](super::NewTask::key).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// [`NewTask::policy_version`].
+    /// [`NewTask::policy_version`](super::NewTask::policy_version).
     pub policy_version: u64,
     /// The rater's pseudonym.
     pub annotator: String,
