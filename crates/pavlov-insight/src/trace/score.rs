@@ -56,7 +56,7 @@ impl Method {
         Self::LograCosine,
     ];
 
-    /// Its name, as `--rank-by` has it.
+    /// Its name, as `--rank-by` has it; files have `_` for its `-`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bm25 => "bm25",
@@ -333,5 +333,18 @@ impl TextSearch {
     /// The scores, which are then forgotten.
     pub fn finish(&mut self) -> Scores {
         std::mem::take(&mut self.scores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files write words as `a_b`, options as `a-b`; but for that a method has one name.
+    #[test]
+    fn methods_have_the_names_of_their_files() {
+        for method in Method::ALL {
+            assert_eq!(serde_json::to_value(method).unwrap(), method.name().replace('-', "_"));
+        }
     }
 }
