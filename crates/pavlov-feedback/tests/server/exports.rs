@@ -9,7 +9,7 @@ use pavlov_feedback::store::{Served as Next, Submission};
 use pavlov_feedback::web::Patience;
 use serde_json::Value;
 
-use crate::setup::{Place, picks, plain};
+use crate::place::{Place, picks, plain};
 
 /// More than two pages of the log.
 const ANSWERS: usize = 2_345;

@@ -6,7 +6,8 @@ use pavlov_feedback::settings::Settings;
 use pavlov_feedback::web::Patience;
 use serde_json::{Value, json};
 
-use crate::setup::{Answer, Place, Served, plain};
+use crate::place::{Place, plain};
+use crate::setup::{Answer, Served};
 
 const DAY_MS: i64 = 86_400_000;
 

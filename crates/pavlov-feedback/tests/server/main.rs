@@ -4,6 +4,8 @@
 
 mod exports;
 mod faults;
+#[path = "../place/mod.rs"]
+mod place;
 mod setup;
 mod slow;
 mod year;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use pavlov_feedback::web::Patience;
 use serde_json::json;
 
-use crate::setup::{Place, Served, plain};
+use crate::place::{Place, plain};
+use crate::setup::Served;
 
 const SHORT: Duration = Duration::from_millis(400);
 

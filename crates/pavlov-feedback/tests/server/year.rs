@@ -12,7 +12,8 @@ use pavlov_feedback::store::{AccountId, ProjectId, Served as Claimed, Submission
 use pavlov_feedback::web::Patience;
 use serde_json::json;
 
-use crate::setup::{Answer, Place, Served, add_tasks, create, picks, plain};
+use crate::place::{Place, add_tasks, create, picks, plain};
+use crate::setup::{Answer, Served};
 
 /// Tasks that one who is ahead has left.
 const LEFT: usize = 100;

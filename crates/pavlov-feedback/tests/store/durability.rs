@@ -11,7 +11,7 @@ use pavlov_feedback::store::{LogKind, NewProject, Served, Submission};
 use pavlov_schema::feedback::RecordKind;
 use pavlov_schema::rng::{Rng, Stream};
 
-use crate::setup::{Place, pair, picks, plain};
+use crate::place::{Place, pair, picks, plain};
 
 #[test]
 fn one_key_is_one_judgment_however_often_it_is_sent() {
@@ -311,15 +311,15 @@ fn a_backup_is_a_database() {
     place.tasks(1);
     let a = place.rater("a");
     place.answer(a, Pick::Left);
-    let copy = place.folder.path().join("copy.db");
+    let copy = place.folder().join("copy.db");
     place.store.backup(&copy).unwrap();
     assert!(place.store.backup(&copy).unwrap_err().to_string().contains("copy.db: exists"));
-    let nowhere = place.folder.path().join("nowhere/copy.db");
+    let nowhere = place.folder().join("nowhere/copy.db");
     assert!(place.store.backup(&nowhere).unwrap_err().to_string().contains("nowhere/copy.db: "));
     // What a killed one left is in nobody's way, and nothing is left beside the copy.
-    std::fs::write(place.folder.path().join(".tmp-second.db"), "half a copy").unwrap();
-    place.store.backup(&place.folder.path().join("second.db")).unwrap();
-    let names = std::fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    std::fs::write(place.folder().join(".tmp-second.db"), "half a copy").unwrap();
+    place.store.backup(&place.folder().join("second.db")).unwrap();
+    let names = std::fs::read_dir(place.folder()).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with(".tmp-")));
     let store = pavlov_feedback::Store::open(&copy, pavlov_feedback::Clock::system()).unwrap();
     let project = store.read_now(|r| r.project_called("worlds")).unwrap();
@@ -335,7 +335,7 @@ fn a_database_that_is_up_to_date_is_opened_without_a_write() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let begun = std::time::Instant::now();
     let store = pavlov_feedback::Store::open(place.store.path(), pavlov_feedback::Clock::system()).unwrap();
-    store.backup(&place.folder.path().join("copy.db")).unwrap();
+    store.backup(&place.folder().join("copy.db")).unwrap();
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "it waited for the lock");
     other.execute_batch("ROLLBACK").unwrap();
 }

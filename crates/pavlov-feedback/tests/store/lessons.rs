@@ -7,7 +7,7 @@ use pavlov_feedback::{Clock, Error, Store};
 use pavlov_schema::feedback::Learned;
 use rusqlite::Connection;
 
-use super::setup::{Place, plain};
+use crate::place::{Place, plain};
 
 fn lesson(run: &str, cursor: u64, accuracy: f64) -> Learned {
     let judgments = cursor.saturating_sub(1);

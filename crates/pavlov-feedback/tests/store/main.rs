@@ -4,6 +4,8 @@
 
 mod durability;
 mod lessons;
+#[path = "../place/mod.rs"]
+mod place;
 mod queue;
 mod rankings;
 mod rounds;

@@ -10,7 +10,7 @@ use pavlov_feedback::store::{Idle, Served, TaskState, Verdicts};
 use pavlov_schema::comparison::Choice;
 use pavlov_schema::feedback::{Answer, NewTask, RecordKind, Said};
 
-use crate::setup::{Place, pair, plain};
+use crate::place::{Place, pair, plain};
 
 /// Answers what it is given until there is nothing; how much that was.
 fn work(place: &Place, name: &str) -> usize {
@@ -186,7 +186,7 @@ fn who_disagrees_brings_more_people_and_then_a_reviewer() {
     let task = first.logged.task.clone();
     let decide = |key: &'static str| {
         let task = task.clone();
-        let reply = crate::setup::picks(Pick::Right);
+        let reply = crate::place::picks(Pick::Right);
         place.store.write_now(move |w| w.adjudicate(project, owner, &task, reply, key, 9))
     };
     let decided = decide("k").unwrap();

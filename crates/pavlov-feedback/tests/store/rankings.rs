@@ -10,7 +10,7 @@ use pavlov_schema::feedback::{Answer, NewResponse, NewTask, RecordKind, Said, Ta
 use pavlov_schema::ranking::Order;
 use pavlov_schema::text::Text;
 
-use crate::setup::{Place, plain};
+use crate::place::{Place, plain};
 
 fn ranked() -> Settings {
     Settings { kind: TaskKind::Ranking, ..plain() }

@@ -5,7 +5,7 @@ use pavlov_feedback::store::{Idle, Served};
 use pavlov_schema::comparison::Choice;
 use pavlov_schema::feedback::{RecordKind, Said};
 
-use crate::setup::{Place, plain};
+use crate::place::{Place, plain};
 
 #[test]
 fn an_answer_goes_from_the_rater_to_training() {

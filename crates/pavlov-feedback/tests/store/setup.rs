@@ -1,70 +1,32 @@
-//! A store with a project and raters, and a clock that tests set.
+//! What raters do at a [`Place`], and what is seen of it.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 
-use pavlov_feedback::reply::{Pick, Reply, ScreenSaid};
-use pavlov_feedback::roles::Role;
-use pavlov_feedback::settings::Settings;
-use pavlov_feedback::store::{
-    AccountId, Idle, Lease, NewProject, Progress, ProjectId, Served, Submission, Submitted,
-};
+use pavlov_feedback::reply::Pick;
+use pavlov_feedback::store::{AccountId, Idle, Lease, Progress, Served, Submission, Submitted};
 use pavlov_feedback::{Clock, Result, Store};
-use pavlov_schema::feedback::{NewResponse, NewTask, SealedRecord};
-use tempfile::TempDir;
+use pavlov_schema::feedback::{NewTask, SealedRecord};
 
-pub(crate) struct Place {
-    pub(crate) folder: TempDir,
-    pub(crate) time: Arc<AtomicI64>,
-    pub(crate) store: Store,
-    pub(crate) owner: AccountId,
-    pub(crate) project: ProjectId,
-}
-
-/// Settings without chance: no gold, no repeats, one person a task.
-pub(crate) fn plain() -> Settings {
-    Settings { shared_share: 0.0, gold_share: 0.0, repeat_share: 0.0, ..Settings::default() }
-}
+use crate::place::{Place, picks};
 
 impl Place {
-    pub(crate) fn new(settings: Settings) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let time = Arc::new(AtomicI64::new(1_800_000_000_000));
-        let store =
-            Store::open(&folder.path().join("feedback.db"), Clock::set_by(Arc::clone(&time))).unwrap();
-        let owner = store.write_now(|w| w.create_account("owner", None, true)).unwrap().id;
-        let new = NewProject { name: "worlds".into(), settings, guidelines: "Be kind.".into() };
-        let project = store.write_now(move |w| w.create_project(&new, owner)).unwrap().id;
-        Self { folder, time, store, owner, project }
+    /// Where the database lies.
+    pub(crate) fn folder(&self) -> &Path {
+        self.store.path().parent().unwrap()
     }
 
     /// The same database opened anew.
-    pub(crate) fn reopened(self) -> Self {
-        let Self { folder, time, store, owner, project } = self;
-        drop(store);
-        let store =
-            Store::open(&folder.path().join("feedback.db"), Clock::set_by(Arc::clone(&time))).unwrap();
-        Self { folder, time, store, owner, project }
+    pub(crate) fn reopened(mut self) -> Self {
+        let path = self.store.path().to_owned();
+        drop(self.store);
+        self.store = Store::open(&path, Clock::set_by(Arc::clone(&self.time))).unwrap();
+        self
     }
 
     pub(crate) fn pass(&self, seconds: i64) {
         self.time.fetch_add(seconds * 1000, Ordering::SeqCst);
-    }
-
-    pub(crate) fn rater(&self, name: &str) -> AccountId {
-        let (name, project) = (name.to_owned(), self.project);
-        self.store
-            .write_now(move |w| {
-                let account = w.create_account(&name, None, false)?.id;
-                w.set_member(project, account, Role::Rater)?;
-                Ok(account)
-            })
-            .unwrap()
-    }
-
-    pub(crate) fn tasks(&self, n: usize) {
-        let tasks: Vec<NewTask> = (0..n).map(|i| pair(&format!("prompt {i}"))).collect();
-        self.add(tasks).unwrap();
     }
 
     pub(crate) fn add(&self, tasks: Vec<NewTask>) -> Result<Vec<pavlov_feedback::store::Added>> {
@@ -121,18 +83,4 @@ impl Place {
             Submission { lease: lease.code.clone(), key: key.into(), reply: picks(pick), active_ms: 4_000 };
         self.store.write_now(move |w| w.submit(rater, submission))
     }
-}
-
-pub(crate) fn picks(pick: Pick) -> Reply {
-    let said = ScreenSaid::Pairwise { pick, strength: None, edit: None };
-    Reply { said, rationale: None, flags: Vec::new(), marks: Vec::new() }
-}
-
-pub(crate) fn pair(prompt: &str) -> NewTask {
-    let answer =
-        |text: &str, policy: &str| NewResponse { policy: Some(policy.into()), ..NewResponse::new(text) };
-    NewTask::new(
-        prompt.into(),
-        vec![answer("the first answer", "run/1"), answer("the second answer", "run/2")],
-    )
 }

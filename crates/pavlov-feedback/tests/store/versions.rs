@@ -8,7 +8,7 @@ use pavlov_schema::feedback::standing;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::setup::{Place, picks, plain};
+use crate::place::{Place, picks, plain};
 
 /// Something that somebody does: what, who, and about which of their answers.
 type Deed = (u8, usize, usize);
