@@ -233,36 +233,22 @@ impl Write<'_> {
         Ok(Logged { seq: seq as u64, id, kind, task, seals_at, repeated: false })
     }
 
-    /// Notes where a rater stands with a task.
-    pub(super) fn stand(
-        &mut self,
-        project: &Project,
-        task: &Task,
-        rater: AccountId,
-        pass: u8,
-        logged: &Logged,
-        standing: Standing,
-        said: &str,
-    ) -> Result<()> {
+    /// Adds the record that begins an answer, and notes where the rater stands with the task; `said` is the verdict in short.
+    pub(super) fn begin(&mut self, new: &New<'_>, standing: Standing, said: &str) -> Result<Logged> {
+        let logged = self.append(new)?;
         let sql = "INSERT INTO answers (task, rater, pass, project, first, seq, standing, role, said)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8)";
-        let seq = logged.seq as i64;
-        let row = params![task.id, rater, pass, project.id, seq, standing.name(), task.role.name(), said];
-        self.execute(sql, row)?;
-        Ok(())
+        let (task, seq) = (new.task, logged.seq as i64);
+        let (standing, role) = (standing.name(), task.role.name());
+        self.execute(sql, params![task.id, new.rater, new.pass, new.project.id, seq, standing, role, said])?;
+        Ok(logged)
     }
 
-    /// Notes that a later record of an answer holds.
-    pub(super) fn now_holds(
-        &mut self,
-        task: &Task,
-        rater: AccountId,
-        pass: u8,
-        logged: &Logged,
-        said: &str,
-    ) -> Result<()> {
+    /// Adds a record that takes the place of an earlier one of its answer, and notes that it holds.
+    pub(super) fn replace(&mut self, new: &New<'_>, said: &str) -> Result<Logged> {
+        let logged = self.append(new)?;
         let sql = "UPDATE answers SET seq = ?4, said = ?5 WHERE task = ?1 AND rater = ?2 AND pass = ?3";
-        self.execute(sql, params![task.id, rater, pass, logged.seq as i64, said])?;
-        Ok(())
+        self.execute(sql, params![new.task.id, new.rater, new.pass, logged.seq as i64, said])?;
+        Ok(logged)
     }
 }

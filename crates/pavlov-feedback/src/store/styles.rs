@@ -9,20 +9,12 @@ use super::TaskId;
 use crate::error::Result;
 use crate::stats::style::{Counts, counts};
 
-/// Keeps the style of a task's first two answers.
-pub(super) fn count<'a>(
-    db: &Connection,
-    task: TaskId,
-    answers: impl Iterator<Item = &'a Text>,
-) -> Result<()> {
+/// The style of each of a task's first two answers, as the columns of `tasks` have it: the length of an answer, and nothing of what it
+/// has none.
+pub(super) fn of<'a>(answers: impl Iterator<Item = &'a Text>) -> [[Option<u32>; 4]; 2] {
     let styles: Vec<Counts> = answers.take(2).map(|text| counts(&marked_text(text))).collect();
-    // The length of an answer, and nothing of what it has none.
-    let of = |side: usize, k: usize| styles.get(side).map(|style| style[k]).filter(|n| k == 0 || *n > 0);
-    let sql = "UPDATE tasks SET length_a = ?2, headers_a = ?3, lists_a = ?4, bold_a = ?5,
-               length_b = ?6, headers_b = ?7, lists_b = ?8, bold_b = ?9 WHERE id = ?1";
-    let [a, b] = [0, 1].map(|side| [0, 1, 2, 3].map(|k| of(side, k)));
-    db.prepare_cached(sql)?.execute(params![task, a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])?;
-    Ok(())
+    let column = |side: usize, k: usize| styles.get(side).map(|style| style[k]).filter(|n| k == 0 || *n > 0);
+    [0, 1].map(|side| [0, 1, 2, 3].map(|k| column(side, k)))
 }
 
 /// What is needed of a stored answer.
@@ -35,12 +27,18 @@ struct Written {
 pub(super) fn count_all(db: &Connection) -> Result<()> {
     let mut words = db
         .prepare("SELECT task, responses FROM words JOIN tasks ON tasks.id = task WHERE kind <> 'ranking'")?;
+    let mut change = db.prepare(
+        "UPDATE tasks SET length_a = ?2, headers_a = ?3, lists_a = ?4, bold_a = ?5,
+         length_b = ?6, headers_b = ?7, lists_b = ?8, bold_b = ?9 WHERE id = ?1",
+    )?;
     let mut rows = words.query([])?;
     while let Some(row) = rows.next()? {
         let written: Vec<Written> = super::projects::json(row, 1)?;
         // Plain text needs no change: its length is known.
         if written.iter().take(2).any(|one| counts(&marked_text(&one.text))[1..] != [0, 0, 0]) {
-            count(db, row.get(0)?, written.iter().map(|one| &one.text))?;
+            let [a, b] = of(written.iter().map(|one| &one.text));
+            let task: TaskId = row.get(0)?;
+            change.execute(params![task, a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])?;
         }
     }
     Ok(())

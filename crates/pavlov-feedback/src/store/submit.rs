@@ -62,7 +62,7 @@ impl Write<'_> {
         self.not_answered(&row, rater)?;
         let answer = self.checked(&project, &task, row.shown, reply)?;
         let payload = to_json(&answer)?;
-        let logged = self.append(&New {
+        let new = New {
             project: &project,
             task: &task,
             rater,
@@ -74,11 +74,8 @@ impl Write<'_> {
             shown: row.shown,
             key: &key,
             active_ms,
-        })?;
-        self.end_lease(&row)?;
-        self.drop_draft(rater, row.task)?;
-        let said = settle::short(&answer.said);
-        self.stand(&project, &task, rater, row.pass, &logged, Standing::Answered, &said)?;
+        };
+        let logged = self.done_with(&row, &new, Standing::Answered, &settle::short(&answer.said))?;
         self.tally_up(project.id, rater, [1, 0], active_ms)?;
         self.remember_active(project.id, active_ms)?;
         self.count_answer(&project, &task, row.pass, 1)?;
@@ -99,7 +96,7 @@ impl Write<'_> {
         let project = self.queue(row.project)?.project.clone();
         let task = self.task_row(row.task)?;
         self.not_answered(&row, rater)?;
-        let logged = self.append(&New {
+        let new = New {
             project: &project,
             task: &task,
             rater,
@@ -111,10 +108,8 @@ impl Write<'_> {
             shown: row.shown,
             key,
             active_ms: 0,
-        })?;
-        self.end_lease(&row)?;
-        self.drop_draft(rater, row.task)?;
-        self.stand(&project, &task, rater, row.pass, &logged, Standing::Skipped, "")?;
+        };
+        let logged = self.done_with(&row, &new, Standing::Skipped, "")?;
         self.tally_up(project.id, rater, [0, 1], 0)?;
         Ok(logged)
     }
@@ -141,7 +136,7 @@ impl Write<'_> {
         }
         let last = self.holding_entry(task.id, rater, 0)?;
         let answer = self.checked(&project, &task, last.shown, reply)?;
-        let logged = self.append(&New {
+        let new = New {
             project: &project,
             task: &task,
             rater,
@@ -153,8 +148,8 @@ impl Write<'_> {
             shown: last.shown,
             key,
             active_ms,
-        })?;
-        self.now_holds(&task, rater, 0, &logged, &settle::short(&answer.said))?;
+        };
+        let logged = self.replace(&new, &settle::short(&answer.said))?;
         self.settle(&project, &task)?;
         Ok(logged)
     }
@@ -182,7 +177,7 @@ impl Write<'_> {
             return Err(Error::Conflict("a reviewer has decided this task already".into()));
         }
         let answer = self.checked(&project, &task, None, reply)?;
-        let logged = self.append(&New {
+        let new = New {
             project: &project,
             task: &task,
             rater: reviewer,
@@ -194,10 +189,17 @@ impl Write<'_> {
             shown: None,
             key,
             active_ms,
-        })?;
-        let said = settle::short(&answer.said);
-        self.stand(&project, &task, reviewer, 2, &logged, Standing::Answered, &said)?;
+        };
+        let logged = self.begin(&new, Standing::Answered, &settle::short(&answer.said))?;
         self.set_state(task.id, TaskState::Done)?;
+        Ok(logged)
+    }
+
+    /// Logs what a rater said of a task that they held, and takes the task and the draft from them.
+    fn done_with(&mut self, row: &LeaseRow, new: &New<'_>, standing: Standing, said: &str) -> Result<Logged> {
+        let logged = self.begin(new, standing, said)?;
+        self.end_lease(row)?;
+        self.drop_draft(new.rater, row.task)?;
         Ok(logged)
     }
 

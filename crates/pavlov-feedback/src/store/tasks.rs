@@ -280,10 +280,12 @@ impl Write<'_> {
         // Of a ranking two are not all: whoever asks reads its words.
         let responses = if kind == TaskKind::Ranking { &[] } else { &new.responses[..] };
         let policy = |i: usize| responses.get(i).and_then(|response| response.policy.clone());
+        let [a, b] = styles::of(responses.iter().map(|response| &response.text));
         let id = TaskId(self.insert(
-            "INSERT INTO tasks (code, project, key, kind, role, policy_version, predicted, gold, author, leak, policy_a, policy_b,
-                                overlap, state, shuffle, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, 0, ?14)",
+            "INSERT INTO tasks (code, project, key, kind, role, policy_version, predicted, gold, author, leak, state, created_at,
+                                policy_a, length_a, headers_a, lists_a, bold_a, policy_b, length_b, headers_b, lists_b, bold_b,
+                                overlap, shuffle)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, 1, 0)",
             params![
                 code,
                 project.id,
@@ -295,10 +297,18 @@ impl Write<'_> {
                 new.gold.as_ref().map(|gold| settle::short(&gold.said)),
                 author,
                 leak,
-                policy(0),
-                policy(1),
                 state.name(),
                 self.now,
+                policy(0),
+                a[0],
+                a[1],
+                a[2],
+                a[3],
+                policy(1),
+                b[0],
+                b[1],
+                b[2],
+                b[3],
             ],
         )?);
         let overlap =
@@ -308,7 +318,6 @@ impl Write<'_> {
             "UPDATE tasks SET overlap = ?2, shuffle = ?3 WHERE id = ?1",
             params![id, overlap, shuffle],
         )?;
-        styles::count(self.db, id, responses.iter().map(|response| &response.text))?;
         let responses = new
             .responses
             .iter()

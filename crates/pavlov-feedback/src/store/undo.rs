@@ -107,7 +107,8 @@ impl Write<'_> {
         earlier: &Entry,
         key: &str,
     ) -> Result<Logged> {
-        let logged = self.append(&New {
+        let said = answer_of(earlier).map(|answer| settle::short(&answer.said)).unwrap_or_default();
+        let new = New {
             project,
             task,
             rater,
@@ -119,9 +120,8 @@ impl Write<'_> {
             shown: earlier.shown,
             key,
             active_ms: 0,
-        })?;
-        let said = answer_of(earlier).map(|answer| settle::short(&answer.said)).unwrap_or_default();
-        self.now_holds(task, rater, last.pass, &logged, &said)?;
+        };
+        let logged = self.replace(&new, &said)?;
         self.settle(project, task)?;
         Ok(logged)
     }
