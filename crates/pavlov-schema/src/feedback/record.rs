@@ -41,10 +41,10 @@ pub struct SealedRecord {
     pub project: String,
     /// The task.
     pub task: String,
-    /// [`NewTask::key`](super::NewTask::key).
+    /// The `key` of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// [`NewTask::policy_version`](super::NewTask::policy_version).
+    /// The `policy_version` of the task.
     pub policy_version: u64,
     /// The rater's pseudonym.
     pub annotator: String,
