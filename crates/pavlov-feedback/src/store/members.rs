@@ -69,6 +69,12 @@ impl Read<'_> {
         self.list(&sql, [project], member)
     }
 
+    /// Whether a project has a rater.
+    pub fn has_raters(&self, project: ProjectId) -> Result<bool> {
+        let sql = "SELECT 1 FROM members WHERE project = ?1 AND role = 'rater' AND left_at IS NULL";
+        self.exists(sql, [project])
+    }
+
     /// The projects an account is in, with its role; all of them for an owner. The newest first.
     pub fn projects_of(&self, account: AccountId) -> Result<Vec<(Project, Role)>> {
         let mut found = Vec::new();

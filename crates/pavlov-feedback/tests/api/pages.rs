@@ -310,3 +310,20 @@ fn figures_are_shown_with_plots_and_names_stay_text() {
     let (_, _, page) = send(&router, request("GET", "/p/worlds/exclusions", &owner, &[], ""));
     assert!(page.contains("6 of 12 answers are excluded (50%)"), "{page}");
 }
+
+#[test]
+fn raters_are_to_be_invited_while_there_are_none() {
+    let place = Place::new(plain());
+    place.pairs(1);
+    let router = router(&place, web::Config::default());
+    let owner = cookie(&place, "owner");
+    let offered = || {
+        let (status, _, page) = send(&router, request("GET", "/p/worlds", &owner, &[], ""));
+        assert!(status == 200 && page.contains("<h2>Next</h2>"), "{page}");
+        page.contains("Invite raters")
+    };
+    assert!(!offered(), "there is a rater");
+    let (project, rater) = (place.project, place.accounts[3]);
+    place.store.write_now(move |w| w.remove_member(project, rater)).expect("a rater who leaves");
+    assert!(offered(), "there is a manager and a reviewer, and no rater");
+}

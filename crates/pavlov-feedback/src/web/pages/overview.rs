@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{inside, long, waited, when};
 use crate::roles::Action;
+use crate::store::Progress;
 use crate::web::App;
 use crate::web::failure::Result;
 use crate::web::render::markdown;
@@ -20,8 +21,9 @@ pub(super) async fn overview(
 ) -> Result<Html<String>> {
     let here = viewer.enter(&app, &project, Action::SeeProject).await?;
     let (id, account) = (here.project.id, here.viewer.account.id);
-    let read = app.store().read(move |r| Ok((r.progress(id)?, r.session_stats(id, account)?)));
-    let (progress, mine) = read.await?;
+    let read =
+        app.store().read(move |r| Ok((r.progress(id)?, r.session_stats(id, account)?, r.has_raters(id)?)));
+    let (progress, mine, has_raters) = read.await?;
     let figure = |title: &str, value: Value| context! { title, value };
     let mut figures = vec![
         figure("your answers", mine.tally.answered.into()),
@@ -39,7 +41,7 @@ pub(super) async fn overview(
         ]);
     }
     let more = context! {
-        figures, steps => steps(&here, progress.open + progress.done, progress.adjudicate, progress.held),
+        figures, steps => steps(&here, &progress, has_raters),
         guidelines => (!here.project.guidelines.is_empty()).then(|| safe(markdown(&here.project.guidelines))),
         version => here.project.guideline_version,
     };
@@ -47,8 +49,9 @@ pub(super) async fn overview(
 }
 
 /// What waits for this person.
-fn steps(here: &Inside, tasks: u64, adjudicate: u64, held: u64) -> Vec<Value> {
-    let path = here.path();
+fn steps(here: &Inside, progress: &Progress, has_raters: bool) -> Vec<Value> {
+    let Progress { open, done, adjudicate, held, .. } = *progress;
+    let (path, tasks) = (here.path(), open + done);
     let mut steps = Vec::new();
     let mut step = |wanted: bool, action, to: &str, text: String| {
         if wanted && here.may(action) {
@@ -67,7 +70,7 @@ fn steps(here: &Inside, tasks: u64, adjudicate: u64, held: u64) -> Vec<Value> {
         "settings",
         "Write guidelines: what is a good answer?".into(),
     );
-    step(tasks > 0, Action::ManageMembers, "members", "Invite raters by link".into());
+    step(tasks > 0 && !has_raters, Action::ManageMembers, "members", "Invite raters by link".into());
     step(adjudicate > 0, Action::Adjudicate, "review", format!("Decide {adjudicate} disagreements"));
     step(
         held > 0,
