@@ -38,7 +38,7 @@ pub(crate) fn run(args: &CreditArgs) -> Result<()> {
         (question.reference, question.reward_model) = (None, None);
     }
     // What is kept with a run is of its own answers.
-    let of_run = args.run.as_deref().filter(|_| args.prompt.is_none());
+    let of_run = args.run.as_deref().filter(|_| args.elsewhere.is_none());
     let folder = args.out.as_deref().or(of_run);
     if effort.ablate || effort.values {
         tell_cost(&mut question, &effort, args.batch as usize).map_err(|e| broken_off(e, folder))?;
