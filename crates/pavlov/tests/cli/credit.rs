@@ -145,3 +145,19 @@ fn what_cannot_be_answered_is_said() {
     lab.run(&[&sft[..], &["--set", "max_steps=1", "--set", "threads=1"]].concat()).ok();
     lab.run(&["credit", "sft"]).fails(2, &["sft", "--response"]);
 }
+
+#[test]
+fn what_was_measured_is_found_again_by_what_it_depends_on_alone() {
+    let lab = lab();
+    let asked = ["credit", "run", "--answers", "2", "--tiers", "b"];
+    // The report cannot be kept, so that its parts are.
+    let kept = lab.path("run/insight/credit.json");
+    fs::create_dir_all(&kept).unwrap();
+    lab.run(&[&asked[..], &FEW].concat()).fails(2, &["credit.json"]);
+    let again = lab.run(&[&asked[..], &FEW[..6], &["--threads", "2", "--batch", "7", "--json"]].concat());
+    assert!(again.err.contains("going on from where it was interrupted"), "{}", again.err);
+    let other = ["--reward", "{ rule = \"length\", target = 2 }"];
+    fs::remove_dir(&kept).unwrap();
+    let other = lab.run(&[&asked[..], &FEW, &other].concat()).ok();
+    assert!(!other.err.contains("going on"), "another reward is another measurement: {}", other.err);
+}
