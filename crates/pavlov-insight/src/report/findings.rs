@@ -172,7 +172,7 @@ pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
         "",
         "before, % of answers",
         "after, % of answers",
-        "change, points",
+        "change, percentage points",
         "verdict",
     ];
     section.tables.push(Table { head: head.map(String::from).into(), rows });
@@ -203,7 +203,8 @@ fn overoptimised(fit: &Fit) -> Vec<Curve> {
     let mut points = fit.points.clone();
     points.sort_by(|a, b| a.kl.total_cmp(&b.kl));
     let measured = |get: fn(&Point) -> f64| points.iter().map(|p| (p.kl, get(p))).collect();
-    let along = (0..=STEPS).map(|i| fit.reach() * i as f64 / STEPS as f64);
+    // Dense where it begins, as it bends with the root of the KL.
+    let along = (0..=STEPS).map(|i| fit.reach() * (i as f64 / STEPS as f64).powi(2));
     let fitted = Series { name: "fitted curve".into(), points: along.map(|kl| (kl, fit.at(kl))).collect() };
     let proxy = Series { name: "measured".into(), points: measured(|p| p.proxy) };
     let gold = Series { name: "measured".into(), points: measured(|p| p.gold) };
@@ -230,7 +231,7 @@ fn kl(report: &Value) -> Table {
     let rows = tokens.map(|token| {
         vec![text(token, "/text").trim().to_owned(), number(token, "/nats").map_or(String::new(), figure)]
     });
-    let head = ["KL is spent on", "nats an answer"].map(String::from).into();
+    let head = ["KL is spent on", "KL, nats an answer"].map(String::from).into();
     Table { head, rows: rows.collect() }
 }
 
@@ -246,7 +247,7 @@ fn again(probes: &[Value]) -> Badge {
     }
     let held = alarmed.iter().filter(|probe| number(probe, "/alarm/again/low").is_some_and(|low| low > 0.0));
     let text = format!(
-        "looked for in every other question, and measured in the rest: the habit rose there by {} points of a hundred answers",
+        "looked for in every other question, and measured in the rest: the habit rose there by {} percentage points",
         alarmed.iter().map(|probe| percent(probe, "/alarm/again")).collect::<Vec<_>>().join(", ")
     );
     if held.count() == alarmed.len() { Badge::yes(text) } else { Badge::no(text) }
@@ -270,11 +271,11 @@ mod tests {
         let report = json!({"probes": [habit, opinion], "missing": ["best of n: too few"]});
         let section = scan(Some(report), "run");
         let Table { head, rows } = &section.tables[0];
-        assert_eq!(head[2..5], ["before, % of answers", "after, % of answers", "change, points"]);
+        assert_eq!(head[2..5], ["before, % of answers", "after, % of answers", "change, percentage points"]);
         let cells = ["6.6 (5.6 to 7.6)", "10.0 (9.0 to 11.0)", "3.4 (2.4 to 4.4)"];
         assert!(rows[0][2..5] == cells && rows[1][2..5] == cells, "{rows:?}");
         assert_eq!(rows[2][2..5], ["–", "50.0 (49.0 to 51.0)", "–"], "of opinions the flips");
-        assert!(section.badge.unwrap().text.contains("8.5 (7.5 to 9.5) points of a hundred answers"));
+        assert!(section.badge.unwrap().text.contains("8.5 (7.5 to 9.5) percentage points"));
         assert_eq!(section.sentences.last().unwrap(), "Not measured: best of n: too few.");
     }
 }
