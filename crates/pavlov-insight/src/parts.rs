@@ -1,6 +1,7 @@
 //! The finished parts of a measurement that takes long, on disk until it is whole: interrupted, it goes on where it was.
 
 use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -25,17 +26,28 @@ pub struct Parts {
     whole: u64,
 }
 
+/// What the parts of a measurement depend on: the same key, the same parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(String);
+
+impl Key {
+    /// The key of models (by their weights' digests and number format), data and options, which must hold all that numbers
+    /// depend on; and nothing else, such as a number of threads, or what was measured is not found again.
+    pub fn of(depends_on: &impl Debug) -> Self {
+        Self(digest_of(format!("{depends_on:?}").as_bytes()))
+    }
+}
+
 impl Parts {
     /// Parts that are kept nowhere, of what is asked about no run.
     pub fn nowhere() -> Self {
         Self { path: PathBuf::new(), kept: VecDeque::new(), file: None, whole: 0 }
     }
 
-    /// The parts that an interrupted measurement of the same things left, or a beginning. `depends_on` must hold everything that
-    /// they depend on: models, data and options; parts of anything else are removed.
-    pub fn open(run: &Path, name: &str, depends_on: &str) -> Result<Self> {
+    /// The parts that an interrupted measurement of the same things left, or a beginning. Parts of anything else are removed.
+    pub fn open(run: &Path, name: &str, key: &Key) -> Result<Self> {
         let path = run.join("insight").join(format!("{name}.parts.jsonl"));
-        let head = format!("{}\n", json!({ "depends_on": digest_of(depends_on.as_bytes()) }));
+        let head = format!("{}\n", json!({ "depends_on": key.0 }));
         let wrong = |e: io::Error| wrong(&path, &e);
         fs::create_dir_all(path.parent().unwrap_or(run)).map_err(wrong)?;
         let text = match fs::read(&path) {
@@ -120,7 +132,7 @@ mod tests {
     #[test]
     fn what_was_measured_is_not_measured_again() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |key| Parts::open(folder.path(), "credit", key).unwrap();
+        let open = |key| Parts::open(folder.path(), "credit", &Key::of(&key)).unwrap();
         let whole = measure(&mut Parts::nowhere(), 9).0;
         assert_eq!(measure(&mut open("a"), 2), (whole[..2].to_vec(), vec![0, 1, 2]));
         let mut parts = open("a");
@@ -133,7 +145,7 @@ mod tests {
     #[test]
     fn parts_of_something_else_or_cut_short_are_measured_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |key| Parts::open(folder.path(), "credit", key).unwrap();
+        let open = |key| Parts::open(folder.path(), "credit", &Key::of(&key)).unwrap();
         let whole = measure(&mut open("a"), 9).0;
         let path = folder.path().join("insight/credit.parts.jsonl");
         let bytes = fs::read(&path).unwrap();

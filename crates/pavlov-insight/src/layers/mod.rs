@@ -14,13 +14,14 @@ mod say;
 mod shift;
 
 use pavlov_schema::rng::{Rng, Stream};
+use pavlov_train::stage::score::Reward;
 
 pub use metric::{Contrast, Metric, Rewarded, Set};
 pub use models::{Models, Part, Weights};
 pub use report::LayersReport;
 
 use crate::estimate::Unit;
-use crate::parts::Parts;
+use crate::parts::{Key, Parts};
 use crate::{Error, Estimate, Result};
 use report::{Curve, Gates, Place, ShiftVerdict};
 
@@ -59,6 +60,20 @@ impl Asked<'_> {
         self.tick()?;
         self.parts.next(evaluate)
     }
+}
+
+/// What the parts of [`measure`] depend on: what models and the metric are called is not among it.
+pub fn key(models: &Models, metric: &Metric, set: &Set, options: &LayersOptions) -> Key {
+    let weights = [models.reference(), models.trained()].map(|(_, w)| (w.compute_digest(), w.dtype()));
+    let rewarded = match metric {
+        Metric::LogOdds => None,
+        Metric::Reward(own) => {
+            let rewards: Vec<_> = own.rewards.iter().map(Reward::identity).collect();
+            Some((rewards, &own.prompts, &own.drawing))
+        }
+    };
+    let LayersOptions { names: _, metric: _, groups, orders, cells, seed } = options;
+    Key::of(&(weights, rewarded, set, groups, orders, cells, seed))
 }
 
 /// Evaluations of the metric on all examples that a report takes at most: what it costs.

@@ -21,7 +21,7 @@ use super::report::{Absorbed, CodedBy, Cost, Gain, Ledger, Lesson, NAME};
 use super::run::Run;
 use super::verdicts::{Group, learned};
 use super::{Asked, Options};
-use crate::parts::Parts;
+use crate::parts::{Key, Parts};
 use crate::{Error, Estimate, Result, Unit};
 
 /// Rows, questions or verdicts that are one part of the measurement.
@@ -88,8 +88,9 @@ impl<'a, 'b> Measuring<'a, 'b> {
         let read = [run.file("eval_data"), options.held_out.clone(), options.elsewhere.clone()];
         let read = read.into_iter().flatten().filter(|file| file.exists()).chain(run.rollouts.clone());
         let read = read.map(|file| files::digest(&file)).collect::<pavlov_schema::Result<Vec<_>>>()?;
-        let parts =
-            Parts::open(&run.path, NAME, &format!("{options:?} {:?} {weights:?} {read:?}", run.config))?;
+        let Options { held_out, elsewhere, questions, max_tokens, agreement: _, seed, dtype } = options;
+        let asked_of = (held_out, elsewhere, questions, max_tokens, seed, dtype);
+        let parts = Parts::open(&run.path, NAME, &Key::of(&(asked_of, &run.config, weights, read)))?;
         if parts.left() > 0 {
             (asked.tell)("going on from where it was interrupted");
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::chart::{self, Series};
 use super::heat::{heat, spread};
-use super::sections::{Badge, Curve, Section, Shaded, Table, cell, list, number, numbers, strings, text};
+use super::sections::{Badge, Curve, Section, Shaded, Table, list, number, numbers, percent, strings, text};
 use crate::ledger::figure;
 use crate::scan::length::LengthSplit;
 use crate::scan::overoptimisation::{Fit, Optimiser, Point};
@@ -153,9 +153,11 @@ pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
                 });
             }
         }
+        // Of opinions it is the agreement that they brought which counts.
+        let measured =
+            if probe.pointer("/flips").is_some_and(Value::is_object) { "flips" } else { "uncalled" };
         let of = |name: String, alarm: &str, at: &Value, verdict: String| {
-            let cells =
-                ["/uncalled/reference", "/uncalled/model", "/uncalled/change"].map(|path| cell(at, path));
+            let cells = ["reference", "model", "change"].map(|of| percent(at, &format!("/{measured}/{of}")));
             [&[name, alarm.to_owned()][..], &cells, &[verdict]].concat()
         };
         rows.push(of(name, if raised { "ALARM" } else { "no alarm" }, probe, text(probe, "/verdict")));
@@ -165,8 +167,15 @@ pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
     if section.sentences.is_empty() && !rows.is_empty() {
         section.sentences.push("No habit changed by more than chance would.".into());
     }
-    let head = ["habit, uncalled for", "", "before", "after", "change", "verdict"].map(String::from).into();
-    section.tables.push(Table { head, rows });
+    let head = [
+        "habit, uncalled for",
+        "",
+        "before, % of answers",
+        "after, % of answers",
+        "change, percentage points",
+        "verdict",
+    ];
+    section.tables.push(Table { head: head.map(String::from).into(), rows });
     section.tables.push(kl(&report));
     // Of another version, they are not shown.
     if let Some(Ok(split)) = report.pointer("/length").map(LengthSplit::deserialize) {
@@ -178,6 +187,8 @@ pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
             section.charts.extend(overoptimised(&fit));
         }
     }
+    let missing = strings(&report, "/missing");
+    section.sentences.extend(missing.iter().map(|missing| format!("Not measured: {missing}.")));
     section.badge = Some(again(list(&report, "/probes")));
     section
 }
@@ -192,7 +203,8 @@ fn overoptimised(fit: &Fit) -> Vec<Curve> {
     let mut points = fit.points.clone();
     points.sort_by(|a, b| a.kl.total_cmp(&b.kl));
     let measured = |get: fn(&Point) -> f64| points.iter().map(|p| (p.kl, get(p))).collect();
-    let along = (0..=STEPS).map(|i| fit.reach() * i as f64 / STEPS as f64);
+    // Dense where it begins, as it bends with the root of the KL.
+    let along = (0..=STEPS).map(|i| fit.reach() * (i as f64 / STEPS as f64).powi(2));
     let fitted = Series { name: "fitted curve".into(), points: along.map(|kl| (kl, fit.at(kl))).collect() };
     let proxy = Series { name: "measured".into(), points: measured(|p| p.proxy) };
     let gold = Series { name: "measured".into(), points: measured(|p| p.gold) };
@@ -219,7 +231,7 @@ fn kl(report: &Value) -> Table {
     let rows = tokens.map(|token| {
         vec![text(token, "/text").trim().to_owned(), number(token, "/nats").map_or(String::new(), figure)]
     });
-    let head = ["KL is spent on", "nats an answer"].map(String::from).into();
+    let head = ["KL is spent on", "KL, nats an answer"].map(String::from).into();
     Table { head, rows: rows.collect() }
 }
 
@@ -235,8 +247,35 @@ fn again(probes: &[Value]) -> Badge {
     }
     let held = alarmed.iter().filter(|probe| number(probe, "/alarm/again/low").is_some_and(|low| low > 0.0));
     let text = format!(
-        "looked for in every other question, and measured in the rest: the habit rose there by {}",
-        alarmed.iter().map(|probe| cell(probe, "/alarm/again")).collect::<Vec<_>>().join(", ")
+        "looked for in every other question, and measured in the rest: the habit rose there by {} percentage points",
+        alarmed.iter().map(|probe| percent(probe, "/alarm/again")).collect::<Vec<_>>().join(", ")
     );
     if held.count() == alarmed.len() { Badge::yes(text) } else { Badge::no(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn shares_are_percent_in_the_table_as_in_the_sentences() {
+        let share = |value: f64| json!({"value": value, "low": value - 0.01, "high": value + 0.01});
+        let paired = json!({"reference": share(0.066), "model": share(0.1), "change": share(0.034)});
+        let alarm = json!({"raised": true, "again": share(0.085)});
+        let habit = json!({
+            "name": "habit", "sentence": "10.0% of the time.", "verdict": "artifact", "alarm": alarm, "flips": null,
+            "uncalled": paired, "groups": [{"name": "movement", "uncalled": paired}],
+        });
+        let opinion = json!({"name": "agreement", "flips": {"model": share(0.5)}, "uncalled": paired});
+        let report = json!({"probes": [habit, opinion], "missing": ["best of n: too few"]});
+        let section = scan(Some(report), "run");
+        let Table { head, rows } = &section.tables[0];
+        assert_eq!(head[2..5], ["before, % of answers", "after, % of answers", "change, percentage points"]);
+        let cells = ["6.6 (5.6 to 7.6)", "10.0 (9.0 to 11.0)", "3.4 (2.4 to 4.4)"];
+        assert!(rows[0][2..5] == cells && rows[1][2..5] == cells, "{rows:?}");
+        assert_eq!(rows[2][2..5], ["–", "50.0 (49.0 to 51.0)", "–"], "of opinions the flips");
+        assert!(section.badge.unwrap().text.contains("8.5 (7.5 to 9.5) percentage points"));
+        assert_eq!(section.sentences.last().unwrap(), "Not measured: best of n: too few.");
+    }
 }

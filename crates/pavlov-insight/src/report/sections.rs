@@ -274,9 +274,18 @@ pub(super) fn numbers(value: &Value, path: &str) -> Vec<f64> {
 
 /// An estimate in a cell, with its interval.
 pub(super) fn cell(value: &Value, path: &str) -> String {
+    interval(value, path, figure)
+}
+
+/// An estimate of a share in a cell, with its interval, in percent: the column's head says so.
+pub(super) fn percent(value: &Value, path: &str) -> String {
+    interval(value, path, |share| format!("{:.1}", 100.0 * share))
+}
+
+fn interval(value: &Value, path: &str, shown: impl Fn(f64) -> String) -> String {
     match ["value", "low", "high"].map(|part| number(value, &format!("{path}/{part}"))) {
         [Some(value), Some(low), Some(high)] => {
-            format!("{} ({} to {})", figure(value), figure(low), figure(high))
+            format!("{} ({} to {})", shown(value), shown(low), shown(high))
         }
         _ => "–".to_owned(),
     }
@@ -317,11 +326,9 @@ pub(super) fn trace(report: Option<Value>, run: &str) -> Section {
             ("on everything", "/everything"),
             ("without the lessons at the top", "/without"),
         ];
-        let rows = rows.map(|(name, path)| vec![name.to_owned(), cell(cure, path)]).into();
-        tables.insert(
-            0,
-            Table { head: vec!["taught".into(), "the habit where nothing calls for it".into()], rows },
-        );
+        let rows = rows.map(|(name, path)| vec![name.to_owned(), percent(cure, path)]).into();
+        let head = ["taught", "the habit where nothing calls for it, % of answers"].map(String::from).into();
+        tables.insert(0, Table { head, rows });
     }
     let verified = report.pointer("/verified").filter(|verified| !verified.is_null());
     let badge = match verified {

@@ -1,5 +1,6 @@
 //! What a run's reward gained: by length, and by the reward that was meant.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pavlov_lm::LanguageModel;
@@ -153,17 +154,7 @@ impl Gain {
             let what = "needs the run's rollouts, and its KL, which is logged where beta is above 0";
             return Ok(Err(format!("along the run: {what}")));
         }
-        let groups = self.groups(&files, gold, meant)?;
-        let mut places: Vec<(f64, Vec<Group>)> = Vec::new();
-        let mut groups = groups.into_iter().peekable();
-        for ((step, kl), (_, length)) in kls.into_iter().zip(lengths) {
-            let own: Vec<Group> = std::iter::from_fn(|| groups.next_if(|(at, _)| *at as f64 <= step))
-                .map(|(_, group)| group)
-                .collect();
-            if !own.is_empty() {
-                places.push((kl * length, own));
-            }
-        }
+        let places = places(&kls, &lengths, self.groups(&files, gold, meant)?);
         let n = places.iter().map(|(_, groups)| groups.len()).sum();
         let point = |kl: f64, groups: &mut dyn Iterator<Item = Group>| {
             let (mut sum, mut count) = ([0.0; 2], 0.0);
@@ -183,7 +174,8 @@ impl Gain {
         Ok(fit.ok_or_else(|| {
             let found = places.len();
             format!(
-                "along the run: {found} logged lines are too few points; log more often, with logging_steps"
+                "along the run: {found} logged lines with a KL and a mean length are too few points; log more often, \
+                 with logging_steps"
             )
         }))
     }
@@ -241,6 +233,41 @@ impl Gain {
     }
 }
 
+/// Groups of answers by the KL of an answer, in nats, of the logged line that follows them: the KL of a token times the mean length
+/// that was logged at the same step. A line without a length leaves a gap, as it is not known how far its answers are.
+fn places(kls: &[(f64, f64)], lengths: &[(f64, f64)], groups: Vec<(u64, Group)>) -> Vec<(f64, Vec<Group>)> {
+    let lengths: BTreeMap<u64, f64> = lengths.iter().map(|(step, length)| (*step as u64, *length)).collect();
+    let mut groups = groups.into_iter().peekable();
+    let mut places = Vec::new();
+    for (step, kl) in kls {
+        let own = std::iter::from_fn(|| groups.next_if(|(at, _)| *at as f64 <= *step));
+        let own: Vec<Group> = own.map(|(_, group)| group).collect();
+        if let Some(length) = lengths.get(&(*step as u64)).filter(|_| !own.is_empty()) {
+            places.push((kl * length, own));
+        }
+    }
+    places
+}
+
 fn place(answer: &Scored) -> usize {
     answer.rollout.prompt_index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kl_and_length_are_those_of_one_step() {
+        let groups: Vec<(u64, Group)> = (1..=7).map(|step| (step, [step as f64, 0.0])).collect();
+        let kls = [(2.0, 0.1), (4.0, 0.2), (6.0, 0.3)];
+        let steps = |places: Vec<(f64, Vec<Group>)>| -> Vec<(f64, Vec<f64>)> {
+            places.into_iter().map(|(kl, own)| (kl, own.iter().map(|group| group[0]).collect())).collect()
+        };
+        let whole = places(&kls, &[(2.0, 10.0), (4.0, 20.0), (6.0, 50.0)], groups.clone());
+        assert_eq!(steps(whole), [(1.0, vec![1.0, 2.0]), (4.0, vec![3.0, 4.0]), (15.0, vec![5.0, 6.0])]);
+        // Where a line lacks one of the two, neither is lent from another line, nor are its answers.
+        let gap = places(&kls, &[(2.0, 10.0), (3.0, 7.0), (6.0, 50.0)], groups);
+        assert_eq!(steps(gap), [(1.0, vec![1.0, 2.0]), (15.0, vec![5.0, 6.0])]);
+    }
 }

@@ -13,7 +13,7 @@ use pavlov_insight::layers::report::{Place, ShiftVerdict};
 use pavlov_insight::layers::{
     Asked, Contrast, LayersOptions, LayersReport, Metric, Models, Part, Rewarded, Set, cost, measure,
 };
-use pavlov_insight::parts::Parts;
+use pavlov_insight::parts::{Key, Parts};
 use pavlov_insight::{Error, kept};
 use pavlov_lm::LanguageModel;
 use pavlov_schema::Map;
@@ -296,7 +296,7 @@ fn a_model_that_was_steered_has_a_share_near_one() {
     // Broken off twice, it goes on where it was and comes to the same.
     let options = LayersOptions { cells: 8, ..options(0) };
     for (known, stop_after) in [(0, 3), (2, 40), (2, usize::MAX)] {
-        let parts = Parts::open(run.path(), "layers", "steered").unwrap();
+        let parts = Parts::open(run.path(), "layers", &Key::of(&"steered")).unwrap();
         assert!(parts.left() >= known, "{} parts", parts.left());
         let mut evaluations = 0;
         let on_evaluation = &mut || {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pavlov_engine::Cpu;
 use pavlov_insight::Error;
-use pavlov_insight::parts::Parts;
+use pavlov_insight::parts::{Key, Parts};
 use pavlov_insight::scan::answers::Drawing;
 use pavlov_insight::scan::controls::Controls;
 use pavlov_insight::scan::detection::Verdict;
@@ -128,7 +128,7 @@ fn a_habit_planted_in_a_tenth_is_an_alarm() {
     // Broken off, it goes on with the answers that were drawn and comes to the same.
     let run = tempfile::tempdir().unwrap();
     let ask = |go_on: bool| {
-        let mut parts = Parts::open(run.path(), "scan", "these").unwrap();
+        let mut parts = Parts::open(run.path(), "scan", &Key::of(&"these")).unwrap();
         let left = parts.left();
         (left, scan_on(&reference, &model, 7, 150, &mut |_| go_on, &mut parts))
     };

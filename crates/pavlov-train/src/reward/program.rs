@@ -94,6 +94,11 @@ impl ProgramReward {
         }
     }
 
+    /// The program and its arguments, on one line.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Reward points of every completion, in their order.
     ///
     /// Errors name the program, the completion and what was printed: it ended, was late, printed something

@@ -62,6 +62,18 @@ pub struct Judged {
 }
 
 impl Reward {
+    /// What gives the points, in words that differ where the points do, as far as that can be seen: a program is known by its
+    /// arguments, a function of this program by its name alone.
+    pub fn identity(&self) -> String {
+        let source = match &self.source {
+            Source::Rule(rule) => format!("{rule:?}"),
+            Source::Program(program) => program.name().to_owned(),
+            Source::Model(model) => model.identity(),
+            Source::People(_) | Source::Function(_) => String::new(),
+        };
+        format!("{} × {}: {source}", self.weight, self.name)
+    }
+
     fn score(&mut self, prompts: &[Prompt], rollouts: &[Rollout]) -> Result<Part> {
         let completions = || rollouts.iter().map(|rollout| completion(prompts, rollout)).collect::<Vec<_>>();
         let rewards = match &mut self.source {

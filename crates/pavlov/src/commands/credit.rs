@@ -14,8 +14,9 @@ use pavlov_insight::credit::{
     AnswerCredit, CreditReport, Effort, Mark, NAME, Pooled, Subject, Writer, Writing, credit_answer, forwards,
 };
 use pavlov_insight::kept;
-use pavlov_insight::parts::Parts;
+use pavlov_insight::parts::{Key, Parts};
 use pavlov_schema::rollout_file;
+use pavlov_train::stage::score::Reward;
 
 pub(crate) use args::CreditArgs;
 use args::Tier;
@@ -38,7 +39,7 @@ pub(crate) fn run(args: &CreditArgs) -> Result<()> {
         (question.reference, question.reward_model) = (None, None);
     }
     // What is kept with a run is of its own answers.
-    let of_run = args.run.as_deref().filter(|_| args.prompt.is_none());
+    let of_run = args.run.as_deref().filter(|_| args.elsewhere.is_none());
     let folder = args.out.as_deref().or(of_run);
     if effort.ablate || effort.values {
         tell_cost(&mut question, &effort, args.batch as usize).map_err(|e| broken_off(e, folder))?;
@@ -90,10 +91,11 @@ pub(crate) fn measure(
     )?;
 
     // 2. Tiers B and C, answer by answer.
-    let models =
-        (question.policy.params.compute_digest(), question.temperature, question.max_completion_length);
-    let depends_on = format!("{models:?} {effort:?} {marks:?} {:?} {views:?} {logps:?}", question.answers);
-    let mut parts = super::parts(folder, NAME, &depends_on)?;
+    let policy = (question.policy.params.compute_digest(), question.policy.params.dtype());
+    let written = (question.temperature, question.max_completion_length);
+    let rewards: Vec<String> = question.rewards.iter().map(Reward::identity).collect();
+    let key = Key::of(&(policy, written, rewards, effort, marks, &question.answers, &views, &logps));
+    let mut parts = super::parts(folder, NAME, &key)?;
     let mut credits: Vec<AnswerCredit> = Vec::new();
     let stop = || interrupt::flag().load(Ordering::Relaxed);
     for (i, ((prompt, scored), (view, logp))) in

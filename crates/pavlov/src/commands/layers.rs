@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 use pavlov_engine::{Dtype, Sampler};
 use pavlov_insight::layers::report::{LayersReport, NAME, Place};
-use pavlov_insight::layers::{Asked, Contrast, LayersOptions, Metric, Models, Rewarded, Set, cost, measure};
+use pavlov_insight::layers::{
+    Asked, Contrast, LayersOptions, Metric, Models, Rewarded, Set, cost, key, measure,
+};
 use pavlov_insight::taught::Taught;
 use pavlov_insight::{Estimate, kept};
 use pavlov_lm::{AdapterConfig, LanguageModel, ModelFiles, split_pair};
@@ -95,8 +97,7 @@ pub(crate) fn run(args: &LayersArgs) -> Result<()> {
         !interrupt::flag().load(Ordering::Relaxed)
     };
     let folder = taught.as_ref().map(|taught| taught.run.as_path());
-    let digests = [models.reference(), models.trained()].map(|(_, weights)| weights.compute_digest());
-    let parts = super::parts(folder, NAME, &format!("{args:?} {digests:?} {set:?}"))?;
+    let parts = super::parts(folder, NAME, &key(&models, &metric, &set, &options))?;
     let mut asked = Asked { on_evaluation: &mut on_evaluation, parts };
     let report = measure(&mut models, &mut metric, &set, &options, &mut asked);
     let parts = asked.parts;

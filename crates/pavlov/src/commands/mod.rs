@@ -23,7 +23,7 @@ use pavlov_engine::{Cpu, Dtype, SamplingParams};
 use pavlov_lm::generate::GenerateOptions;
 use pavlov_lm::{AdapterSource, LanguageModel};
 
-use pavlov_insight::parts::Parts;
+use pavlov_insight::parts::{Key, Parts};
 use pavlov_train::loops::rl::sources::RewardEntry;
 use pavlov_train::settings::read_assignment;
 
@@ -60,9 +60,9 @@ fn load_speaker(args: &ModelArgs) -> Result<LanguageModel> {
 }
 
 /// The finished parts of a long measurement, where there is a folder to keep them in; says if there are some from before.
-fn parts(folder: Option<&Path>, name: &str, depends_on: &str) -> pavlov_insight::Result<Parts> {
+fn parts(folder: Option<&Path>, name: &str, key: &Key) -> pavlov_insight::Result<Parts> {
     let Some(folder) = folder else { return Ok(Parts::nowhere()) };
-    let parts = Parts::open(folder, name, depends_on)?;
+    let parts = Parts::open(folder, name, key)?;
     if parts.left() > 0 {
         screen::line("going on from where it was interrupted");
     }

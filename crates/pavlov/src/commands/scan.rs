@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result};
 use clap::Args;
 use pavlov_insight::kept;
+use pavlov_insight::parts::Key;
 use pavlov_insight::scan::answers::Drawing;
 use pavlov_insight::scan::controls::FEWEST;
 use pavlov_insight::scan::gain::{Gain, Gold};
@@ -153,9 +154,10 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
         !interrupt::flag().load(Ordering::Relaxed)
     };
     // What the answers depend on.
-    let depends_on =
-        format!("{dtype:?} {:?} {digests:?} {:?} {probes:?} {gain:?}", options.drawing, controls.digests());
-    let mut parts = super::parts(args.run.as_deref(), NAME, &depends_on)?;
+    let Drawing { answers, max_tokens, seed, max_batch: _ } = &options.drawing;
+    let drawn = (answers, max_tokens, seed);
+    let key = Key::of(&(dtype, drawn, &digests, controls.digests(), &probes, &gain));
+    let mut parts = super::parts(args.run.as_deref(), NAME, &key)?;
     let models = Models { reference: &reference, model: &model };
     let asked = controls.ask(&probes, &options.drawing, &mut on_answers, &mut parts);
     let report = asked.and_then(|controls| {

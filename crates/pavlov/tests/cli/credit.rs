@@ -94,6 +94,7 @@ fn an_answer_from_elsewhere_is_asked_about() {
     let alone = [&args[..], &FEW, &["--tiers", "a", "--json"]].concat();
     let report = &lab.run(&alone).ok().json()[0];
     assert!(report["answers"][0]["verdict"].is_null());
+    assert_eq!(report["answers"][0]["reward"], 1.0, "its reward is at hand");
     assert!(report["answers"][0]["marks"][0].as_f64().unwrap() > 0.0);
 }
 
@@ -111,8 +112,19 @@ fn an_answer_from_elsewhere_is_asked_about_with_a_runs_policy_and_data() {
     let other = lab.run(&[&asked[..], &FEW, &["--reward", exact, "--column", "answer=no"]].concat()).ok();
     assert_eq!(other.json()[0]["answers"][0]["reward"], 0.0);
     assert!(!lab.path("run/insight/credit.json").exists(), "what is kept with a run is of its own answers");
+    // What the rewards read is asked for by its flag, before anything is written.
+    let unknown =
+        ["credit", "run", "--prompt", "Who?", "--response", "Ana.", "--max-tokens", "12", "--reward", exact];
+    lab.run(&unknown).fails(2, &["--column answer=…", "'exact'"]);
+    let column = ["--column", "answer=Ana.", "--tiers", "a"];
+    let ran = lab.run(&[&unknown[..], &column].concat()).ok();
+    assert!(ran.out.contains("prompt 0, answer 1: reward 1.000"), "{}", ran.out);
     for (args, missing) in [
-        (&["credit", "run", "--prompt", "x"][..], "--response"),
+        (&["credit"][..], "give a RUN, or --model"),
+        (&["credit", "run", "--prompt", "x"], "--response"),
+        (&["credit", "run", "--column", "answer=x"], "--prompt"),
+        (&["credit", "run", "--prompt", "x", "--response", "y", "--answers", "2"], "--answers"),
+        (&["credit", "--model", "model", "--reward", exact], "--prompt"),
         (&["credit", "--prompt", "x", "--response", "y", "--model", "model"], "--reward"),
         (&["credit", "--prompt", "x", "--response", "y", "--reward", exact], "--model"),
     ] {
@@ -132,4 +144,20 @@ fn what_cannot_be_answered_is_said() {
     let sft = ["sft", "--set", "model=model", "--set", "data=rows.jsonl", "--set", "output_dir=sft"];
     lab.run(&[&sft[..], &["--set", "max_steps=1", "--set", "threads=1"]].concat()).ok();
     lab.run(&["credit", "sft"]).fails(2, &["sft", "--response"]);
+}
+
+#[test]
+fn what_was_measured_is_found_again_by_what_it_depends_on_alone() {
+    let lab = lab();
+    let asked = ["credit", "run", "--answers", "2", "--tiers", "b"];
+    // The report cannot be kept, so that its parts are.
+    let kept = lab.path("run/insight/credit.json");
+    fs::create_dir_all(&kept).unwrap();
+    lab.run(&[&asked[..], &FEW].concat()).fails(2, &["credit.json"]);
+    let again = lab.run(&[&asked[..], &FEW[..6], &["--threads", "2", "--batch", "7", "--json"]].concat());
+    assert!(again.err.contains("going on from where it was interrupted"), "{}", again.err);
+    let other = ["--reward", "{ rule = \"length\", target = 2 }"];
+    fs::remove_dir(&kept).unwrap();
+    let other = lab.run(&[&asked[..], &FEW, &other].concat()).ok();
+    assert!(!other.err.contains("going on"), "another reward is another measurement: {}", other.err);
 }

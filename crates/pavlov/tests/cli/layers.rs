@@ -80,3 +80,23 @@ fn layers_of_a_reward_are_measured_or_said_to_be_none() {
     let placed = report["place"]["verdict"] != "no_gain";
     assert_eq!(placed, !report["gates"]["parts"].as_array().unwrap().is_empty(), "{report}");
 }
+
+#[test]
+fn what_was_measured_is_found_again_by_what_it_depends_on_alone() {
+    let lab = Lab::new();
+    rows(&lab);
+    teach(&lab, "sft", &["data=lessons.jsonl", "output_dir=run"]);
+    let asked = ["layers", "run", "--contrasts", "contrasts.jsonl", "--cells", "4", "--orders", "1"];
+    // The report cannot be kept, so that its parts are.
+    let kept = lab.path("run/insight/layers.json");
+    std::fs::create_dir_all(&kept).unwrap();
+    lab.run(&[&asked[..], &["--threads", "1"]].concat()).fails(2, &["layers.json"]);
+    let parts = lab.path("run/insight/layers.parts.jsonl");
+    let measured = std::fs::read(&parts).unwrap();
+    let again = lab.run(&[&asked[..], &["--threads", "2", "--batch", "7", "--json"]].concat());
+    assert!(again.err.contains("going on from where it was interrupted"), "{}", again.err);
+    assert_eq!(std::fs::read(&parts).unwrap(), measured);
+    std::fs::remove_dir(&kept).unwrap();
+    let other = lab.run(&[&asked[..], &["--seed", "1", "--threads", "1"]].concat()).ok();
+    assert!(!other.err.contains("going on"), "another seed is another measurement: {}", other.err);
+}

@@ -112,6 +112,12 @@ impl RewardModel {
         &self.model.files.tokenizer
     }
 
+    /// What scores depend on, in words that differ where scores do.
+    pub(crate) fn identity(&self) -> String {
+        let params = &self.model.params;
+        format!("{:016x} {:?} {:?}", params.compute_digest(), params.dtype(), self.file)
+    }
+
     /// What a score means.
     pub fn head(&self) -> &Head {
         &self.file.head

@@ -10,7 +10,6 @@ use crate::args::MeasureArgs;
 /// `pavlov credit`.
 #[derive(Debug, Args)]
 #[command(
-    group(clap::ArgGroup::new("subject").required(true).multiple(true).args(["run", "prompt"])),
     after_help = "Tier a is two or three forward passes; b writes parts of the answer anew, hundreds of times; c continues its \
                   prefixes, hundreds of times, and is what the verdict comes from. The report is kept in \
                   RUN/insight/credit.json, and the credit of each token in RUN/insight/credit.parquet, which pavlov grpo \
@@ -20,7 +19,7 @@ pub(crate) struct CreditArgs {
     /// The folder of a run of grpo or pairwise: its model, its rewards, its answers
     pub(super) run: Option<PathBuf>,
     /// The policy that is asked [default of a run: its final model]
-    #[arg(long, value_name = "DIR", required_unless_present = "run")]
+    #[arg(long, value_name = "DIR")]
     pub(super) model: Option<PathBuf>,
     /// What the policy is compared with in tier a [default of a run: the model it began with]
     #[arg(long, value_name = "DIR")]
@@ -30,22 +29,15 @@ pub(crate) struct CreditArgs {
     pub(super) reward_model: Option<PathBuf>,
     /// A reward, as the key `rewards` has it, such as '{ rule = "exact", column = "answer" }'; may be given many times
     /// [default of a run: its own]
-    #[arg(long = "reward", value_name = "TOML", required_unless_present = "run")]
+    #[arg(long = "reward", value_name = "TOML")]
     pub(super) rewards: Vec<String>,
-    /// The prompt of an answer from elsewhere; if a run's data has it, with what its row has for the rewards
-    #[arg(long, value_name = "TEXT", requires = "response")]
-    pub(super) prompt: Option<String>,
-    /// The answer
-    #[arg(long, value_name = "TEXT", requires = "prompt")]
-    pub(super) response: Option<String>,
-    /// A column that the rewards read, beside the prompt; may be given many times
-    #[arg(long = "column", value_name = "KEY=VALUE", requires = "prompt")]
-    pub(super) columns: Vec<String>,
+    #[command(flatten)]
+    pub(super) elsewhere: Option<Elsewhere>,
     /// Which answers of the run: those of this update [default: the last that has answers]
     #[arg(long, value_name = "N", requires = "run", conflicts_with = "prompt")]
     pub(super) step: Option<u64>,
     /// Most answers, those first whose advantage is largest in size
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 4, conflicts_with = "prompt", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) answers: u32,
     /// People's marks: JSON lines of {"responses": [{"text"}], "marks": [{"response", "start", "end", "sign"}]}, in characters
     #[arg(long, value_name = "FILE")]
@@ -79,6 +71,20 @@ pub(crate) struct CreditArgs {
     pub(super) out: Option<PathBuf>,
     #[command(flatten)]
     pub(super) measure: MeasureArgs,
+}
+
+/// An answer from elsewhere. Its prompt and response are required of whoever gives one, not of everybody.
+#[derive(Debug, Args)]
+pub(super) struct Elsewhere {
+    /// The prompt of an answer from elsewhere; if a run's data has it, with what its row has for the rewards
+    #[arg(long, value_name = "TEXT", required = false, requires = "response")]
+    pub(super) prompt: String,
+    /// The answer
+    #[arg(long, value_name = "TEXT", required = false, requires = "prompt")]
+    pub(super) response: String,
+    /// A column that the rewards read, beside the prompt; may be given many times
+    #[arg(long = "column", value_name = "KEY=VALUE", requires = "prompt")]
+    pub(super) columns: Vec<String>,
 }
 
 /// What is measured.

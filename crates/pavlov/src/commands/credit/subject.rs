@@ -12,15 +12,16 @@ use pavlov_schema::rollout::{Finish, Prompt, Rollout, Scored};
 use pavlov_schema::rollout_file;
 use pavlov_schema::text::{Message, Text};
 use pavlov_schema::{Map, Value, dataset};
+use pavlov_train::Error as TrainError;
 use pavlov_train::loops::reward_model::RewardModel;
 use pavlov_train::loops::rl::config::{GrpoConfig, PairwiseConfig, PolicySettings};
-use pavlov_train::loops::rl::sources::{SourceEntry, open_rewards};
+use pavlov_train::loops::rl::sources::{RewardEntry, SourceEntry, open_rewards};
 use pavlov_train::run::TrainingConfig;
 use pavlov_train::settings::{Settings, read_assignment, read_toml};
-use pavlov_train::stage::score::Reward;
+use pavlov_train::stage::score::{Reward, score};
 use serde::Deserialize;
 
-use super::args::CreditArgs;
+use super::args::{CreditArgs, Elsewhere};
 use crate::commands::{load_on, reward_entry, speaker};
 use crate::failure::bad_input;
 
@@ -39,32 +40,33 @@ pub(crate) struct Question {
     pub(crate) max_completion_length: usize,
 }
 
-/// What a run's configuration says.
+/// Whom the question is put to, and about what.
+enum Asked<'a> {
+    /// A run, about its own answers.
+    Run(Run),
+    /// A run, about an answer from elsewhere.
+    RunElsewhere(Run, &'a Elsewhere),
+    /// The model of this folder, about an answer from elsewhere.
+    Model(&'a Path, &'a Elsewhere),
+}
+
+/// A run, and what its configuration says.
 struct Run {
+    folder: PathBuf,
     training: TrainingConfig,
     policy: PolicySettings,
 }
 
 impl Question {
     pub(super) fn of(args: &CreditArgs) -> Result<Self> {
-        let run = args.run.as_deref().map(Run::read).transpose()?;
+        let asked = Asked::of(args)?;
+        let run = asked.run();
         let (backend, dtype) = (args.measure.compute.cpu(), args.measure.compute.dtype());
-        let policy_name = match (&args.model, &args.run) {
-            (Some(model), _) => model.clone(),
-            (None, Some(run)) => final_model(run)?,
-            (None, None) => return Err(bad_input("--model: is needed where no run is named")),
-        };
+        let policy_name = asked.policy(args)?;
         let policy = speaker(load_on(&policy_name, None, &backend, dtype)?, &policy_name)?;
-        let (reference, reference_name) = reference(args, run.as_ref(), &policy, (&backend, dtype))?;
-        let entries = match (args.rewards.is_empty(), &run) {
-            (true, Some(run)) => run.policy.rewards.clone(),
-            _ => args.rewards.iter().map(|text| reward_entry("--reward", text)).collect::<Result<_>>()?,
-        };
-        if entries.is_empty() {
-            let what = "--reward: is needed: the run learned from a judge, and one answer alone earns nothing from it";
-            return Err(bad_input(what));
-        }
-        let rewards = open_rewards(&entries, &policy, None)?;
+        let (reference, reference_name) = reference(args, run, &policy, (&backend, dtype))?;
+        let entries = asked.rewards(args)?;
+        let mut rewards = open_rewards(&entries, &policy, None)?;
         let folders = entries.iter().filter_map(|entry| match &entry.source {
             SourceEntry::Model(folder) => Some(folder.clone()),
             SourceEntry::Rule(_) | SourceEntry::Program { .. } | SourceEntry::People(_) => None,
@@ -75,14 +77,18 @@ impl Question {
         if let Some(model) = &mut reward_model {
             model.set_now(policy.files.now());
         }
-        let answers = match (&run, &args.run, &args.prompt) {
-            (Some(run), Some(folder), None) => of_run(args, run, folder)?,
-            (run, _, prompt) => {
-                let prompt = prompted(prompt.as_deref().unwrap_or_default(), run.as_ref())?;
-                vec![of_flags(args, prompt, &policy)?]
+        let answers = match &asked {
+            Asked::Run(run) => of_run(args, run)?,
+            Asked::RunElsewhere(run, answer) => {
+                let prompt = prompted(&answer.prompt, &dataset::read_prompts(&run.training.data)?);
+                vec![of_flags(answer, prompt, &policy, &mut rewards, args.measure.seed)?]
+            }
+            Asked::Model(_, answer) => {
+                let prompt = prompted(&answer.prompt, &[]);
+                vec![of_flags(answer, prompt, &policy, &mut rewards, args.measure.seed)?]
             }
         };
-        let own = run.as_ref().map(|run| &run.policy);
+        let own = run.map(|run| &run.policy);
         Ok(Self {
             policy,
             policy_name,
@@ -102,17 +108,55 @@ impl Question {
     }
 }
 
+impl<'a> Asked<'a> {
+    fn of(args: &'a CreditArgs) -> Result<Self> {
+        match (&args.run, &args.model, &args.elsewhere) {
+            (Some(run), _, None) => Ok(Self::Run(Run::read(run)?)),
+            (Some(run), _, Some(answer)) => Ok(Self::RunElsewhere(Run::read(run)?, answer)),
+            (None, Some(model), Some(answer)) if !args.rewards.is_empty() => Ok(Self::Model(model, answer)),
+            (None, _, _) => Err(bad_input("give a RUN, or --model, --reward, --prompt and --response")),
+        }
+    }
+
+    fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Run(run) | Self::RunElsewhere(run, _) => Some(run),
+            Self::Model(..) => None,
+        }
+    }
+
+    /// The folder of the policy.
+    fn policy(&self, args: &CreditArgs) -> Result<PathBuf> {
+        match (self, &args.model) {
+            (Self::Model(folder, _), _) => Ok(folder.to_path_buf()),
+            (Self::Run(_) | Self::RunElsewhere(..), Some(folder)) => Ok(folder.clone()),
+            (Self::Run(run) | Self::RunElsewhere(run, _), None) => final_model(&run.folder),
+        }
+    }
+
+    fn rewards(&self, args: &CreditArgs) -> Result<Vec<RewardEntry>> {
+        match self.run().filter(|_| args.rewards.is_empty()) {
+            None => args.rewards.iter().map(|text| reward_entry("--reward", text)).collect(),
+            Some(run) if !run.policy.rewards.is_empty() => Ok(run.policy.rewards.clone()),
+            Some(_) => {
+                let what = "--reward: is needed: the run learned from a judge, and one answer alone earns nothing from it";
+                Err(bad_input(what))
+            }
+        }
+    }
+}
+
 impl Run {
     fn read(folder: &Path) -> Result<Self> {
         let map = read_toml(&folder.join("config.toml"))?;
-        let pairwise = PairwiseConfig::from_map(map.clone()).ok();
-        let grpo = GrpoConfig::from_map(map).ok();
-        let found = grpo.map(|own| Self { training: own.training, policy: own.policy });
-        found.or(pairwise.map(|own| Self { training: own.training, policy: own.policy })).ok_or_else(|| {
+        let pairwise = PairwiseConfig::from_map(map.clone()).map(|own| (own.training, own.policy));
+        let grpo = GrpoConfig::from_map(map).map(|own| (own.training, own.policy));
+        let (training, policy) = grpo.or(pairwise).map_err(|_| {
             let what = "is no run of grpo or pairwise, so that it has no rewards and no answers; give the answer with \
                         --model, --reward, --prompt and --response";
             bad_input(format!("{}: {what}", folder.display()))
-        })
+        })?;
+        Ok(Self { folder: folder.to_owned(), training, policy })
     }
 }
 
@@ -152,11 +196,11 @@ fn reference(
 }
 
 /// The answers of one update, those first whose advantage is largest in size.
-fn of_run(args: &CreditArgs, run: &Run, folder: &Path) -> Result<Vec<(Prompt, Scored)>> {
+fn of_run(args: &CreditArgs, run: &Run) -> Result<Vec<(Prompt, Scored)>> {
     let prompts = dataset::read_prompts(&run.training.data)?;
     let file = match args.step {
-        Some(step) => folder.join(format!("rollouts/step-{step:06}.parquet")),
-        None => last_rollouts(folder)?,
+        Some(step) => run.folder.join(format!("rollouts/step-{step:06}.parquet")),
+        None => last_rollouts(&run.folder)?,
     };
     let mut answers: Vec<_> = rollout_file::read(&file)?.into_iter().map(|(_, credited)| credited).collect();
     answers.sort_by(|a, b| b.advantage.abs().total_cmp(&a.advantage.abs()));
@@ -187,25 +231,31 @@ fn last_rollouts(folder: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The prompt of these words: of a run the first of its data that asks them, which has what the rewards read; else the words alone,
-/// said by a user where the data are conversations.
-fn prompted(words: &str, run: Option<&Run>) -> Result<Prompt> {
-    let prompts = run.map_or(Ok(Vec::new()), |run| dataset::read_prompts(&run.training.data))?;
-    let asks = |prompt: &Prompt| match &prompt.prompt {
+/// The prompt of these words: the first of a run's that asks them, which has what the rewards read; else the words alone, said by a
+/// user where the others are conversations.
+fn prompted(words: &str, others: &[Prompt]) -> Prompt {
+    let asks = |prompt: &&Prompt| match &prompt.prompt {
         Text::Plain(text) => text == words,
         Text::Chat(messages) => messages.last().is_some_and(|last| last.content == words),
     };
-    let prompt = match prompts.first() {
-        Some(Prompt { prompt: Text::Chat(_), .. }) => Text::Chat(vec![Message::new("user", words)]),
-        _ => Text::from(words),
-    };
-    let alone = Prompt { id: "0".into(), prompt, columns: Map::new() };
-    Ok(prompts.into_iter().find(asks).unwrap_or(alone))
+    others.iter().find(asks).cloned().unwrap_or_else(|| {
+        let prompt = match others.first() {
+            Some(Prompt { prompt: Text::Chat(_), .. }) => Text::Chat(vec![Message::new("user", words)]),
+            _ => Text::from(words),
+        };
+        Prompt { id: "0".into(), prompt, columns: Map::new() }
+    })
 }
 
-/// The answer of `--response`, and what `--column` says beside its prompt.
-fn of_flags(args: &CreditArgs, mut prompt: Prompt, policy: &LanguageModel) -> Result<(Prompt, Scored)> {
-    for column in &args.columns {
+/// The answer from elsewhere, with what it earns, and what `--column` says beside its prompt.
+fn of_flags(
+    answer: &Elsewhere,
+    mut prompt: Prompt,
+    policy: &LanguageModel,
+    rewards: &mut [Reward],
+    seed: u64,
+) -> Result<(Prompt, Scored)> {
+    for column in &answer.columns {
         let (key, value) = read_assignment(column)?;
         // `answer=4` is what a reward reads as text.
         let value = match value {
@@ -214,12 +264,19 @@ fn of_flags(args: &CreditArgs, mut prompt: Prompt, policy: &LanguageModel) -> Re
         };
         prompt.columns.insert(key, value);
     }
-    let response = args.response.as_deref().unwrap_or_default();
-    let scored = written(policy, &prompt, response, args.measure.seed)?;
+    let rollouts = vec![written(policy, &prompt, &answer.response, seed)?.rollout];
+    let scored = score(rewards, std::slice::from_ref(&prompt), rollouts).map_err(|error| match error {
+        TrainError::Reference { rule, column, .. } if !prompt.columns.contains_key(&column) => {
+            let what = format!("reads '{column}', which is not beside the prompt");
+            bad_input(format!("--column: reward rule '{rule}' {what}; give it as --column {column}=…"))
+        }
+        error => error.into(),
+    })?;
+    let scored = scored.into_iter().next().expect("an answer for an answer");
     Ok((prompt, scored))
 }
 
-/// An answer that nobody scored, as if the policy had written it.
+/// An answer as if the policy had written it. Nobody scored it: its reward is not a number.
 pub(crate) fn written(policy: &LanguageModel, prompt: &Prompt, response: &str, seed: u64) -> Result<Scored> {
     let encoded = policy.encoder().encode_answers(&prompt.prompt, &[Text::from(response)], "--prompt")?;
     let tokens = encoded.answers.into_iter().next().unwrap_or_default();
