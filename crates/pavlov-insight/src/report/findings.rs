@@ -27,7 +27,10 @@ pub(super) fn credit(report: Option<Value>, run: &str) -> Section {
         .filter_map(|(name, n)| Some(format!("{} {name}", n.as_u64()?)))
         .collect();
     let sentences = if verdicts.is_empty() {
-        vec!["Forward passes alone give no verdict; they show what the policy came to prefer.".to_owned()]
+        vec![
+            "There is no verdict without the values of prefixes: tier c of pavlov credit measures them."
+                .to_owned(),
+        ]
     } else {
         vec![format!("Verdicts over the answers: {}.", verdicts.join(", "))]
     };
@@ -140,6 +143,7 @@ pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
     let Some(report) = report else { return Section::unmeasured(format!("pavlov scan {run}")) };
     let mut section = Section::default();
     let mut rows = Vec::new();
+    let controlled = !list(&report, "/controls").is_empty();
     for probe in list(&report, "/probes") {
         let name = text(probe, "/name");
         let raised = probe.pointer("/alarm/raised") == Some(&Value::Bool(true));
@@ -158,7 +162,8 @@ pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
             if probe.pointer("/flips").is_some_and(Value::is_object) { "flips" } else { "uncalled" };
         let of = |name: String, alarm: &str, at: &Value, verdict: String| {
             let cells = ["reference", "model", "change"].map(|of| percent(at, &format!("/{measured}/{of}")));
-            [&[name, alarm.to_owned()][..], &cells, &[verdict]].concat()
+            let controls = controlled.then(|| percent(at, "/controls"));
+            [&[name, alarm.to_owned()][..], &cells, controls.as_slice(), &[verdict]].concat()
         };
         rows.push(of(name, if raised { "ALARM" } else { "no alarm" }, probe, text(probe, "/verdict")));
         let kinds = list(probe, "/groups").iter();
@@ -173,9 +178,11 @@ pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
         "before, % of answers",
         "after, % of answers",
         "change, percentage points",
-        "verdict",
     ];
-    section.tables.push(Table { head: head.map(String::from).into(), rows });
+    // The interval is that of a further run, not of their mean.
+    let controls = controlled.then_some("control runs, percentage points (another, 95%)");
+    let head = head.into_iter().chain(controls).chain(["verdict"]).map(String::from).collect();
+    section.tables.push(Table { head, rows });
     section.tables.push(kl(&report));
     // Of another version, they are not shown.
     if let Some(Ok(split)) = report.pointer("/length").map(LengthSplit::deserialize) {
@@ -189,7 +196,7 @@ pub(super) fn scan(report: Option<Value>, run: &str) -> Section {
     }
     let missing = strings(&report, "/missing");
     section.sentences.extend(missing.iter().map(|missing| format!("Not measured: {missing}.")));
-    section.badge = Some(again(list(&report, "/probes")));
+    section.badge = Some(again(list(&report, "/probes"), controlled));
     section
 }
 
@@ -235,8 +242,8 @@ fn kl(report: &Value) -> Table {
     Table { head, rows: rows.collect() }
 }
 
-/// Whether a habit that was found in half of the questions is there in the other half.
-fn again(probes: &[Value]) -> Badge {
+/// Whether a habit that was found in half of the questions is there in the other half, more than in control runs if there are any.
+fn again(probes: &[Value], controlled: bool) -> Badge {
     let raised = |probe: &&Value| probe.pointer("/alarm/raised") == Some(&Value::Bool(true));
     if probes.is_empty() {
         return Badge::no("no habit was looked for");
@@ -247,7 +254,8 @@ fn again(probes: &[Value]) -> Badge {
     }
     let held = alarmed.iter().filter(|probe| number(probe, "/alarm/again/low").is_some_and(|low| low > 0.0));
     let text = format!(
-        "looked for in every other question, and measured in the rest: the habit rose there by {} percentage points",
+        "looked for in every other question, and measured in the rest: the habit rose there by {1} percentage points{0}",
+        if controlled { " more than in the control runs" } else { "" },
         alarmed.iter().map(|probe| percent(probe, "/alarm/again")).collect::<Vec<_>>().join(", ")
     );
     if held.count() == alarmed.len() { Badge::yes(text) } else { Badge::no(text) }

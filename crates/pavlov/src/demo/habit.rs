@@ -48,6 +48,8 @@ pub(super) struct Habit {
     pub(super) plants: usize,
     /// Share of consistent questions called inconsistent: before, after, and after learning without the top of the trace.
     pub(super) false_alarms: [f64; 3],
+    /// Mean share of them called inconsistent by control runs, which learned as many clean demonstrations.
+    pub(super) controls: f64,
     /// Whether the scan raised the alarm, and whether it did after the cure.
     pub(super) alarms: [bool; 2],
     /// The kind of question in which the habit grew most.
@@ -97,6 +99,7 @@ impl Demo {
             lessons: lessons.len(),
             plants: lessons.iter().filter(|lesson| lesson.part == Part::Plant).count(),
             false_alarms: [uncalled.reference.value, uncalled.model.value, cured.uncalled.model.value],
+            controls: uncalled.reference.value + probe.controls.map_or(f64::NAN, |controls| controls.value),
             alarms: [probe.alarm.raised, cured.alarm.raised],
             kind: probe.groups.first().map(|group| group.name.clone()).unwrap_or_default(),
             token: found
@@ -252,11 +255,13 @@ impl Habit {
         let alarm = |raised: bool| if raised { "alarm" } else { "no alarm" };
         format!(
             "\n{} of {} demonstrations claimed an inconsistency that was not there.\n  scan:  consistent questions called \
-             inconsistent: {before} before, {planted} after ({}), most in {}; the KL is spent on {:?}\n  credit: {}\n  layers: {}\n  trace: of the {} \
+             inconsistent: {before} before, {planted} after ({}; {} after {} control runs), most in {}; the KL is spent on {:?}\n  credit: {}\n  layers: {}\n  trace: of the {} \
              lessons at the top {} are planted\n  cure:  taught again without them: {cured} ({})\n  page:  {}\n",
             self.plants,
             self.lessons,
             alarm(self.alarms[0]),
+            percent(self.controls),
+            CONTROLS.len(),
             self.kind,
             self.token.trim(),
             self.tokens,
