@@ -68,7 +68,7 @@ impl Pooled {
             .bits
             .map_or(String::new(), |bits| format!("; an answer was news of {bits:.2} bits on average"));
         if verdicts.is_empty() {
-            return "Forward passes alone give no verdict; measure tier C for one.".to_owned();
+            return "There is no verdict without the values of prefixes; measure tier c for one.".to_owned();
         }
         format!("Verdicts: {}{bits}.", verdicts.join(", "))
     }

@@ -27,7 +27,10 @@ pub(super) fn credit(report: Option<Value>, run: &str) -> Section {
         .filter_map(|(name, n)| Some(format!("{} {name}", n.as_u64()?)))
         .collect();
     let sentences = if verdicts.is_empty() {
-        vec!["Forward passes alone give no verdict; they show what the policy came to prefer.".to_owned()]
+        vec![
+            "There is no verdict without the values of prefixes: tier c of pavlov credit measures them."
+                .to_owned(),
+        ]
     } else {
         vec![format!("Verdicts over the answers: {}.", verdicts.join(", "))]
     };

@@ -119,6 +119,7 @@ fn an_answer_from_elsewhere_is_asked_about_with_a_runs_policy_and_data() {
     let column = ["--column", "answer=Ana.", "--tiers", "a"];
     let ran = lab.run(&[&unknown[..], &column].concat()).ok();
     assert!(ran.out.contains("prompt 0, answer 1: reward 1.000"), "{}", ran.out);
+    assert!(ran.out.contains("no verdict without the values of prefixes"), "{}", ran.out);
     for (args, missing) in [
         (&["credit"][..], "give a RUN, or --model"),
         (&["credit", "run", "--prompt", "x"], "--response"),

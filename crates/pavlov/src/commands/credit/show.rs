@@ -41,7 +41,7 @@ pub(super) fn answer(credit: &AnswerCredit) -> String {
             credit.values.as_ref().map_or_else(|| "·".into(), |own| figure(&own.segments[i])),
             if bits { sums(bit_tokens.as_deref(), part.tokens.clone()) } else { String::new() },
         ];
-        let name: String = part.text.trim().replace('\n', "⏎").chars().take(SHOWN).collect();
+        let name: String = part.text.replace('\n', "⏎").trim().chars().take(SHOWN).collect();
         let name = if name.is_empty() { "(end)".to_owned() } else { name };
         let cells = cells.map(|cell| format!("{cell:>18}")).concat();
         let _ = writeln!(text, "  {name:<SHOWN$} {}", cells.trim_end());
