@@ -31,6 +31,9 @@ pub(crate) fn machine(cpu: &Cpu, dtype: Dtype) {
     line(&format!("pavlov {} · {} · {dtype}", env!("CARGO_PKG_VERSION"), cpu.describe()));
 }
 
+/// Longest time without a word where there is no bar.
+const SILENT: Duration = Duration::from_secs(30);
+
 /// How far a run is: a bar on a terminal, a line now and then elsewhere.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -39,6 +42,8 @@ pub(crate) struct Progress {
     /// The step the clock started at.
     first: u64,
     start: Instant,
+    /// When the last line was written.
+    spoke: Mutex<Instant>,
 }
 
 impl Progress {
@@ -54,21 +59,25 @@ impl Progress {
             *lock() = Some(bar.clone());
             bar
         });
-        Self { bar, total, first, start: Instant::now() }
+        let start = Instant::now();
+        Self { bar, total, first, start, spoke: Mutex::new(start) }
     }
 
-    /// Shows a finished step on a terminal's bar; `message` has its numbers.
+    /// Shows a finished step on a terminal's bar, or after half a minute without a line writes one; `message` has its numbers.
     pub(crate) fn step(&self, step: u64, message: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position(step);
             bar.set_prefix(self.time_left(step));
             bar.set_message(message.to_owned());
+        } else if self.spoke.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > SILENT {
+            self.logged(step, message);
         }
     }
 
     /// Writes a line for steps up to this one where there is no bar.
     pub(crate) fn logged(&self, step: u64, message: &str) {
         if self.bar.is_none() {
+            *self.spoke.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             line(&format!("step {step}/{} · {message}{}", self.total, self.time_left(step)));
         }
     }
@@ -124,7 +133,7 @@ mod tests {
     #[test]
     fn time_left_counts_from_where_a_run_was_resumed() {
         let start = Instant::now().checked_sub(Duration::from_secs(40)).unwrap();
-        let progress = Progress { bar: None, total: 110, first: 100, start };
+        let progress = Progress { bar: None, total: 110, first: 100, start, spoke: Mutex::new(start) };
         assert_eq!(progress.time_left(100), "");
         assert_eq!(progress.time_left(108), " · 10 s left");
     }

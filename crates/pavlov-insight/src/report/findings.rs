@@ -7,6 +7,7 @@ use super::chart::{self, Series};
 use super::heat::{heat, spread};
 use super::sections::{Badge, Curve, Section, Shaded, Table, list, number, numbers, percent, strings, text};
 use crate::ledger::figure;
+use crate::scan::divergence::readable;
 use crate::scan::length::LengthSplit;
 use crate::scan::overoptimisation::{Fit, Optimiser, Point};
 
@@ -236,7 +237,7 @@ fn overoptimised(fit: &Fit) -> Vec<Curve> {
 fn kl(report: &Value) -> Table {
     let tokens = list(report, "/divergence/tokens").iter().take(TOKENS);
     let rows = tokens.map(|token| {
-        vec![text(token, "/text").trim().to_owned(), number(token, "/nats").map_or(String::new(), figure)]
+        vec![readable(&text(token, "/text")), number(token, "/nats").map_or(String::new(), figure)]
     });
     let head = ["KL is spent on", "KL, nats an answer"].map(String::from).into();
     Table { head, rows: rows.collect() }

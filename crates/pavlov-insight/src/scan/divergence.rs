@@ -48,6 +48,14 @@ pub struct Divergence {
     pub tokens: Vec<TokenKl>,
 }
 
+/// A token's text as people read it: without space around it, or, if it is nothing but space, escaped.
+pub fn readable(text: &str) -> String {
+    match text.trim() {
+        "" => text.escape_debug().to_string().replace(' ', "␣"),
+        trimmed => trimmed.escape_debug().to_string(),
+    }
+}
+
 /// Sums up answers of the trained model; `text` names a token.
 pub fn divergence(answers: &[Vec<Drawn>], text: &dyn Fn(u32) -> String, rng: &mut Rng) -> Divergence {
     let ratio = |drawn: &Drawn| f64::from(drawn.model) - f64::from(drawn.reference);
@@ -103,5 +111,12 @@ mod tests {
         assert!((found.tokens[0].nats - 2.0 * first).abs() < 0.03 && found.tokens[0].text == "0");
         assert!((found.tokens[1].nats - 2.0 * second).abs() < 0.03);
         assert!(found.by_place.len() == 2 && (found.by_place[1] - first - second).abs() < 0.03);
+    }
+
+    #[test]
+    fn white_space_can_be_read() {
+        for (text, wanted) in [(" That", "That"), (" ", "␣"), ("\n\n", "\\n\\n"), ("", "")] {
+            assert_eq!(readable(text), wanted);
+        }
     }
 }

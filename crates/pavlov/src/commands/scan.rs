@@ -11,6 +11,7 @@ use pavlov_insight::kept;
 use pavlov_insight::parts::Key;
 use pavlov_insight::scan::answers::Drawing;
 use pavlov_insight::scan::controls::FEWEST;
+use pavlov_insight::scan::divergence::readable;
 use pavlov_insight::scan::gain::{Gain, Gold};
 use pavlov_insight::scan::overoptimisation::Fit;
 use pavlov_insight::scan::probe::{self, Probe, ProbeEntry};
@@ -341,7 +342,7 @@ pub(crate) fn table(report: &ScanReport) -> String {
     }
     if let Some(kl) = &report.divergence {
         let tokens: Vec<String> =
-            kl.tokens.iter().take(6).map(|t| format!("{:?} {:.3}", one_line(&t.text), t.nats)).collect();
+            kl.tokens.iter().take(6).map(|t| format!("\"{}\" {:.3}", readable(&t.text), t.nats)).collect();
         let estimate = kl.per_answer;
         let _ = writeln!(
             text,
