@@ -1,6 +1,7 @@
 //! One answer, all tiers.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use pavlov_schema::rng::{Rng, Stream};
 use pavlov_schema::rollout::{Credited, Rollout, Scored};
@@ -164,6 +165,26 @@ impl Effort {
             answers: ablations + prefixes * continued,
             tokens: (ablations + (prefixes + 1) * continued) * tokens.div_ceil(2),
         }
+    }
+
+    /// Seconds that a token of [`Effort::cost`] takes, by a trial of the first of an answer's ablations and continuations: these
+    /// read a prefix of the answer for what they write, which on a long prompt takes longer than the writing. `writer` must be at its
+    /// prompt.
+    ///
+    /// # Errors
+    /// Those of writing and of rewards.
+    pub fn seconds_a_token(&self, writer: &mut Writer, answer: &[u32]) -> Result<f64> {
+        const TRIED: usize = 16;
+        let started = Instant::now();
+        let trial = Self { ablations: TRIED, held_out: 0, rollouts: TRIED / 4, prefixes: 2, ..self.clone() };
+        if trial.ablate {
+            let parts = cut(&pieces(writer.tokenizer(), answer)?, trial.cut);
+            writer.ablate(answer, &parts, coalitions(parts.len(), TRIED, trial.seed, 0), 1)?;
+        }
+        // Half of an answer follows a prefix.
+        let places = if trial.values { vec![0, answer.len() / 2] } else { vec![0] };
+        writer.nodes(answer, &places, trial.rollouts)?;
+        Ok(started.elapsed().as_secs_f64() / trial.cost(answer.len()).tokens.max(1) as f64)
     }
 }
 

@@ -43,8 +43,6 @@ pub struct Writer<'a> {
     rounds: u64,
     /// Answers written so far.
     pub written: usize,
-    /// Tokens written so far.
-    pub written_tokens: usize,
     /// Rewards asked for so far.
     pub asked: usize,
 }
@@ -73,7 +71,6 @@ impl<'a> Writer<'a> {
             known,
             rounds: 0,
             written: 0,
-            written_tokens: 0,
             asked: 0,
         }
     }
@@ -221,7 +218,6 @@ impl<'a> Writer<'a> {
         }
         for Sampled { request, choice, tokens, .. } in sampled {
             self.written += 1;
-            self.written_tokens += tokens.len();
             texts[jobs[request][choice]] = tokens;
         }
         Ok(texts)

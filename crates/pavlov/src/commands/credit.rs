@@ -133,7 +133,6 @@ pub(crate) fn measure(
 
 /// Times a few continuations of the first prompt, and says what all answers will take.
 fn tell_cost(question: &mut Question, effort: &Effort, batch: usize) -> pavlov_insight::Result<()> {
-    const TRIED: usize = 16;
     let Some((prompt, scored)) = question.answers.first() else { return Ok(()) };
     let (temperature, max_completion_length) = (question.temperature, question.max_completion_length);
     let writing = Writing { temperature, max_completion_length, batch, seed: effort.seed };
@@ -142,9 +141,7 @@ fn tell_cost(question: &mut Question, effort: &Effort, batch: usize) -> pavlov_i
     let tokens = rollout.prompt_tokens.clone();
     let mut writer =
         Writer::new(&question.policy, &mut question.rewards, prompt.clone(), tokens, writing, &stop);
-    let started = Instant::now();
-    writer.nodes(&rollout.tokens, &[0], TRIED / 2)?;
-    let rate = started.elapsed().as_secs_f64() / writer.written_tokens.max(1) as f64;
+    let rate = effort.seconds_a_token(&mut writer, &rollout.tokens)?;
     let costs = question.answers.iter().map(|(_, scored)| effort.cost(scored.rollout.tokens.len()));
     let (written, tokens) = costs.fold((0, 0), |(a, t), cost| (a + cost.answers, t + cost.tokens));
     let time = duration(Duration::from_secs_f64((rate * tokens as f64).min(1e9)));
