@@ -146,7 +146,7 @@ fn tell_cost(question: &mut Question, effort: &Effort, batch: usize) -> pavlov_i
     let (written, tokens) = costs.fold((0, 0), |(a, t), cost| (a + cost.answers, t + cost.tokens));
     let time = duration(Duration::from_secs_f64((rate * tokens as f64).min(1e9)));
     screen::line(&format!(
-        "{written} answers, about {tokens} tokens, will be written and scored: about {time}"
+        "at most {written} answers, of about {tokens} tokens, will be written and scored: up to {time}"
     ));
     Ok(())
 }

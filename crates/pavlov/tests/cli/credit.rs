@@ -24,7 +24,7 @@ fn a_run_is_asked_and_a_later_one_learns_from_the_answer() {
     let lab = lab();
     let args = ["credit", "run", "--answers", "2", "--json"];
     let ran = lab.run(&[&args[..], &FEW].concat()).ok();
-    assert!(ran.err.contains("will be written and scored: about"), "{}", ran.err);
+    assert!(ran.err.contains("will be written and scored: up to"), "{}", ran.err);
     let report = &ran.json()[0];
     let answers = report["answers"].as_array().unwrap();
     assert_eq!(answers.len(), 2);
