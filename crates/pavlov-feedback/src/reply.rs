@@ -1,7 +1,6 @@
 //! What a rater's page or program sends: in terms of what was on the screen, checked and turned into an [`Answer`].
 
-use pavlov_schema::comparison::Edited;
-use pavlov_schema::comparison::{Choice, Side};
+use pavlov_schema::comparison::{Choice, Edited, Side};
 use pavlov_schema::feedback::{Answer, Said, TaskKind};
 use pavlov_schema::judgment::Flag;
 use pavlov_schema::marks::{Marks, Span};

@@ -59,3 +59,13 @@ pub struct Comparison {
     /// Who judged.
     pub annotator: Option<String>,
 }
+
+/// Checks how clearly one of two answers is better. The error says what is wrong and the mend.
+pub(crate) fn check_strength(strength: Option<u8>) -> Result<(), String> {
+    match strength {
+        Some(strength) if !(1..=4).contains(&strength) => {
+            Err(format!("`strength` is {strength}; it goes from 1 (negligibly) to 4 (significantly)"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::comparison::{Choice, Comparison, Edited, Side};
+use crate::comparison::{Choice, Comparison, Edited, Side, check_strength};
 use crate::marks::{self, Marks};
 use crate::ranking::{self, Order, Ranked};
 use crate::rating::{self, Rated, Score};
@@ -209,9 +209,7 @@ impl Judgment {
         }
         match &self.verdict {
             Verdict::Rating { rating, scale } => rating::check(*rating, *scale),
-            Verdict::Comparison { strength: Some(strength), .. } if !(1..=4).contains(strength) => {
-                Err(format!("`strength` is {strength}; it goes from 1 (negligibly) to 4 (significantly)"))
-            }
+            Verdict::Comparison { strength, .. } => check_strength(*strength),
             Verdict::Ranking { ranks, all_bad, .. } => ranking::check(ranks, *all_bad, found),
             _ => Ok(()),
         }

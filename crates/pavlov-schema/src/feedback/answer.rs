@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::kind::TaskKind;
-use crate::comparison::{Choice, Edited};
+use crate::comparison::{Choice, Edited, check_strength};
 use crate::judgment::Flag;
 use crate::marks::{self, Marks};
 use crate::ranking;
@@ -93,11 +93,8 @@ impl Answer {
             _ => Ok(()),
         };
         match &self.said {
-            Said::Pairwise { strength: Some(strength), .. } if !(1..=4).contains(strength) => {
-                Err(format!("`strength` is {strength}; it goes from 1 (negligibly) to 4 (significantly)"))
-            }
-            Said::Pairwise { edit: Some(edit), .. } => written(&edit.text, "mended answer"),
-            Said::Pairwise { .. } => Ok(()),
+            Said::Pairwise { strength, edit, .. } => check_strength(*strength)
+                .and_then(|()| edit.as_ref().map_or(Ok(()), |edit| written(&edit.text, "mended answer"))),
             Said::Ranking { ranks, all_bad } => ranking::check(ranks, *all_bad, responses.len()),
             Said::Pointwise { scores } if scores.is_empty() => {
                 Err("`scores` is empty; answer every question".into())
